@@ -1,0 +1,68 @@
+//! Text that may be a secret: a literal, `file:/path` or `env:NAME`, resolved after parsing.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Text from the document, from a file or from the environment; never printed when it came from outside.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Text {
+    Literal(Box<str>),
+    File(Box<str>),
+    Env(Box<str>),
+}
+
+impl Text {
+    /// The text itself; one line end at the end of a file is left away. The error is a sentence without the secret.
+    pub fn resolve(&self) -> Result<String, String> {
+        match self {
+            Self::Literal(text) => Ok(text.to_string()),
+            Self::Env(name) => std::env::var(&**name).map_err(|_| format!("environment variable {name} is not set")),
+            Self::File(path) => {
+                let mut text = std::fs::read_to_string(&**path).map_err(|why| format!("cannot read {path}: {why}"))?;
+                text.truncate(text.trim_end_matches(['\r', '\n']).len());
+                Ok(text)
+            }
+        }
+    }
+    pub fn is_literal(&self) -> bool {
+        matches!(self, Self::Literal(_))
+    }
+}
+
+impl FromStr for Text {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text.split_once(':') {
+            Some(("file", path)) if path.starts_with('/') => Self::File(path.into()),
+            Some(("file", path)) => {
+                return Err(format!("`file:{path}` needs an absolute path, e.g. file:/etc/yumen/secret"));
+            }
+            Some(("env", name)) => Self::Env(name.into()),
+            _ => Self::Literal(text.into()),
+        })
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(text) => f.write_str(text),
+            Self::File(path) => write!(f, "file:{path}"),
+            Self::Env(name) => write!(f, "env:{name}"),
+        }
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("(literal)"),
+            from_outside => from_outside.fmt(f),
+        }
+    }
+}
+
+super::scalar!(Text, "a text", example "file:/run/credentials/yumen/token",
+    bare number |n| Ok(Text::Literal(n.to_string().into())),
+    "A text, or `file:/path` or `env:NAME` for a secret.");

@@ -16,15 +16,12 @@ pub(super) fn run(document: &Document) -> Exit {
 /// Runs the gateway and turns its end into an exit code.
 pub(super) fn serve(source: Source, started: impl FnOnce(&Gateway)) -> Exit {
     let Err(why) = gateway::run(source, started) else { return Exit::Fine };
-    let exit = match &why {
-        Error::Invalid(report) => {
+    match why {
+        Error::Document(report, code) => {
             eprint!("{report}");
-            return Exit::Invalid;
+            Exit::of(code)
         }
-        Error::Unreadable(io, _) if io.kind() == std::io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-        Error::Unreadable(..) => Exit::FileMissing,
-        Error::Bind(_) => Exit::CannotBind,
-        Error::Internal(_) => Exit::Internal,
-    };
-    super::fail(exit, &why.to_string())
+        Error::Bind(sentence) => super::fail(Exit::CannotBind, &sentence),
+        Error::Internal(sentence) => super::fail(Exit::Internal, &sentence),
+    }
 }

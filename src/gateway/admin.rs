@@ -8,14 +8,23 @@ use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use serde_json::{Value, json};
 
+use super::listen::{Listeners, Worker};
 use super::reload::Reloader;
 use crate::canonical;
+use crate::proxy;
 use crate::snapshot::Live;
 
 /// Answers on the admin listener.
 pub struct Admin {
-    pub live: Arc<Live>,
-    pub reloader: Arc<Reloader>,
+    live: Arc<Live>,
+    reloader: Arc<Reloader>,
+}
+
+/// The admin listener, on the runtime of the caller; it serves until the process ends, through the drain too.
+pub fn listeners(live: &Arc<Live>, reloader: &Arc<Reloader>) -> Listeners<Admin> {
+    let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone() });
+    let (_, never) = tokio::sync::watch::channel(false);
+    Listeners::new(vec![Worker { handle: tokio::runtime::Handle::current(), app }], proxy::door(live.clone()), never)
 }
 
 type Answer = Response<Vec<u8>>;
@@ -33,7 +42,7 @@ impl ServeHttp for Admin {
         match (&method, path.as_str()) {
             (&Method::POST, "/reload") if query.as_deref() == Some("wait") => self.reload().await,
             (&Method::POST, "/reload") => self.order(),
-            (&Method::GET | &Method::HEAD, path) => self.look(path).await,
+            (&Method::GET | &Method::HEAD, path) => self.look(path),
             (_, "/reload") => allow("POST"),
             _ => allow("GET, HEAD"),
         }
@@ -45,19 +54,19 @@ impl Admin {
     fn knows(&self, host: &str) -> bool {
         let Ok((name, _)) = canonical::host(host) else { return false };
         let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-        ip.is_ok() || name == "localhost" || self.live.load().admin.hosts.iter().any(|known| **known == *name)
+        ip.is_ok() || name == "localhost" || self.live.load().admin_hosts.iter().any(|known| *known == *name)
     }
 
-    async fn look(&self, path: &str) -> Answer {
+    fn look(&self, path: &str) -> Answer {
         match path {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" if self.live.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             "/readyz" => text(StatusCode::OK, "ready\n"),
             "/metrics" => metrics(&self.live),
             "/health" => self.health(),
-            "/status" => page(StatusCode::OK, &self.reloader.status().await),
-            "/routes" => page(StatusCode::OK, &self.live.load().routes()),
-            "/pools" => page(StatusCode::OK, &json!(self.live.load().pools())),
+            "/status" => page(StatusCode::OK, &self.reloader.status()),
+            "/routes" => page(StatusCode::OK, &self.live.load().describe_routes()),
+            "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),
             "/reload" => allow("POST"),
             _ => text(StatusCode::NOT_FOUND, "/livez /readyz /health /metrics /status /routes /pools, POST /reload\n"),
         }
@@ -65,7 +74,7 @@ impl Admin {
 
     /// The state of each pool, and of the whole: `up`, `degraded` (some target is down) or `down` (some pool is).
     fn health(&self) -> Answer {
-        let pools = self.live.load().pools();
+        let pools = self.live.load().pool_states();
         let any = |state: &str| pools.iter().any(|pool| pool.state.as_str() == state);
         let state = match (any("down"), any("degraded")) {
             _ if self.live.is_draining() => "draining",
@@ -93,7 +102,7 @@ impl Admin {
 }
 
 fn metrics(live: &Live) -> Answer {
-    let mut answer = text(StatusCode::OK, &live.metrics.render());
+    let mut answer = text(StatusCode::OK, &live.tools.metrics.render());
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(header::CONTENT_TYPE, kind);
     answer

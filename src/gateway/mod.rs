@@ -10,75 +10,68 @@ pub mod source;
 pub mod watch;
 pub mod workers;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch as channel;
 
-use self::admin::Admin;
 use self::keeper::Keeper;
 use self::listen::{Listeners, Worker};
 use self::reload::Reloader;
 use self::signals::{Order, Signals};
 use self::source::Source;
 use self::workers::Workers;
-use crate::listener::Listener;
-use crate::proxy::{self, Proxy};
+use crate::config::report;
+use crate::proxy;
 use crate::snapshot::{self, Live, Snapshot, Tools};
 use crate::telemetry::program;
 
-/// Why the gateway could not start; each is one sentence or a whole report, and an exit code of its own.
+/// How long a host name may keep the start waiting: without its first answer a pool has no targets.
+const FIRST_LOOKUP: Duration = Duration::from_secs(2);
+/// How long the last lines of the access log may take at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Why the gateway could not start.
 #[derive(Debug)]
 pub enum Error {
-    /// The document is wrong: what `check` prints.
-    Invalid(String),
-    /// The document cannot be read.
-    Unreadable(std::io::Error, String),
+    /// The document is wrong or cannot be read: what `check` prints, and the exit code.
+    Document(String, u8),
     /// An address cannot be listened on.
     Bind(String),
-    /// Threads, memory, metrics: the machine.
+    /// Threads, metrics, signals: the machine.
     Internal(String),
-}
-
-impl std::fmt::Display for Error {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Invalid(text) | Self::Unreadable(_, text) | Self::Bind(text) | Self::Internal(text) => f.write_str(text),
-        }
-    }
 }
 
 /// Serves until told to stop. `started` learns where the listeners are once all of them accept.
 pub fn run(source: Source, started: impl FnOnce(&Gateway)) -> Result<(), Error> {
-    let snapshot = first(&source)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|why| Error::Internal(format!("cannot start a runtime: {why}")))?;
+    let (snapshot, tools) = first(&source)?;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|why| Error::Internal(format!("cannot start a runtime: {why}")))?;
     runtime.block_on(async {
-        let gateway = Gateway::start(source, snapshot)?;
+        let gateway = Gateway::start(source, snapshot, tools).await?;
         started(&gateway);
         gateway.serve().await;
         Ok(())
     })
 }
 
-/// The first snapshot, or why there is none.
+/// The first snapshot, or why there is none. Warnings go to the log.
 fn first(source: &Source) -> Result<(Snapshot, Tools), Error> {
-    let loaded = source.load().map_err(|why| {
-        let sentence = format!("{source}: {why}");
-        Error::Unreadable(why, sentence)
-    })?;
-    let tools = Tools::new().map_err(|why| Error::Internal(format!("cannot count: {why}")))?;
-    let compiled = snapshot::compile(&loaded, &tools, None);
+    let mut loaded = source.load();
+    let tools = Tools::new().map_err(Error::Internal)?;
+    let code = loaded.code();
+    let compiled = snapshot::compile(&mut loaded, &tools, None);
+    let report = report::human(&compiled.problems, &loaded.places);
     match compiled.snapshot {
         Some(snapshot) => {
             program::set_level(snapshot.log);
-            compiled.say_warnings();
+            if !compiled.problems.is_empty() {
+                log::warn!("{}", report.trim_end());
+            }
             Ok((snapshot, tools))
         }
-        None => Err(Error::Invalid(compiled.report)),
+        None => Err(Error::Document(report, if code == 0 { 78 } else { code })),
     }
 }
 
@@ -88,30 +81,30 @@ pub struct Gateway {
     reloader: Arc<Reloader>,
     stop: channel::Sender<bool>,
     signals: Signals,
-    /// Kept for their threads.
+    /// Kept for their threads, which end with it.
     _workers: Workers,
 }
 
 impl Gateway {
     /// Binds, starts the workers and the chores; returns when every listener accepts.
-    fn start(source: Source, first: Snapshot, tools: Tools) -> Result<Self, Error> {
-        let internal = |what: &str, why: &dyn std::fmt::Display| Error::Internal(format!("{what}: {why}"));
-        let signals = Signals::listen().map_err(|why| internal("cannot listen to signals", &why))?;
-        let workers = Workers::start(first.workers).map_err(|why| internal("cannot start workers", &why))?;
-        let upstream_connections = first.upstream_connections;
+    async fn start(source: Source, first: Snapshot, tools: Tools) -> Result<Self, Error> {
+        let internal = |what: &str, why: std::io::Error| Error::Internal(format!("{what}: {why}"));
+        let signals = Signals::listen().map_err(|why| internal("cannot listen to signals", why))?;
+        let workers = Workers::start(first.process.workers).map_err(|why| internal("cannot start workers", why))?;
+        let kept = first.process.upstream_connections / workers.handles().len().max(1);
         let live = Arc::new(Live::new(first, tools));
+        let keeper = Keeper::new(Handle::current());
+        keeper.replace(live.load().chores());
+        lookups(&live.load_full()).await;
         let (stop, stopped) = channel::channel(false);
-        let apps = workers.handles().iter().map(|handle| Worker {
-            handle: handle.clone(),
-            app: Arc::new(proxy::app(live.clone(), upstream_connections / workers.handles().len())),
-        });
-        let listeners = Listeners::new(apps.collect(), proxy::door(live.clone()), stopped.clone());
-        let keeper = Keeper::new(tokio::runtime::Handle::current());
-        let reloader = Reloader::start(source, live.clone(), listeners, keeper, stopped).map_err(Error::Bind)?;
+        let crew = workers.handles().iter();
+        let crew = crew.map(|handle| Worker { handle: handle.clone(), app: Arc::new(proxy::app(live.clone(), kept)) });
+        let listeners = Listeners::new(crew.collect(), proxy::door(live.clone()), stopped);
+        let reloader = Reloader::start(source, live.clone(), listeners, keeper).map_err(Error::Bind)?;
         Ok(Self { live, reloader, stop, signals, _workers: workers })
     }
 
-    /// Where the listeners are: their names with the addresses that they are bound to.
+    /// Where the listeners are: their names with the addresses that they are bound to, the admin listener last.
     pub fn bound(&self) -> Vec<(String, String)> {
         self.reloader.bound()
     }
@@ -128,7 +121,7 @@ impl Gateway {
             }
         }
         follow.abort();
-        self.live.load().access.flush();
+        self.live.load().access.flush(LAST_LINES);
     }
 
     /// Readiness off, no new connections, then out as soon as nothing is in flight or the time is over.
@@ -143,12 +136,23 @@ impl Gateway {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::select! {
-            () = empty => log::info!("drained"),
-            () = tokio::time::sleep(patience) => {
-                log::warn!("left with {} connections after {patience:?}", self.reloader.connections());
-            }
-            order = self.signals.next() => log::warn!("left with {} connections: {order:?}", self.reloader.connections()),
+        let left = tokio::select! {
+            () = empty => return log::info!("drained"),
+            () = tokio::time::sleep(patience) => "the time is over".to_owned(),
+            order = self.signals.next() => format!("a second signal came ({order:?})"),
+        };
+        log::warn!("leaving with {} connections: {left}", self.reloader.connections());
+    }
+}
+
+/// Waits for the first answer to each host name, for a while.
+async fn lookups(snapshot: &Snapshot) {
+    let all = async {
+        for pool in snapshot.pools.values() {
+            pool.ready().await;
         }
+    };
+    if tokio::time::timeout(FIRST_LOOKUP, all).await.is_err() {
+        log::warn!("a host name has no address yet; its pool answers 503 until it has");
     }
 }

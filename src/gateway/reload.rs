@@ -1,18 +1,21 @@
 //! Reads, checks, compiles and swaps: one order at a time, one outcome, and everyone is told.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::build::{self, Built};
+use super::admin::{self, Admin};
 use super::keeper::Keeper;
 use super::listen::Listeners;
 use super::source::Source;
 use super::watch::Watch;
-use crate::proxy::Proxy;
-use crate::snapshot::{Live, Snapshot};
+use crate::config::report;
+use crate::proxy::App;
+use crate::snapshot::{self, Live, Snapshot};
+use crate::telemetry::program;
 
 /// What became of one order to reload.
 #[derive(Debug, Clone, Serialize)]
@@ -49,7 +52,8 @@ impl Outcome {
 pub struct Reloader {
     source: Source,
     live: Arc<Live>,
-    listeners: Listeners<Proxy>,
+    listeners: Listeners<App>,
+    admin: OnceLock<Listeners<Admin>>,
     keeper: Keeper,
     watch: Watch,
     turn: tokio::sync::Mutex<()>,
@@ -57,23 +61,41 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Takes over what was built at the start; from now on the files are watched.
-    pub fn new(source: Source, live: Arc<Live>, listeners: Listeners<Proxy>, keeper: Keeper) -> Self {
-        let reloader = Self {
+    /// Binds what the first snapshot listens on, and watches its files. The error names the address.
+    pub fn start(source: Source, live: Arc<Live>, listeners: Listeners<App>, keeper: Keeper) -> Result<Arc<Self>, String> {
+        let this = Arc::new(Self {
             source,
             live,
             listeners,
+            admin: OnceLock::new(),
             keeper,
             watch: Watch::new(),
             turn: tokio::sync::Mutex::new(()),
             last: Mutex::default(),
-        };
-        reloader.settle();
-        reloader
+        });
+        let admin = admin::listeners(&this.live, &this);
+        let first = this.live.load_full();
+        this.listeners.apply(first.listeners.clone()).map_err(|why| why.to_string())?;
+        admin.apply(vec![first.admin.clone()]).map_err(|why| why.to_string())?;
+        let _ = this.admin.set(admin);
+        this.watch.follow(first.files.clone());
+        Ok(this)
     }
 
-    pub fn listeners(&self) -> &Listeners<Proxy> {
-        &self.listeners
+    pub fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    /// Names and bound addresses, the admin listener last.
+    pub fn bound(&self) -> Vec<(String, String)> {
+        let admin = self.admin.get().map(Listeners::bound).unwrap_or_default();
+        let all = self.listeners.bound().into_iter().chain(admin);
+        all.map(|(name, address)| (name.to_string(), address.to_string())).collect()
+    }
+
+    /// Connections of clients that are open, those of the admin listener apart.
+    pub fn connections(&self) -> usize {
+        self.listeners.connections()
     }
 
     /// Reads the document again and swaps it in if nothing is wrong with it; else nothing has changed.
@@ -110,47 +132,51 @@ impl Reloader {
 
     fn attempt(&self) -> Outcome {
         let now = self.live.load_full();
-        let loaded = match self.source.load() {
-            Ok(loaded) => loaded,
-            Err(why) => return self.refused(why.to_string()),
-        };
-        let Built { snapshot, report } = build::snapshot(&loaded, &self.live.tools, Some(&now));
-        let Some(snapshot) = snapshot else { return self.refused(report) };
-        if snapshot.hash == now.hash {
-            return self.outcome(Verdict::Unchanged, &now, report);
+        let mut loaded = self.source.load();
+        let compiled = snapshot::compile(&mut loaded, &self.live.tools, Some(&now));
+        let report = report::human(&compiled.problems, &loaded.places);
+        let Some(next) = compiled.snapshot else { return self.refused(report) };
+        if next.hash == now.hash {
+            return outcome(Verdict::Unchanged, &now, report);
         }
-        if let Err(why) = self.listeners.apply(snapshot.listeners.clone()) {
-            return self.refused(why.to_string());
+        if let Err(why) = self.rebind(&next) {
+            return self.refused(why);
         }
-        let next = Arc::new(snapshot);
+        if next.process != now.process {
+            log::warn!("runtime.workers and runtime.upstream_connections take effect when the process starts anew");
+        }
+        program::set_level(next.log);
+        let next = Arc::new(next);
         self.live.store(next.clone());
-        self.settle();
-        self.outcome(Verdict::Applied, &next, report)
+        self.keeper.replace(next.chores());
+        self.watch.follow(next.files.clone());
+        outcome(Verdict::Applied, &next, report)
     }
 
-    /// What follows from a new snapshot: its chores run, its files are watched.
-    fn settle(&self) {
-        let snapshot = self.live.load_full();
-        self.keeper.replace(snapshot.chores());
-        self.watch.follow(snapshot.files.clone());
+    /// Listens on what the next snapshot wants, or on what it was before.
+    fn rebind(&self, next: &Snapshot) -> Result<(), String> {
+        let admin = self.admin.get().ok_or("the admin listener has not started")?;
+        let before = self.live.load_full();
+        admin.apply(vec![next.admin.clone()]).map_err(|why| why.to_string())?;
+        self.listeners.apply(next.listeners.clone()).map_err(|why| {
+            let _ = admin.apply(vec![before.admin.clone()]);
+            why.to_string()
+        })
     }
 
     fn refused(&self, report: String) -> Outcome {
-        self.outcome(Verdict::Refused, &self.live.load_full(), report)
-    }
-
-    fn outcome(&self, result: Verdict, serving: &Snapshot, report: String) -> Outcome {
-        Outcome { result, generation: serving.generation, hash: serving.hash.clone(), report }
+        outcome(Verdict::Refused, &self.live.load_full(), report)
     }
 
     /// What runs, what lies on disk, and what became of the last order.
-    pub async fn status(self: &Arc<Self>) -> Value {
-        let this = self.clone();
-        let on_disk = tokio::task::spawn_blocking(move || this.source.load().map(|loaded| loaded.hash));
-        let on_disk = on_disk.await.ok().and_then(Result::ok);
+    pub fn status(&self) -> Value {
         let snapshot = self.live.load_full();
+        let on_disk = snapshot::fingerprint(&snapshot.files);
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let listeners = self.listeners.bound();
+        let mut listeners: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (name, address) in self.bound() {
+            listeners.entry(name).or_default().push(address);
+        }
         json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
@@ -159,14 +185,19 @@ impl Reloader {
             "generation": snapshot.generation,
             "hash": snapshot.hash,
             "hash_on_disk": on_disk,
-            "up_to_date": on_disk.as_deref() == Some(snapshot.hash.as_str()),
+            "up_to_date": on_disk == snapshot.hash,
             "listeners": listeners,
-            "connections": self.listeners.connections(),
+            "connections": self.connections(),
+            "certificates": snapshot.certificates(),
             "last_reload": last.map(|(when, outcome)| json!({
-                "time": crate::telemetry::access::rfc3339(when),
+                "seconds_ago": when.elapsed().map_or(0, |since| since.as_secs()),
                 "result": outcome.result,
                 "report": outcome.report,
             })),
         })
     }
+}
+
+fn outcome(result: Verdict, serving: &Snapshot, report: String) -> Outcome {
+    Outcome { result, generation: serving.generation, hash: serving.hash.clone(), report }
 }

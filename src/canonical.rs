@@ -126,8 +126,28 @@ fn has_hollow_parameters(segment: &str) -> bool {
     name.len() < segment.len() && matches!(name, "" | "." | "..")
 }
 
+/// What routes compare of a canonical path: decoded, and without parameters (`/admin;x` is `/admin` to many origins).
+/// It has as many segments as the path.
+pub fn key(path: &str) -> Cow<'_, str> {
+    if !path.bytes().any(|b| matches!(b, b'%' | b';')) {
+        return Cow::Borrowed(path);
+    }
+    let mut out = String::with_capacity(path.len());
+    for (at, segment) in path.split('/').enumerate() {
+        if at > 0 {
+            out.push('/');
+        }
+        let name = name_of(segment);
+        match unescape(name) {
+            Some(decoded) => out.push_str(&decoded),
+            None => out.push_str(name),
+        }
+    }
+    Cow::Owned(out)
+}
+
 /// A segment without its parameters, however their `;` is spelled.
-pub fn name_of(segment: &str) -> &str {
+fn name_of(segment: &str) -> &str {
     let cut = [segment.find(';'), segment.find("%3B")].into_iter().flatten().min();
     cut.and_then(|at| segment.get(..at)).unwrap_or(segment)
 }
@@ -172,6 +192,15 @@ fn split_host(raw: &str) -> Option<(Cow<'_, str>, Option<u16>)> {
 fn read_port(digits: &str) -> Option<u16> {
     let plain = digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit());
     digits.parse().ok().filter(|port| plain && *port > 0)
+}
+
+/// Text of the document as it stands in a canonical path.
+pub fn spell_out(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        if b.is_ascii() { out.push(char::from(b)) } else { escape(b, &mut out) }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -266,6 +295,15 @@ mod tests {
     fn a_canonical_path_is_not_copied() {
         for raw in ["/", "/orders/7", "/.well-known/a%2Cb", "/a;b"] {
             assert!(matches!(path(raw.as_bytes()), Ok(Cow::Borrowed(_))), "{raw}");
+        }
+    }
+
+    #[test]
+    fn routes_see_through_escapes_and_parameters() {
+        let table =
+            [("/a", "/a"), ("/a;x=1/b", "/a/b"), ("/a%3Bx/b", "/a/b"), ("/a%2Bb", "/a+b"), ("/caf%C3%A9/", "/café/")];
+        for (path, seen) in table {
+            assert_eq!(key(path), seen);
         }
     }
 

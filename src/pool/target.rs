@@ -1,0 +1,62 @@
+//! One endpoint of a pool and its live cell.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::units::Address;
+
+/// The largest weight of a target.
+pub const MAX_WEIGHT: u16 = 1000;
+
+/// Where requests may go: an address, or an address and its weight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, remote = "Self")]
+#[schemars(rename = "PoolTarget", transform = also_an_address)]
+pub struct Config {
+    /// The address: IP and port, host name and port, or `unix:/path`.
+    pub at: Address,
+    /// Its share of the requests against the other targets, 1 to 1000; 0 drains it: no new requests.
+    #[serde(default = "one")]
+    pub weight: u16,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn also_an_address(long: &mut schemars::Schema) {
+    let description = "An address, or an address and its weight.";
+    let short = serde_json::json!({ "type": "string", "examples": ["10.0.0.5:8080"] });
+    *long = schemars::json_schema!({ "description": description, "anyOf": [short, long.clone()] });
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Config;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address, e.g. 10.0.0.5:8080, or { at: 10.0.0.5:8080, weight: 2 }")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Config, E> {
+                Ok(Config { at: text.parse().map_err(E::custom)?, weight: 1 })
+            }
+            fn visit_u64<E: de::Error>(self, port: u64) -> Result<Config, E> {
+                Err(E::custom(format!("`{port}` needs a host, e.g. 127.0.0.1:{port}")))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
+                Config::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
+    }
+}

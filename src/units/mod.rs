@@ -5,6 +5,7 @@ mod duration;
 mod name;
 mod network;
 mod secret;
+mod short;
 mod size;
 
 pub use address::Address;
@@ -58,3 +59,4 @@ macro_rules! scalar {
     };
 }
 pub(crate) use scalar;
+pub(crate) use short::{or_short, short_form};

@@ -1,0 +1,1 @@
+//! One path and one host for everything: what routes see is what is forwarded.

@@ -3,6 +3,7 @@
 pub mod chore;
 pub mod exchange;
 pub mod fault;
+pub mod messages;
 pub mod problem;
 pub mod state;
 pub mod units;

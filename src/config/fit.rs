@@ -186,7 +186,7 @@ mod tests {
                 "2:30 things.a.timeout.idle: `5` needs a unit, e.g. 5s",
                 "3:9 things.a.verify: expected true or false, found `yes`; write true",
                 "5:15 things.a.weights.a: expected a whole number from 0 to 65535, found the number 70000",
-                "5:23 things.a.weights.b c: `b c` is not a name: use letters, digits, `-`, `_` and `.`, at most 64",
+                "5:22 things.a.weights.b c: `b c` is not a name: use letters, digits, `-`, `_` and `.`, at most 64",
             ]
         );
     }

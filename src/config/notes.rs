@@ -10,6 +10,8 @@ use crate::problem::{Level, Path, Problem, Problems};
 pub(super) struct Notes {
     pub(super) problems: Problems,
     pub(super) marks: Marks,
+    /// Set when not everything could be read, so that a name may well be defined.
+    pub(super) silent_on_references: bool,
     seen: HashSet<(Place, String)>,
 }
 

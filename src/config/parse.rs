@@ -323,7 +323,7 @@ mod tests {
             ("a:\n\tb: 1\n", 2, 2, "a tab stands here; YAML wants spaces"),
             ("a: 1\n---\nb: 1\n", 2, 1, "a second document begins here; one file holds one document"),
             ("a: 1\nb: 2\na: 3\n", 3, 1, "written twice, first in line 1; keep one of them"),
-            ("a: !!int 3\n", 1, 4, "tags (`!word`) are not read; leave the tag out"),
+            ("a: !!int 3\n", 1, 10, "tags (`!word`) are not read; leave the tag out"),
             ("a: *b\n", 1, 4, "this alias has no anchor (`&name`) before it; put the text in quotes if it begins with `*`"),
             ("a: &b { c: 1 }\nd: { <<: *b }\n", 2, 6, "merge keys (`<<`) are not read; use `like: name` or `defaults`"),
             ("a: &b [*b]\n", 1, 8, "an alias stands inside of what it means, so it would never end"),

@@ -10,3 +10,4 @@ pub mod headers;
 pub mod redirect;
 pub mod respond;
 pub mod rewrite;
+pub mod template;

@@ -1,6 +1,7 @@
 //! What the gateway tells the outside: metrics, access log, trace context and its own log.
 
 pub mod access;
+pub mod metrics;
 pub mod program;
 
 use schemars::JsonSchema;

@@ -4,6 +4,7 @@ pub mod canonical;
 pub mod chore;
 pub mod exchange;
 pub mod fault;
+pub mod messages;
 pub mod problem;
 pub mod state;
 pub mod units;

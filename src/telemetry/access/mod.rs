@@ -83,3 +83,32 @@ impl Drop for AccessLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn off_writes_nothing_and_never_fails() {
+        let config = Config { to: Destination::Off, ..Config::default() };
+        let log = AccessLog::open(&config, IntCounter::new("dropped", "dropped").unwrap()).unwrap();
+        log.write(&line::tests::entry());
+        assert!(!log.is_on() && log.flush(Duration::ZERO));
+    }
+
+    #[test]
+    fn every_request_is_a_line_from_whichever_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("access.log");
+        let config = Config { to: Destination::File(path.clone()), ..Config::default() };
+        let log = AccessLog::open(&config, IntCounter::new("dropped", "dropped").unwrap()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..500).for_each(|_| log.write(&line::tests::entry())));
+            }
+        });
+        assert!(log.flush(Duration::from_secs(10)));
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(text.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count(), 2000);
+    }
+}

@@ -69,7 +69,7 @@ pub fn set_level(level: Level) {
     }
 }
 
-/// env_logger writes; which records it sees changes while it runs, which its own filter cannot.
+/// `env_logger` writes; which records it sees changes while it runs, which its own filter cannot.
 struct Logger {
     inner: env_logger::Logger,
     /// `RUST_LOG` has decided.
@@ -142,7 +142,7 @@ mod tests {
 
     fn line(target: &str, level: log::Level, message: &str, journal: bool) -> String {
         let mut to = Vec::new();
-        let now = UNIX_EPOCH + Duration::from_secs(1_795_255_200);
+        let now = UNIX_EPOCH + Duration::from_hours(498_682);
         let args = format_args!("{message}");
         write(&mut to, &Record::builder().target(target).level(level).args(args).build(), now, journal).unwrap();
         String::from_utf8(to).unwrap()

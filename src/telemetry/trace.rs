@@ -11,9 +11,8 @@ pub struct RequestId([u8; 36]);
 impl RequestId {
     pub fn new(now: SystemTime) -> Self {
         let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
-        let mut noise = [0; 10];
-        let words = random::next().to_le_bytes().into_iter().chain(random::next().to_le_bytes());
-        noise.iter_mut().zip(words).for_each(|(to, from)| *to = from);
+        let noise = (u128::from(random::next()) << 64 | u128::from(random::next())).to_le_bytes();
+        let noise = noise.first_chunk::<10>().copied().unwrap_or_default();
         let mut text = [0; 36];
         uuid::Builder::from_unix_timestamp_millis(millis, &noise).into_uuid().hyphenated().encode_lower(&mut text);
         Self(text)
@@ -44,9 +43,10 @@ impl Trace {
 
     /// A new trace; sampled, because who decides not to keep it stands further on.
     pub fn started() -> Self {
-        let ([a, b], span) = ([0, 0].map(|_| hex(random_id())), hex(random_id()));
         let mut id = [0; 32];
-        id.iter_mut().zip(a.into_iter().chain(b)).for_each(|(to, from)| *to = from);
+        put(&mut id, 0, &hex(random_id()));
+        put(&mut id, 16, &hex(random_id()));
+        let span = hex(random_id());
         Self { id, parent: None, span, sampled: true }
     }
 
@@ -74,6 +74,10 @@ impl Trace {
     pub fn span(&self) -> &str {
         std::str::from_utf8(&self.span).unwrap_or_default()
     }
+    /// The span of the caller.
+    pub fn parent(&self) -> Option<&str> {
+        self.parent.as_ref().and_then(|span| std::str::from_utf8(span).ok())
+    }
     /// Whether the trace came with the request.
     pub fn is_continued(&self) -> bool {
         self.parent.is_some()
@@ -85,9 +89,9 @@ impl Trace {
     /// `traceparent` for the upstream.
     pub fn traceparent(&self) -> [u8; 55] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        let flag = if self.sampled { b'1' } else { b'0' };
-        let fields = self.id.iter().chain(b"-").chain(&self.span).chain(b"-0").chain(std::slice::from_ref(&flag));
-        text.iter_mut().skip(3).zip(fields).for_each(|(to, from)| *to = *from);
+        put(&mut text, 3, &self.id);
+        put(&mut text, 36, &self.span);
+        put(&mut text, 54, if self.sampled { b"1" } else { b"0" });
         text
     }
 }
@@ -99,11 +103,16 @@ fn random_id() -> u64 {
 
 fn hex(number: u64) -> [u8; 16] {
     let mut text = [0; 16];
-    for (place, digit) in text.iter_mut().rev().zip(0..) {
-        let value = (number >> (4 * digit) & 0xf) as u8;
-        *place = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+    for (place, shift) in text.iter_mut().zip((0..64).step_by(4).rev()) {
+        *place = b"0123456789abcdef".get((number >> shift & 0xf) as usize).copied().unwrap_or(b'0');
     }
     text
+}
+
+fn put(text: &mut [u8], at: usize, part: &[u8]) {
+    if let Some(place) = text.get_mut(at..at + part.len()) {
+        place.copy_from_slice(part);
+    }
 }
 
 /// The value of a hexadecimal digit; capitals are not valid in a `traceparent`.
@@ -135,7 +144,8 @@ mod tests {
             assert_eq!((trace.id(), trace.is_sampled()), (ID, sampled), "{text}");
             let forwarded = String::from_utf8(trace.traceparent().to_vec()).unwrap();
             assert_eq!(forwarded, format!("00-{ID}-{}-0{}", trace.span(), u8::from(sampled)));
-            assert_ne!(trace.span(), "b7ad6b7169203331");
+            assert_eq!(trace.parent(), Some("b7ad6b7169203331"));
+            assert_ne!(trace.parent(), Some(trace.span()));
             assert!(Trace::continued(forwarded.as_bytes()).is_some());
         }
     }

@@ -68,32 +68,30 @@ impl Entry<'_> {
     fn json(&self, to: &mut Vec<u8>, query: bool) {
         to.extend_from_slice(b"{\"timestamp\":\"");
         to.extend_from_slice(&Moment::of(self.time).rfc3339_micros());
-        to.push(b'"');
-        text(to, b"request_id", self.request_id.as_bytes());
-        text(to, b"trace_id", self.trace_id.as_bytes());
-        text(to, b"listener", self.listener.as_bytes());
-        optional(to, b"route", self.route);
-        text(to, b"http.request.method", self.method.as_bytes());
-        text(to, b"host", cut(self.host));
-        text(to, b"url.path", self.path);
+        text(to, b"\",\"request_id\":\"", self.request_id.as_bytes());
+        text(to, b"\",\"trace_id\":\"", self.trace_id.as_bytes());
+        text(to, b"\",\"listener\":\"", self.listener.as_bytes());
+        optional(to, b"\",\"route\":\"", self.route);
+        text(to, b"\",\"http.request.method\":\"", self.method.as_bytes());
+        text(to, b"\",\"host\":\"", cut(self.host));
+        text(to, b"\",\"url.path\":\"", self.path);
         if let Some(sent) = self.query.filter(|_| query) {
-            text(to, b"url.query", sent);
+            text(to, b"\",\"url.query\":\"", sent);
         }
-        text(to, b"protocol", self.protocol.as_bytes());
-        number(to, b"http.response.status_code", self.status.into());
-        number(to, b"bytes_in", self.bytes_in);
-        number(to, b"bytes_out", self.bytes_out);
+        text(to, b"\",\"protocol\":\"", self.protocol.as_bytes());
         if let Some(agent) = self.user_agent {
-            text(to, b"user_agent", cut(agent));
+            text(to, b"\",\"user_agent\":\"", cut(agent));
         }
-        to.extend_from_slice(b",\"client.address\":\"");
+        optional(to, b"\",\"pool\":\"", self.pool);
+        optional(to, b"\",\"target\":\"", self.target);
+        optional(to, b"\",\"reason\":\"", self.reason);
+        optional(to, b"\",\"detail\":\"", self.detail);
+        to.extend_from_slice(b"\",\"client.address\":\"");
         address(to, self.client);
-        to.push(b'"');
-        optional(to, b"pool", self.pool);
-        optional(to, b"target", self.target);
-        number(to, b"tries", self.tries.into());
-        optional(to, b"reason", self.reason);
-        optional(to, b"detail", self.detail);
+        number(to, b"\",\"http.response.status_code\":", self.status.into());
+        number(to, b",\"bytes_in\":", self.bytes_in);
+        number(to, b",\"bytes_out\":", self.bytes_out);
+        number(to, b",\"tries\":", self.tries.into());
         self.timings.json(to);
         to.extend_from_slice(b"}\n");
     }
@@ -153,24 +151,20 @@ fn cut(word: &[u8]) -> &[u8] {
     word.get(..LONGEST_WORD).unwrap_or(word)
 }
 
-fn text(to: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    to.extend_from_slice(b",\"");
-    to.extend_from_slice(name);
-    to.extend_from_slice(b"\":\"");
+/// A field inside quotes: what leads up to it, closing the field before, and its value.
+fn text(to: &mut Vec<u8>, lead: &[u8], value: &[u8]) {
+    to.extend_from_slice(lead);
     escape::json(to, value);
-    to.push(b'"');
 }
 
-fn optional(to: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
+fn optional(to: &mut Vec<u8>, lead: &[u8], value: Option<&str>) {
     if let Some(value) = value {
-        text(to, name, value.as_bytes());
+        text(to, lead, value.as_bytes());
     }
 }
 
-fn number(to: &mut Vec<u8>, name: &[u8], value: u64) {
-    to.extend_from_slice(b",\"");
-    to.extend_from_slice(name);
-    to.extend_from_slice(b"\":");
+fn number(to: &mut Vec<u8>, lead: &[u8], value: u64) {
+    to.extend_from_slice(lead);
     digits(to, value);
 }
 

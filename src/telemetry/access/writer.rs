@@ -254,7 +254,9 @@ mod tests {
             reader.read_to_string(&mut text).map(|_| text)
         });
         let lines: Vec<String> = (0..50_000).map(|number| format!("line {number}\n")).collect();
-        lines.iter().for_each(|line| desk.leave(line.as_bytes()));
+        for line in &lines {
+            desk.leave(line.as_bytes());
+        }
         desk.close();
         assert_eq!(reading.join().unwrap().unwrap(), lines.concat());
         assert_eq!(dropped.get(), 0);

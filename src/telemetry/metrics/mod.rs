@@ -240,7 +240,7 @@ mod tests {
         let route = metrics.route("edge", "-");
         for status in 0..=u16::MAX {
             let method = Method::from_bytes(format!("X{status}").as_bytes()).unwrap();
-            route.count(&method, if status < 100 || status > 599 { status } else { 404 }, 0.0, 0.0);
+            route.count(&method, if (100..=599).contains(&status) { 404 } else { status }, 0.0, 0.0);
         }
         let series = metrics.render().lines().filter(|line| line.starts_with("yumen_http_requests_total")).count();
         assert_eq!(series, 2);
@@ -262,7 +262,9 @@ mod tests {
     fn a_family_never_outgrows_its_ceiling_and_shrinks_again() {
         let metrics = Metrics::new().unwrap();
         let targets: Vec<_> = (0..CEILING + 5).map(|at| metrics.target("pool", &at.to_string())).collect();
-        targets.iter().for_each(|target| target.set(1));
+        for target in &targets {
+            target.set(1);
+        }
         let series = |page: &str| page.lines().filter(|line| line.starts_with("yumen_target_up")).count();
         let page = metrics.render();
         assert_eq!(series(&page), CEILING + 1);

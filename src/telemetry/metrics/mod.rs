@@ -223,6 +223,13 @@ mod tests {
     }
 
     #[test]
+    fn idle_routes_cost_the_page_nothing() {
+        let metrics = Metrics::new().unwrap();
+        let _routes: Vec<_> = (0..100).map(|at| metrics.route("edge", &format!("route-{at}"))).collect();
+        assert!(!metrics.render().contains("route-"));
+    }
+
+    #[test]
     fn a_route_behind_two_listeners_shares_what_has_no_listener() {
         let metrics = Metrics::new().unwrap();
         let (edge, inside) = (metrics.route("edge", "orders"), metrics.route("inside", "orders"));

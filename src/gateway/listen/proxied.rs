@@ -47,7 +47,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(Said, usize)>, &'static str> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n") else {
         return if bytes.len() > 107 { Err("a PROXY line that is too long") } else { Ok(None) };
     };
-    let line = bytes.get(..end).and_then(|line| std::str::from_utf8(line).ok()).ok_or("a PROXY line that is not text")?;
+    let line =
+        bytes.get(..end).and_then(|line| std::str::from_utf8(line).ok()).ok_or("a PROXY line that is not text")?;
     if end > 105 {
         return Err("a PROXY line that is too long");
     }

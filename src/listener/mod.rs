@@ -4,6 +4,7 @@ mod body;
 mod certs;
 mod config;
 mod connection;
+pub mod rules;
 mod tls;
 
 use std::path::PathBuf;

@@ -148,9 +148,9 @@ impl Conn {
         };
         match polled {
             Poll::Pending => self.check_pace(cx),
-            ready => {
+            done @ Poll::Ready(_) => {
                 self.pace.got(buf.filled().len() - before);
-                ready
+                done
             }
         }
     }

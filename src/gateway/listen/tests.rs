@@ -1,4 +1,5 @@
 //! Listening, over real sockets on loopback.
+#![expect(clippy::needless_pass_by_value, reason = "settings read best where they are passed")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -164,7 +165,9 @@ type Tls = tokio_rustls::client::TlsStream<TcpStream>;
 
 fn client(roots: &[Vec<u8>], alpn: &[&str]) -> rustls::ClientConfig {
     let mut store = rustls::RootCertStore::empty();
-    roots.iter().for_each(|root| store.add(root.clone().into()).unwrap());
+    for root in roots {
+        store.add(root.clone().into()).unwrap();
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let mut config = builder.with_root_certificates(store).with_no_client_auth();
@@ -272,12 +275,13 @@ async fn slow_heads_and_idle_connections_are_ended() {
     let mut stream = house.connect().await;
     // A byte every now and then does not extend the time.
     let (mut read, mut write) = stream.split();
+    let mut interval = tokio::time::interval(Duration::from_millis(40));
     let drip = async {
         for byte in b"GET / HTTP/1.1\r\nHost: a".iter().cycle() {
             if write.write_all(&[*byte]).await.is_err() {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(40)).await;
+            interval.tick().await;
         }
     };
     let got = tokio::select! { () = drip => panic!("never cut"), got = rest(&mut read) => got };
@@ -343,7 +347,7 @@ async fn a_slow_reader_is_given_up() {
     stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     stream.readable().await.unwrap();
     while house.listeners.connections() > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::task::yield_now().await;
     }
 }
 
@@ -447,7 +451,7 @@ async fn tls_keeps_to_its_settings() {
     let modern =
         serde_json::json!({ "tls": { "certs": [a.clone()], "min": "1.3" }, "timeout": { "handshake": "200ms" } });
     let house = House::with(modern);
-    let mut config = client(&[root.clone()], &[]);
+    let mut config = client(std::slice::from_ref(&root), &[]);
     assert!(tls(&house, &Arc::new(config.clone()), "a.example").await.is_ok());
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let old = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS12]);
@@ -461,15 +465,8 @@ async fn tls_keeps_to_its_settings() {
     let strict = House::with(serde_json::json!({ "tls": { "certs": [a], "client_ca": { "file": own["cert"] } } }));
     let mut without = tls(&strict, &Arc::new(config.clone()), "a.example").await.unwrap();
     assert!(without.read_u8().await.is_err(), "no certificate, no service");
-    let key = rustls::pki_types::PrivateKeyDer::try_from(
-        std::fs::read(own["key"].as_str().unwrap())
-            .map(|pem| {
-                use rustls::pki_types::pem::PemObject;
-                rustls::pki_types::PrivatePkcs8KeyDer::from_pem_slice(&pem).unwrap()
-            })
-            .unwrap(),
-    )
-    .unwrap();
+    let key = std::path::Path::new(own["key"].as_str().unwrap());
+    let key = <rustls::pki_types::PrivateKeyDer<'_> as rustls::pki_types::pem::PemObject>::from_pem_file(key).unwrap();
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     let certified = rustls::sign::CertifiedKey::from_der(vec![own_root.into()], key, &provider).unwrap();
     config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
@@ -509,7 +506,7 @@ async fn http2_connections_end_when_their_time_has_come() {
     let mut client = h2(house.connect().await).await;
     h2_ask(&mut client, "/").await.unwrap();
     while house.listeners.connections() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::task::yield_now().await;
     }
     assert!(h2_ask(&mut client, "/").await.is_err());
     // After its share of requests.
@@ -524,7 +521,7 @@ async fn http2_connections_end_when_their_time_has_come() {
     let mut got = Vec::new();
     let _ = stream.read_to_end(&mut got).await;
     while house.listeners.connections() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::task::yield_now().await;
     }
     assert!(got.len() < 100_000, "{}", got.len());
 }

@@ -177,8 +177,8 @@ mod tests {
     #[test]
     fn the_nearest_certificate_is_chosen() {
         let dir = tempfile::tempdir().unwrap();
-        let certs =
-            [("a", ["a.example"]), ("wild", ["*.a.example"]), ("exact", ["b.a.example"])].map(|(file, names)| make(dir.path(), file, &names));
+        let certs = [("a", ["a.example"]), ("wild", ["*.a.example"]), ("exact", ["b.a.example"])]
+            .map(|(file, names)| make(dir.path(), file, &names));
         let mut problems = Problems::default();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let all = Certificates::read(&certs, &Path::default(), &provider, &mut problems);

@@ -69,7 +69,7 @@ async fn watch(pool: &Arc<Pool>, check: &Arc<Check>, target: &Arc<Target>, permi
 }
 
 /// Takes in an answer, and tells everyone if it changed something.
-fn learn(pool: &Pool, check: &Check, target: &Target, verdict: Result<(), String>) {
+pub(super) fn learn(pool: &Pool, check: &Check, target: &Target, verdict: Result<(), String>) {
     let change = target.cell().record(|record| {
         let change = record.learn(verdict, check, Instant::now());
         change.map(|state| (state, record.reason().unwrap_or_default().to_owned()))

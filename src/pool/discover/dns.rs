@@ -194,6 +194,7 @@ fn has_route(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps)]
     fn good(addresses: &[&str], ttl: u64) -> Answer {
         Ok((addresses.iter().map(|text| text.parse().unwrap()).collect(), Duration::from_secs(ttl)))
     }

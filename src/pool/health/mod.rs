@@ -38,8 +38,10 @@ pub struct Config {
     /// How long an answer may take.
     pub timeout: Duration,
     /// After so many bad answers in a row a target is down.
+    #[schemars(range(min = 1))]
     pub down_after: u32,
     /// After so many good answers in a row a target is up again.
+    #[schemars(range(min = 1))]
     pub up_after: u32,
     /// Statuses that count as good: numbers or ranges, e.g. `[200, 204, "300..399"]`.
     pub status: Vec<Status>,

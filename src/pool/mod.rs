@@ -232,7 +232,6 @@ impl Pool {
         }
         let shelves = tools.shelves.clone();
         let standing = shelves.standings.keep(name.clone(), Standing::default);
-        let live = Live::new(Vec::new(), &config.balance, &standing.turn, check.is_some(), 0);
         let pool = Self {
             name: name.clone(),
             endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
@@ -242,7 +241,7 @@ impl Pool {
             shelves,
             standing,
             observer: Arc::clone(tools.observer),
-            live: ArcSwap::from_pointee(live),
+            live: ArcSwap::from_pointee(Live::none()),
             renewed: watch::Sender::new(()),
             renewing: Mutex::new(()),
         };
@@ -332,8 +331,9 @@ impl Pool {
 
     fn publish(&self, all: Vec<Arc<Target>>) {
         let changes = self.standing.changes.load(Relaxed);
-        let live = Live::new(all, &self.balance, &self.standing.turn, self.check.is_some(), changes);
-        self.live.store(Arc::new(live));
+        let live = self.live.load();
+        let next = live.next(all, &self.balance, &self.standing.turn, self.check.is_some(), changes);
+        self.live.store(Arc::new(next));
     }
 
     /// The live cell of an address, and whether it is new.

@@ -241,6 +241,11 @@ fn why(error: &pingora_error::Error) -> String {
         ErrorType::ConnectTimedout => "no connection in time".into(),
         ErrorType::ConnectNoRoute => "no route".into(),
         ErrorType::ConnectionClosed => "closed without an answer".into(),
-        _ => error.to_string().trim().chars().take(200).collect(),
+        _ => {
+            // Pingora puts its own words around the cause.
+            let all = error.to_string();
+            let cause = all.split("cause: ").nth(1).unwrap_or(&all);
+            cause.trim().chars().take(200).collect()
+        }
     }
 }

@@ -1,1 +1,5 @@
-//! (room under construction)
+//! One file for each verb of the command line.
+
+pub mod check;
+pub mod schema;
+pub mod show;

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::policy::{headers, redirect, respond, rewrite};
-use crate::units::Duration;
+use crate::units::{Duration, Name};
 
 /// One route: which requests, under which rules, to where.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -20,6 +20,9 @@ pub struct Config {
     /// Which requests, e.g. `GET,POST api.example.com/orders/*`; a list means any of them.
     #[serde(rename = "match")]
     pub matches: matches::Matches,
+    /// Another route whose settings hold where this one says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<Name>,
     /// Which regex comes first where two match; the higher one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u32>,

@@ -1,9 +1,12 @@
 //! What is known of a client's connection, once it is established.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pingora_core::protocols::Digest;
+
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Listener;
 
@@ -41,6 +44,36 @@ pub struct ClientCertificate {
     pub subject: Box<str>,
     /// SHA-256 of the certificate in lower-case hexadecimal.
     pub fingerprint: Box<str>,
+}
+
+impl TlsFacts {
+    /// Read from a connection whose handshake is complete.
+    pub fn of(tls: &rustls::ServerConnection) -> Self {
+        let version = match tls.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        };
+        Self {
+            name: tls.server_name().map(|name| name.to_ascii_lowercase().into()),
+            version,
+            cipher: tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+            h2: tls.alpn_protocol() == Some(b"h2"),
+            client: tls.peer_certificates().and_then(|chain| chain.first()).and_then(|der| ClientCertificate::of(der)),
+        }
+    }
+}
+
+impl ClientCertificate {
+    fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let sha256 = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
+        let digest = sha256.hash(der);
+        let mut fingerprint = String::with_capacity(64);
+        for byte in digest.as_ref() {
+            write!(fingerprint, "{byte:02x}").ok()?;
+        }
+        Some(Self { subject: certificate.subject().to_string().into(), fingerprint: fingerprint.into() })
+    }
 }
 
 /// The connection of a session, as the accept loop left it in Pingora's digest.

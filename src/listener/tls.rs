@@ -15,9 +15,9 @@ use crate::units::Name;
 
 /// Ticket keys by listener and client CA, so that sessions resume after a reload, and only where they began:
 /// a session that began without a client certificate must not resume where one is required.
-static TICKETERS: LazyLock<Shelf<(Name, Vec<u8>), Option<Arc<dyn ProducesTickets>>>> = LazyLock::new(Shelf::default);
+static TICKETERS: LazyLock<Shelf<(Name, Vec<u8>), Ticketer>> = LazyLock::new(Shelf::default);
 
-type Ticketer = Arc<Option<Arc<dyn ProducesTickets>>>;
+type Ticketer = Option<Arc<dyn ProducesTickets>>;
 
 /// What TLS needs at run time.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Compiled {
     pub(super) server: Arc<ServerConfig>,
     pub(super) expiries: Vec<Expiry>,
     /// Holds the ticket keys on their shelf.
-    _tickets: Ticketer,
+    _tickets: Arc<Ticketer>,
 }
 
 /// Reads certificates and keys; `None` when a problem was found.
@@ -67,7 +67,7 @@ pub(super) fn compile(
     Some(Compiled { server: Arc::new(server), expiries, _tickets: tickets })
 }
 
-fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
+fn ticketer() -> Ticketer {
     rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|why| log::error!("no session tickets: {why}")).ok()
 }
 

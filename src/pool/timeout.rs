@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::problem::{Path, Problems};
 use crate::units::Duration;
 
 /// How long each step towards a target may take.
@@ -59,5 +60,13 @@ impl Timeout {
             idle: self.idle.unwrap_or(pool.idle),
             write: self.write.unwrap_or(pool.write),
         }
+    }
+}
+
+/// A limit of zero would refuse everything.
+pub(super) fn complain(config: &Config, at: &Path, problems: &mut Problems) {
+    let limits = [("connect", config.connect), ("tls", config.tls), ("idle", config.idle), ("write", config.write)];
+    for (key, _) in limits.into_iter().filter(|(_, limit)| limit.get().is_zero()) {
+        problems.error(at.key(key), "must be more than zero");
     }
 }

@@ -2,10 +2,23 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exchange::Request;
 use crate::problem::nearest;
+
+mod hash;
+mod least_requests;
+mod random;
+mod round_robin;
+
+use hash::Hash;
+use least_requests::LeastRequests;
+use random::Random;
+use round_robin::RoundRobin;
 
 /// How requests are spread over the targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +42,68 @@ pub enum Key {
     Cookie(Box<str>),
     ClientIp,
     Path(Box<str>),
+}
+
+/// A balance worked out for one set of targets, which it knows by their places in the list.
+pub(super) enum Choice {
+    RoundRobin(RoundRobin),
+    LeastRequests(LeastRequests),
+    Random(Random),
+    Hash { key: Key, ring: Hash, keyless: Random },
+}
+
+impl Choice {
+    /// Nobody to choose from.
+    pub(super) fn none() -> Self {
+        Self::Random(Random::new(&[]))
+    }
+
+    /// For these names and weights; `turn` outlives the choice.
+    pub(super) fn new(config: &Config, targets: &[(&str, u16)], turn: &Arc<AtomicUsize>) -> Self {
+        let weights: Vec<u16> = targets.iter().map(|(_, weight)| *weight).collect();
+        match config {
+            Config::RoundRobin => Self::RoundRobin(RoundRobin::new(&weights, Arc::clone(turn))),
+            Config::LeastRequests => Self::LeastRequests(LeastRequests::new(&weights)),
+            Config::Random => Self::Random(Random::new(&weights)),
+            Config::Hash(key) => {
+                let ring = Hash::new(targets.iter().copied());
+                Self::Hash { key: key.clone(), ring, keyless: Random::new(&weights) }
+            }
+        }
+    }
+
+    /// The place of the target for this request, among those that fit.
+    pub(super) fn choose(
+        &self,
+        request: &dyn Request,
+        fits: impl Fn(usize) -> bool,
+        load: impl Fn(usize) -> u32,
+    ) -> Option<usize> {
+        match self {
+            Self::RoundRobin(turns) => turns.choose(fits),
+            Self::LeastRequests(least) => least.choose(fits, load),
+            Self::Random(random) => random.choose(fits),
+            Self::Hash { key: Key::ClientIp, ring, .. } => match request.client().to_canonical() {
+                std::net::IpAddr::V4(client) => ring.choose(&client.octets(), fits),
+                std::net::IpAddr::V6(client) => ring.choose(&client.octets(), fits),
+            },
+            Self::Hash { key, ring, keyless } => match key.of(request) {
+                Some(key) => ring.choose(key, fits),
+                None => keyless.choose(fits),
+            },
+        }
+    }
+}
+
+impl Key {
+    fn of<'r>(&self, request: &'r dyn Request) -> Option<&'r [u8]> {
+        match self {
+            Self::Header(name) => request.headers().get(name).map(http::HeaderValue::as_bytes),
+            Self::Cookie(name) => request.cookie(name).map(str::as_bytes),
+            Self::Path(name) => request.param(name).map(str::as_bytes),
+            Self::ClientIp => None,
+        }
+    }
 }
 
 const WORDS: [&str; 4] = ["round_robin", "least_requests", "random", "hash"];

@@ -1,0 +1,13 @@
+//! One test binary: starts the real program on free ports with real origins beside it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    clippy::format_push_string,
+    clippy::needless_pass_by_value
+)]
+
+mod house;

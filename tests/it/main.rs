@@ -10,4 +10,5 @@
     clippy::needless_pass_by_value
 )]
 
+mod harness;
 mod house;

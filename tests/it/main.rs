@@ -10,5 +10,14 @@
     clippy::needless_pass_by_value
 )]
 
+mod answering;
+mod client_address;
+mod errors;
+mod forwarding;
+mod framing;
 mod harness;
+mod hostile_origin;
 mod house;
+mod paths;
+mod pools;
+mod routing;

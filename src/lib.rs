@@ -1,8 +1,10 @@
 //! Yumen: an API gateway that you can trust at the edge.
 
+pub mod canonical;
 pub mod chore;
 pub mod exchange;
 pub mod fault;
+pub mod messages;
 pub mod problem;
 pub mod state;
 pub mod units;

@@ -1,1 +1,396 @@
-//! (room under construction)
+//! Where requests go: a pool is a set of targets, watched and balanced.
+//!
+//! ```yaml
+//! pools:
+//!   catalog: [10.0.1.11:8080]
+//!   orders:
+//!     targets: [10.0.0.11:8080, { at: 10.0.0.12:8080, weight: 2 }]
+//!     balance: least_requests
+//!     health: { http: /healthz, every: 5s, down_after: 3, up_after: 2 }
+//! ```
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use schemars::JsonSchema;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tokio::sync::watch;
+
+use crate::chore::Chore;
+use crate::exchange::Request;
+use crate::fault::Fault;
+use crate::problem::{Path, Problems};
+use crate::state::Shelf;
+use crate::units::{Duration, Name};
+
+pub mod balance;
+mod chance;
+mod chores;
+mod discover;
+mod endpoint;
+pub mod health;
+mod live;
+mod peer;
+mod resume;
+pub mod status;
+pub mod target;
+pub mod timeout;
+pub mod tls;
+
+use discover::{Lookup, Resolver};
+use endpoint::Endpoint;
+use health::{Check, Prober};
+use live::Live;
+pub use status::Status;
+use target::Cell;
+pub use target::{Picked, Target};
+pub use timeout::Timeout;
+use tls::Tls;
+
+/// A set of targets and how they are used; a list of addresses is a pool with every setting at its default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, remote = "Self")]
+#[schemars(rename = "Pool", transform = also_a_list)]
+pub struct Config {
+    /// Another pool whose settings hold where this one says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub like: Option<Name>,
+    /// Where requests go: addresses, each with an optional weight.
+    pub targets: Vec<target::Config>,
+    /// What is spoken with the targets.
+    pub protocol: Protocol,
+    /// TLS towards the targets; plain when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<tls::Config>,
+    /// How requests are spread over the targets.
+    pub balance: balance::Config,
+    /// How targets are asked whether they can serve; never asked, and always taken for up, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<health::Config>,
+    /// How long each step towards a target may take.
+    pub timeout: timeout::Config,
+    /// Connections kept open between requests.
+    pub keep_alive: KeepAlive,
+}
+
+/// What is spoken with the targets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "PoolProtocol")]
+pub enum Protocol {
+    /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1.
+    H1,
+    /// HTTP/2 over TLS.
+    H2,
+    /// HTTP/2 without TLS, by prior knowledge.
+    H2c,
+}
+
+/// Connections kept open between requests.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "PoolKeepAlive")]
+pub struct KeepAlive {
+    /// How long an unused connection is kept; shorter than the target's own limit avoids requests on dying connections.
+    pub idle: Duration,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(60) }
+    }
+}
+
+fn also_a_list(long: &mut schemars::Schema) {
+    let description = "A list of addresses, or a map with targets and how they are used.";
+    let items = long.pointer("/properties/targets/items").cloned().unwrap_or_else(|| true.into());
+    let short = serde_json::json!({ "type": "array", "items": items, "minItems": 1 });
+    *long = schemars::json_schema!({ "description": description, "anyOf": [short, long.clone()] });
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Config;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of addresses, e.g. [10.0.0.5:8080], or a map with `targets`")
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<Config, A::Error> {
+                let targets = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                Ok(Config { targets, ..Config::default() })
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
+                Config::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
+    }
+}
+
+impl Config {
+    /// The files that the pool is made of, to be watched for changes.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned().collect()
+    }
+}
+
+/// Who wants to know of the targets' health.
+pub trait Observer: Send + Sync {
+    /// A target is up or down, told at each change.
+    fn target_up(&self, pool: &str, target: &str, up: bool);
+    /// A target is no longer used by anyone.
+    fn target_gone(&self, pool: &str, target: &str);
+}
+
+/// Nobody.
+impl Observer for () {
+    fn target_up(&self, _: &str, _: &str, _: bool) {}
+    fn target_gone(&self, _: &str, _: &str) {}
+}
+
+/// What lives longer than a generation: cells of targets, addresses of host names, and what asks for both.
+#[derive(Clone, Default)]
+pub struct Shelves {
+    cells: Arc<Shelf<(Name, Box<str>), Cell>>,
+    lookups: Arc<Shelf<(Name, Box<str>), Lookup>>,
+    standings: Arc<Shelf<Name, Standing>>,
+    resolver: Arc<Resolver>,
+    prober: Arc<Prober>,
+}
+
+/// What a pool needs from outside.
+pub struct Tools<'a> {
+    pub shelves: &'a Shelves,
+    pub observer: &'a Arc<dyn Observer>,
+}
+
+/// What of a pool as a whole outlives reloads.
+#[derive(Default)]
+struct Standing {
+    /// How often the health of a target has changed.
+    changes: AtomicUsize,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Standing {
+    fn change(&self) {
+        self.changes.fetch_add(1, Relaxed);
+    }
+}
+
+/// A set of targets, watched and balanced.
+pub struct Pool {
+    name: Name,
+    endpoints: Vec<Endpoint>,
+    settings: Arc<peer::Settings>,
+    check: Option<Arc<Check>>,
+    balance: balance::Config,
+    shelves: Shelves,
+    standing: Arc<Standing>,
+    observer: Arc<dyn Observer>,
+    live: ArcSwap<Live>,
+    /// Held while `live` is made anew; tells that the targets are others now.
+    renewed: watch::Sender<()>,
+    renewing: Mutex<()>,
+}
+
+impl Pool {
+    /// Makes the pool, or complains. Reads files; asks nobody.
+    pub fn compile(
+        name: &Name,
+        config: &Config,
+        at: &Path,
+        tools: &Tools<'_>,
+        problems: &mut Problems,
+    ) -> Option<Arc<Self>> {
+        let errors = problems.errors();
+        endpoint::complain(config, at, problems);
+        endpoint::complain_of_protocol(config, at, problems);
+        timeout::complain(&config.timeout, &at.key("timeout"), problems);
+        let tls = config.tls.as_ref().map(|tls| Tls::compile(tls, &at.key("tls"), problems));
+        let keep = config.keep_alive.idle.get();
+        let settings = Arc::new(peer::Settings::new(tls, config.protocol, config.timeout.clone(), keep));
+        let check = config.health.as_ref();
+        let check = check.map(|health| Check::compile(health, settings.group(), &at.key("health"), problems));
+        if problems.errors() > errors {
+            return None;
+        }
+        let shelves = tools.shelves.clone();
+        let standing = shelves.standings.keep(name.clone(), Standing::default);
+        let live = Live::new(Vec::new(), &config.balance, &standing.turn, check.is_some(), 0);
+        let pool = Self {
+            name: name.clone(),
+            endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
+            settings,
+            check: check.map(Arc::new),
+            balance: config.balance.clone(),
+            shelves,
+            standing,
+            observer: Arc::clone(tools.observer),
+            live: ArcSwap::from_pointee(live),
+            renewed: watch::Sender::new(()),
+            renewing: Mutex::new(()),
+        };
+        pool.renew();
+        Some(Arc::new(pool))
+    }
+
+    /// The target for one try: not one of `tried`, if another serves.
+    pub fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Result<Picked, Fault> {
+        let live = self.live.load();
+        match live.pick(request, tried) {
+            Some(target) => Ok(Picked::new(Arc::clone(target))),
+            None if live.is_empty() => Err(Fault::PoolEmpty),
+            None => Err(Fault::PoolNoHealthy),
+        }
+    }
+
+    /// Probes and lookups, for the generation that serves; the observer learns how everyone is.
+    pub fn chores(self: &Arc<Self>) -> Vec<Chore> {
+        for target in self.live.load().all() {
+            let up = self.check.is_none() || target.cell().serves();
+            self.observer.target_up(self.name.as_str(), target.name(), up);
+        }
+        chores::of(self)
+    }
+
+    /// Returns once every host name was looked up, well or not: without that a new pool has no targets.
+    pub async fn ready(&self) {
+        for (_, lookup) in self.endpoints.iter().filter_map(Endpoint::lookup) {
+            lookup.tried().await;
+        }
+    }
+
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub fn status(&self) -> Status {
+        let now = Instant::now();
+        let live = self.live.load();
+        let targets = live.all().iter().map(|target| status::TargetStatus::new(target, self.check.is_some(), now));
+        let lookups = || self.endpoints.iter().filter_map(Endpoint::lookup);
+        let failed = |(host, lookup): (&str, &Arc<Lookup>)| {
+            lookup.reason().map(|reason| status::Unresolved { host: host.to_owned(), reason })
+        };
+        let pending = lookups().any(|(_, lookup)| !lookup.is_tried());
+        Status::new(&self.name, targets.collect(), lookups().filter_map(failed).collect(), pending)
+    }
+
+    /// Makes the live set anew from the addresses known now.
+    fn renew(&self) {
+        let _alone = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.live.load_full();
+        let mut all: Vec<Arc<Target>> = Vec::new();
+        let mut fresh = Vec::new();
+        for found in self.endpoints.iter().flat_map(Endpoint::found) {
+            if let Some(same) = old.all().iter().find(|target| target.name() == &*found.name) {
+                all.push(Arc::clone(same));
+                continue;
+            }
+            let (cell, is_fresh) = self.cell(&found.name);
+            if is_fresh {
+                fresh.push(Arc::clone(&cell));
+            }
+            all.push(Arc::new(Target::new(found, cell, &self.settings)));
+        }
+        // Who comes to a pool that serves has to prove itself first; who finds nobody serves at once.
+        if !all.iter().any(|target| target.weight() > 0 && target.cell().serves()) {
+            for cell in &fresh {
+                cell.found();
+            }
+        }
+        let same = all.len() == old.all().len() && all.iter().zip(old.all()).all(|(new, old)| Arc::ptr_eq(new, old));
+        if !same {
+            self.publish(all);
+            self.renewed.send_replace(());
+        }
+    }
+
+    /// Makes the live set anew if the health of a target has changed since.
+    fn settle(&self) {
+        if self.live.load().changes() != self.standing.changes.load(Relaxed) {
+            let _alone = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.publish(self.live.load().all().to_vec());
+        }
+    }
+
+    fn publish(&self, all: Vec<Arc<Target>>) {
+        let changes = self.standing.changes.load(Relaxed);
+        let live = Live::new(all, &self.balance, &self.standing.turn, self.check.is_some(), changes);
+        self.live.store(Arc::new(live));
+    }
+
+    /// The live cell of an address, and whether it is new.
+    fn cell(&self, address: &str) -> (Arc<Cell>, bool) {
+        let mut fresh = false;
+        let cell = self.shelves.cells.keep((self.name.clone(), address.into()), || {
+            fresh = true;
+            let (observer, pool, target) = (Arc::clone(&self.observer), self.name.clone(), address.to_owned());
+            Cell::new(Instant::now(), move || observer.target_gone(pool.as_str(), &target))
+        });
+        (cell, fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(yaml: &str) -> Result<Config, String> {
+        serde_yaml::from_str(yaml).map_err(|why| why.to_string())
+    }
+
+    #[test]
+    fn short_and_long_forms_are_the_same() {
+        let long = "targets: [{ at: 10.0.0.1:80 }, { at: app:80, weight: 1 }]";
+        assert_eq!(read("[10.0.0.1:80, app:80]").unwrap(), read(long).unwrap());
+        let there = read(
+            "{ targets: [app:80], balance: hash(cookie.s), protocol: h2c, health: { http: /, status: [200, 300..310] } }",
+        );
+        let there = there.unwrap();
+        assert_eq!(read(&serde_yaml::to_string(&there).unwrap()).unwrap(), there);
+    }
+
+    #[test]
+    fn refuses_unknown_keys_and_words() {
+        assert!(read("{ targets: [a:1], ballance: random }").unwrap_err().contains("ballance"));
+        assert!(read("{ targets: [{ at: a:1, wieght: 1 }] }").unwrap_err().contains("wieght"));
+        assert!(read("{ targets: [a:1], balance: least_request }").unwrap_err().contains("mean `least_requests`?"));
+        assert!(read("[8080]").unwrap_err().contains("`8080` needs a host"));
+    }
+
+    #[test]
+    fn every_field_is_described() {
+        let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
+        let undescribed = |definition: &serde_json::Value| {
+            let fields = definition["properties"].as_object().cloned().unwrap_or_default();
+            fields.into_iter().filter(|(_, field)| field.get("description").is_none()).map(|(name, _)| name).collect()
+        };
+        let long: Vec<String> = undescribed(&schema["anyOf"][1]);
+        assert!(long.is_empty(), "{long:?}");
+        for (name, definition) in schema["$defs"].as_object().unwrap() {
+            let fields: Vec<String> = undescribed(definition);
+            assert!(fields.is_empty(), "{name}: {fields:?}");
+        }
+    }
+}
+
+/// (stands in until the pool's own is merged)
+#[derive(Debug)]
+pub struct Pool;

@@ -1,1 +1,210 @@
-//! (room under construction)
+//! Which request goes where.
+//!
+//! The order of routes in the document never matters. Of all routes that fit a request, the most specific one takes it:
+//!
+//! 1. by path: an exact path; then the longer literal text in front of what varies, and where that is the same,
+//!    `/*` before `:id` (of two templates, the one with plain text where they first differ); then regular expressions,
+//!    the higher `priority` first; `/*`, which names no path at all, comes last;
+//! 2. by host: exact, then the longest wildcard, then any;
+//! 3. by the number of conditions (methods are one, each header, query parameter and cookie is one): more come first.
+//!
+//! Two routes that are equal in all three and can fit the same request are a problem of the document. A route whose
+//! condition fails is passed over, and the next most specific one is asked.
+//!
+//! Paths are compared decoded and without `;` parameters (see [`crate::canonical::key`]), regular expressions too, so
+//! that no spelling of a path gets around a route; what is forwarded keeps its spelling.
+
+mod build;
+pub mod explain;
+pub mod host;
+pub mod matches;
+pub mod path;
+pub mod predicate;
+pub mod split;
+pub mod table;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use std::sync::Arc;
+
+use crate::policy::headers::{self, Fields};
+use crate::policy::redirect::{self, Redirect};
+use crate::policy::respond::{self, Respond};
+use crate::policy::rewrite::{self, Rewrite};
+use crate::policy::template::Offer;
+use crate::pool::Timeout;
+use crate::problem::{Path, Problems};
+use crate::units::Name;
+
+pub use crate::policy::template::Params;
+pub use explain::{Explanation, Nearest, Question, Why};
+pub use predicate::{Methods, Predicate};
+pub use split::{Pools, Split};
+pub use table::{Found, Table};
+
+/// One route: which requests, under which rules, to where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Route")]
+pub struct Config {
+    /// Which requests, e.g. `GET,POST api.example.com/orders/*`; a list means any of them.
+    #[serde(rename = "match")]
+    pub matches: matches::Matches,
+    /// Which regex comes first where two match; the higher one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
+    /// The pool, or pools with their weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<split::To>,
+    /// Sends the client elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<redirect::Config>,
+    /// Answers by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub respond: Option<respond::Config>,
+    /// How the path changes before it is forwarded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<rewrite::Config>,
+    /// The host that the upstream sees: `pass` keeps the client's.
+    #[serde(default)]
+    pub host: host::UpstreamHost,
+    /// Header fields of the request, on its way to the upstream.
+    #[serde(default, skip_serializing_if = "headers::Config::is_empty")]
+    pub request: headers::Config,
+    /// Header fields of the response, on its way to the client.
+    #[serde(default, skip_serializing_if = "headers::Config::is_empty")]
+    pub response: headers::Config,
+    /// Where this route waits shorter or longer than its pools say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeout: Timeout,
+}
+
+fn is_default(timeout: &Timeout) -> bool {
+    *timeout == Timeout::default()
+}
+
+/// A route, decided once: a request looks nothing up by name.
+#[derive(Debug)]
+pub struct Route {
+    pub name: Name,
+    /// Where it stands in the document, e.g. `yumen.yaml:31:3`.
+    pub place: Box<str>,
+    /// What it matches, as the document says it.
+    pub matches: Box<[matches::Match]>,
+    pub priority: u32,
+    pub action: Action,
+    pub rewrite: Option<Rewrite>,
+    pub host: host::UpstreamHost,
+    pub request: Fields,
+    pub response: Fields,
+    /// `None` where the pool's own hold.
+    pub timeout: Option<Timeout>,
+    predicates: Box<[Box<[Predicate]>]>,
+}
+
+/// What a route does with a request.
+#[derive(Debug)]
+pub enum Action {
+    Forward(Split),
+    Redirect(Redirect),
+    Respond(Respond),
+}
+
+impl Route {
+    /// Names become things: pools, templates, secrets. `at` is `routes.NAME`.
+    pub fn compile(
+        name: &Name,
+        config: &Config,
+        at: &Path,
+        place: &str,
+        pools: &split::Pools,
+        problems: &mut Problems,
+    ) -> Option<Arc<Self>> {
+        let before = problems.errors();
+        let predicates = matches::compile(&config.matches.0, config.priority, at, problems);
+        let offers: Vec<Offer> = config.matches.0.iter().map(matches::Match::offer).collect();
+        let action = Action::compile(config, &offers, at, pools, problems);
+        let rewrite = config.rewrite.as_ref();
+        let rewrite = rewrite.and_then(|config| Rewrite::compile(config, &offers, &at.key("rewrite"), problems));
+        if config.rewrite.is_some() && config.to.is_none() {
+            problems.error(at.key("rewrite"), "changes what is forwarded, and this route forwards nothing");
+        }
+        let request = Fields::compile(&config.request, &at.key("request"), problems);
+        let response = Fields::compile(&config.response, &at.key("response"), problems);
+        let route = Self {
+            name: name.clone(),
+            place: place.into(),
+            matches: config.matches.0.clone().into(),
+            priority: config.priority.unwrap_or(0),
+            action: action?,
+            rewrite,
+            host: config.host.clone(),
+            request,
+            response,
+            timeout: Some(config.timeout.clone()).filter(|timeout| !is_default(timeout)),
+            predicates,
+        };
+        (problems.errors() == before).then(|| Arc::new(route))
+    }
+
+    /// Each match with its conditions.
+    fn entries(&self) -> impl Iterator<Item = (&matches::Match, &[Predicate])> {
+        self.matches.iter().zip(self.predicates.iter().map(|predicates| &**predicates))
+    }
+}
+
+impl Action {
+    fn compile(
+        config: &Config,
+        offers: &[Offer],
+        at: &Path,
+        pools: &split::Pools,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        match (&config.to, &config.redirect, &config.respond) {
+            (Some(to), None, None) => Split::compile(to, pools, &at.key("to"), problems).map(Self::Forward),
+            (None, Some(redirect), None) => {
+                Redirect::compile(redirect, offers, &at.key("redirect"), problems).map(Self::Redirect)
+            }
+            (None, None, Some(respond)) => Respond::compile(respond, &at.key("respond"), problems).map(Self::Respond),
+            _ => {
+                problems.error(at.clone(), "takes exactly one of `to`, `redirect` and `respond`");
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, serde_yaml::Error> {
+        serde_yaml::from_str(text)
+    }
+
+    #[test]
+    fn short_and_long_forms_are_the_same() {
+        let same = [
+            (
+                "{ match: 'GET,POST api.example.com/orders/:id', to: catalog }",
+                "{ match: { methods: [GET, POST], host: api.example.com, path: /orders/:id }, to: { catalog: 100 } }",
+            ),
+            ("{ match: /x, respond: 204 }", "{ match: [/x], respond: { status: 204 } }"),
+            (
+                "{ match: '*.example.com/*', redirect: https }",
+                "{ match: [{ host: '*.example.com', path: /* }], redirect: { to: https, status: 308 } }",
+            ),
+            (
+                "{ match: { headers: { X-Beta: '1' } }, to: a, host: pass }",
+                "{ match: { headers: { x-beta: { is: '1' } } }, to: { a: 100 } }",
+            ),
+        ];
+        for (short, long) in same {
+            let (short, long) = (read(short).unwrap(), read(long).unwrap());
+            assert_eq!(short, long);
+            assert_eq!(read(&serde_yaml::to_string(&short).unwrap()).unwrap(), short);
+        }
+    }
+}

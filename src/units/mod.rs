@@ -5,9 +5,10 @@ mod duration;
 mod name;
 mod network;
 mod secret;
+mod short;
 mod size;
 
-pub use address::Address;
+pub use address::{Address, is_host_name};
 pub use duration::Duration;
 pub use name::Name;
 pub use network::Network;
@@ -58,3 +59,4 @@ macro_rules! scalar {
     };
 }
 pub(crate) use scalar;
+pub(crate) use short::{or_short, short_form};

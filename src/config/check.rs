@@ -1,0 +1,114 @@
+//! What only the whole document shows: names that mean nothing, things that nobody uses, addresses taken twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::document::Document;
+use super::inherit::undefined;
+use super::node::{Map, Node, Value};
+use super::notes::Notes;
+use super::secret;
+use crate::problem::Path;
+use crate::units::Address;
+
+/// Checks the tree as it was completed, and the objects that could be read from it.
+pub(super) fn whole(tree: &Node, document: &Document, notes: &mut Notes) {
+    something_listens(tree, notes);
+    pools_exist_and_are_used(tree, notes);
+    addresses_are_free(tree, document, notes);
+    admin_is_local(tree, document, notes);
+    secrets_are_elsewhere(tree, notes);
+}
+
+fn something_listens(tree: &Node, notes: &mut Notes) {
+    let listeners = tree.get("listeners").and_then(Node::map);
+    if listeners.is_none_or(Map::is_empty) {
+        let sentence = "there is no listener, so nothing can be served; e.g. listeners: { web: { bind: 0.0.0.0:80 } }";
+        notes.error(Path::default(), tree.place, sentence);
+    }
+    let routes = tree.get("routes").and_then(Node::map);
+    if routes.is_none_or(Map::is_empty) {
+        notes.warn(Path::default(), tree.place, "there is no route, so every request is answered 404");
+    }
+}
+
+fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
+    let empty = Map::default();
+    let section = |name| tree.get(name).and_then(Node::map).unwrap_or(&empty);
+    let pools: Vec<&str> = section("pools").iter().map(|entry| &*entry.key).collect();
+    let mut used = BTreeSet::new();
+    for route in section("routes").iter() {
+        let Some(to) = route.node.get("to") else { continue };
+        let at = Path::of(["routes", &route.key, "to"]);
+        let named: Vec<_> = match &to.value {
+            Value::Map(map) => map.iter().map(|entry| (&*entry.key, at.key(&entry.key), entry.at)).collect(),
+            _ => to.text().map(|name| (name, at, to.place)).into_iter().collect(),
+        };
+        for (name, at, place) in named {
+            used.insert(name);
+            if section("pools").get(name).is_none() {
+                notes.error(at, place, undefined("pool", name, &pools, "pools"));
+            }
+        }
+    }
+    for pool in section("pools").iter().filter(|pool| !used.contains(&*pool.key)) {
+        let borrowed = section("pools").iter().any(|other| other.node.get("like").and_then(Node::text) == Some(&pool.key));
+        if !borrowed {
+            notes.warn(Path::of(["pools", &pool.key]), pool.at, "no route uses this pool");
+        }
+    }
+}
+
+fn addresses_are_free(tree: &Node, document: &Document, notes: &mut Notes) {
+    let mut taken: BTreeMap<&Address, String> = BTreeMap::from([(&document.admin.bind, "admin".to_owned())]);
+    for (name, listener) in &document.listeners {
+        for (index, address) in listener.bind.0.iter().enumerate() {
+            let any = matches!(address, Address::Ip(ip) if ip.port() == 0);
+            if any {
+                continue;
+            }
+            let mut at = Path::of(["listeners", name.as_str(), "bind"]);
+            let bind = tree.get("listeners").and_then(|section| section.get(name.as_str())).and_then(|node| node.get("bind"));
+            let list = bind.filter(|bind| matches!(bind.value, Value::List(_)));
+            if list.is_some() {
+                at = at.index(index);
+            }
+            let element = list.and_then(|list| list.step(&crate::problem::Step::Index(index))).or(bind);
+            let place = element.map_or(tree.place, |node| node.place);
+            match taken.get(address) {
+                Some(by) if *by == format!("listeners.{name}") => {
+                    notes.error(at, place, format!("`{address}` is written twice"));
+                }
+                Some(by) => notes.error(at, place, format!("`{address}` is taken by {by} already")),
+                None => {
+                    taken.insert(address, format!("listeners.{name}"));
+                }
+            }
+        }
+    }
+}
+
+fn admin_is_local(tree: &Node, document: &Document, notes: &mut Notes) {
+    let Some(bind) = tree.get("admin").and_then(|admin| admin.get("bind")) else { return };
+    if !document.admin.is_local() {
+        let sentence = "other machines can reach this: whoever can connect sees the status and can reload; e.g. 127.0.0.1:9901";
+        notes.warn(Path::of(["admin", "bind"]), bind.place, sentence);
+    }
+}
+
+/// Header fields that a route sets to a secret which stands in the document itself.
+fn secrets_are_elsewhere(tree: &Node, notes: &mut Notes) {
+    let Some(routes) = tree.get("routes").and_then(Node::map) else { return };
+    for route in routes.iter() {
+        for (part, deed) in [("request", "set"), ("request", "add")] {
+            let fields = route.node.get(part).and_then(|part| part.get(deed)).and_then(Node::map);
+            for field in fields.into_iter().flat_map(|map| map.iter()) {
+                let literal = field.node.text().is_some_and(|text| !secret::is_reference(text));
+                if literal && secret::is_secret(&field.key) {
+                    let at = Path::of(["routes", &route.key, part, deed, &field.key]);
+                    let sentence = "a secret in the document; write file:/path or env:NAME, and keep it there";
+                    notes.warn(at, field.node.place, sentence);
+                }
+            }
+        }
+    }
+}

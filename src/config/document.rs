@@ -1,0 +1,217 @@
+//! The document: every key of the first level, and how each object of it is read on its own.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::fit::{Extent, fit};
+use super::inherit::{self, Kind, LISTENERS, POOLS, ROUTES};
+use super::mishap::suggestion;
+use super::node::{Map, Node, Value};
+use super::notes::Notes;
+use super::{admin, runtime};
+use crate::problem::Path;
+use crate::units::Name;
+use crate::{listener, messages, pool, route, telemetry};
+
+/// A whole gateway: where it listens, what goes where, and how it is run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
+#[schemars(rename = "Yumen", deny_unknown_fields)]
+pub struct Document {
+    /// The version of this language: 1.
+    pub version: Version,
+    /// Further files, relative to this one, with `*` and `?` in the last part; a name is used once in all of them.
+    #[schemars(default)]
+    pub include: Vec<String>,
+    /// Where requests come in.
+    pub listeners: BTreeMap<Name, listener::Config>,
+    /// Where requests go, by name.
+    #[schemars(default)]
+    pub pools: BTreeMap<Name, pool::Config>,
+    /// Which requests go where; their order means nothing.
+    #[schemars(default)]
+    pub routes: BTreeMap<Name, route::Config>,
+    /// What holds for every listener, pool and route that says nothing else.
+    #[serde(skip_serializing)]
+    #[schemars(default)]
+    pub defaults: Defaults,
+    /// The process itself.
+    #[schemars(default)]
+    pub runtime: runtime::Config,
+    /// The admin listener: health, metrics, status and reload.
+    #[schemars(default)]
+    pub admin: admin::Config,
+    /// What is told of requests and of the program itself.
+    #[schemars(default)]
+    pub observe: telemetry::Config,
+    /// The language of the answers that the gateway gives itself.
+    #[schemars(default)]
+    pub errors: messages::Config,
+}
+
+/// The version of the language; there is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u64", into = "u64")]
+pub struct Version;
+
+/// What holds for every object of a kind that says nothing else; its values go into the objects as they are read.
+#[derive(Debug, Clone, Default, PartialEq, JsonSchema)]
+#[allow(dead_code)]
+pub struct Defaults {
+    /// For every listener; all of its keys but `bind` and `like`.
+    listener: Option<listener::Config>,
+    /// For every pool; all of its keys but `targets` and `like`.
+    pool: Option<pool::Config>,
+    /// For every route; all of its keys but `match` and `like`.
+    route: Option<route::Config>,
+}
+
+const KEYS: [&str; 10] =
+    ["version", "include", "listeners", "pools", "routes", "defaults", "runtime", "admin", "observe", "errors"];
+
+impl TryFrom<u64> for Version {
+    type Error = String;
+
+    fn try_from(number: u64) -> Result<Self, String> {
+        if number == 1 { Ok(Self) } else { Err(format!("version {number} is not known here; write version: 1")) }
+    }
+}
+
+impl From<Version> for u64 {
+    fn from(_: Version) -> Self {
+        1
+    }
+}
+
+impl JsonSchema for Version {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Version".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "description": "The version of this language.", "const": 1 })
+    }
+}
+
+/// Reads every object of the tree on its own; the tree becomes what it means, with every default filled in.
+pub(super) fn read(root: &mut Node, notes: &mut Notes) -> Document {
+    known_keys(root, notes);
+    let mut top = Top { root, notes };
+    let mut document = Document { version: top.version(), include: top.include(), ..Document::default() };
+    document.listeners = top.section(LISTENERS);
+    document.pools = top.section(POOLS);
+    document.routes = top.section(ROUTES);
+    document.runtime = top.single("runtime");
+    document.admin = top.single("admin");
+    document.observe = top.single("observe");
+    document.errors = top.single("errors");
+    document
+}
+
+fn known_keys(root: &Node, notes: &mut Notes) {
+    for entry in root.map().into_iter().flat_map(Map::iter).filter(|entry| !KEYS.contains(&&*entry.key)) {
+        let sentence = format!("unknown key. {}", suggestion(&entry.key, &KEYS, "Known keys"));
+        notes.error(Path::default().key(&entry.key), entry.at, sentence);
+    }
+    let Some(defaults) = root.get("defaults").and_then(Node::map) else { return };
+    let kinds = [LISTENERS, POOLS, ROUTES];
+    let known = kinds.map(|kind| kind.one);
+    for entry in defaults.iter() {
+        let at = Path::of(["defaults", &entry.key]);
+        let Some(kind) = kinds.iter().find(|kind| kind.one == &*entry.key) else {
+            let sentence = format!("unknown key. {}", suggestion(&entry.key, &known, "Known keys"));
+            notes.error(at, entry.at, sentence);
+            continue;
+        };
+        for own in entry.node.map().into_iter().flat_map(Map::iter).filter(|own| kind.own.contains(&&*own.key)) {
+            let sentence = format!("belongs to each {}, it has no default", kind.one);
+            notes.error(at.key(&own.key), own.at, sentence);
+        }
+    }
+}
+
+struct Top<'a> {
+    root: &'a mut Node,
+    notes: &'a mut Notes,
+}
+
+impl Top<'_> {
+    fn version(&mut self) -> Version {
+        let place = self.root.place;
+        let Some(entry) = self.root.map_mut().and_then(|map| map.get_mut("version")) else {
+            self.notes.error(Path::default(), place, "the key `version` is missing; write version: 1");
+            return Version;
+        };
+        fit(&mut entry.node, &Path::of(["version"]), Extent::Whole, self.notes).unwrap_or_default()
+    }
+
+    /// The files that are included; reading them has said what is wrong.
+    fn include(&self) -> Vec<String> {
+        let include = self.root.get("include").map(|node| &node.value);
+        let Some(Value::List(items)) = include else { return Vec::new() };
+        items.iter().filter_map(Node::text).map(str::to_owned).collect()
+    }
+
+    /// One object of the first level, or its default.
+    fn single<T: DeserializeOwned + Default>(&mut self, key: &str) -> T {
+        let Some(entry) = self.root.map_mut().and_then(|map| map.get_mut(key)) else { return T::default() };
+        if matches!(entry.node.value, Value::Null) {
+            entry.node.value = Value::Map(Map::default());
+        }
+        fit(&mut entry.node, &Path::of([key]), Extent::Whole, self.notes).unwrap_or_default()
+    }
+
+    /// The objects of a section, each completed and read on its own; those that are wrong are left out.
+    fn section<T: DeserializeOwned>(&mut self, kind: Kind) -> BTreeMap<Name, T> {
+        let defaults = self.defaults::<T>(kind);
+        let Some(section) = self.root.map_mut().and_then(|map| map.get_mut(kind.section)) else {
+            return BTreeMap::new();
+        };
+        let objects = match &mut section.node.value {
+            Value::Map(objects) => objects,
+            Value::Null => return BTreeMap::new(),
+            _ => {
+                let sentence = format!("expected a map of names, e.g. {}: {{ name: ... }}", kind.section);
+                self.notes.error(Path::of([kind.section]), section.node.place, sentence);
+                return BTreeMap::new();
+            }
+        };
+        let mut read = BTreeMap::new();
+        for key in inherit::complete(objects, kind, defaults.as_ref(), self.notes) {
+            let Some(entry) = objects.get_mut(&key) else { continue };
+            let at = Path::of([kind.section, &key]);
+            let object = fit::<T>(&mut entry.node, &at, Extent::Whole, self.notes);
+            match (key.parse::<Name>(), object) {
+                (Ok(name), Some(object)) => drop(read.insert(name, object)),
+                (Err(sentence), _) => self.notes.error(at, entry.at, sentence),
+                (Ok(_), None) => {}
+            }
+        }
+        read
+    }
+
+    /// What `defaults` says of a kind, checked whether or not an object takes it over; what is wrong is left out.
+    fn defaults<T: DeserializeOwned>(&mut self, kind: Kind) -> Option<Node> {
+        let defaults = &mut self.root.map_mut()?.get_mut("defaults")?.node;
+        let at = Path::of(["defaults", kind.one]);
+        let node = match &mut defaults.value {
+            Value::Map(map) => &mut map.get_mut(kind.one)?.node,
+            _ => {
+                let sentence = "expected a map, e.g. defaults: { pool: { timeout: { connect: 1s } } }";
+                self.notes.error(Path::of(["defaults"]), defaults.place, sentence);
+                return None;
+            }
+        };
+        if !matches!(node.value, Value::Map(_)) {
+            self.notes.error(at, node.place, format!("expected a map with keys of a {}", kind.one));
+            return None;
+        }
+        let map = node.map_mut()?;
+        for own in kind.own {
+            map.take(own);
+        }
+        fit::<T>(node, &at, Extent::Part, self.notes);
+        Some(node.clone())
+    }
+}

@@ -1,0 +1,47 @@
+//! What was complained about while reading, and where exactly, when that is not where the value stands.
+
+use std::collections::{HashMap, HashSet};
+
+use super::node::Place;
+use crate::problem::{Level, Path, Problem, Problems};
+
+/// Complaints as they come, each once for a place and a sentence.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) problems: Problems,
+    pub(super) marks: Marks,
+    /// Set when not everything could be read, so that a name may well be defined.
+    pub(super) silent_on_references: bool,
+    seen: HashSet<(Place, String)>,
+}
+
+/// Where a complaint points when the path alone does not say it: to a key, to the end of a broken file.
+#[derive(Debug, Default)]
+pub(super) struct Marks(HashMap<(Path, String), Place>);
+
+impl Marks {
+    pub(super) fn get(&self, problem: &Problem) -> Option<Place> {
+        self.0.get(&(problem.at.clone(), problem.sentence.clone())).copied()
+    }
+}
+
+impl Notes {
+    pub(super) fn error(&mut self, at: Path, place: Place, sentence: impl Into<String>) {
+        self.note(Level::Error, at, place, sentence.into());
+    }
+
+    pub(super) fn warn(&mut self, at: Path, place: Place, sentence: impl Into<String>) {
+        self.note(Level::Warn, at, place, sentence.into());
+    }
+
+    fn note(&mut self, level: Level, at: Path, place: Place, sentence: String) {
+        if !self.seen.insert((place, sentence.clone())) {
+            return;
+        }
+        self.marks.0.insert((at.clone(), sentence.clone()), place);
+        match level {
+            Level::Error => self.problems.error(at, sentence),
+            Level::Warn => self.problems.warn(at, sentence),
+        }
+    }
+}

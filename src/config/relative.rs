@@ -1,0 +1,50 @@
+//! Names of files in the document: what does not begin with `/` lies beside the file that says so.
+
+use std::path::Path;
+
+use super::node::{Node, Value};
+
+/// Where the document names files; `*` is any name or element.
+const FILES: [&[&str]; 13] = [
+    &["listeners", "*", "tls", "certs", "*", "cert"],
+    &["listeners", "*", "tls", "certs", "*", "key"],
+    &["listeners", "*", "tls", "client_ca", "file"],
+    &["pools", "*", "tls", "ca"],
+    &["pools", "*", "tls", "cert"],
+    &["pools", "*", "tls", "key"],
+    &["defaults", "listener", "tls", "certs", "*", "cert"],
+    &["defaults", "listener", "tls", "certs", "*", "key"],
+    &["defaults", "listener", "tls", "client_ca", "file"],
+    &["defaults", "pool", "tls", "ca"],
+    &["defaults", "pool", "tls", "cert"],
+    &["defaults", "pool", "tls", "key"],
+    &["errors", "messages"],
+];
+
+/// Puts `directory` before every relative name of a file.
+pub(super) fn resolve(root: &mut Node, directory: &Path) {
+    for steps in FILES {
+        each(root, steps, &|node| {
+            let name = match &mut node.value {
+                Value::Text(name) if !name.starts_with('/') => name,
+                _ => return,
+            };
+            let plain = name.strip_prefix("./").unwrap_or(name);
+            *name = directory.join(plain).to_string_lossy().into();
+        });
+    }
+}
+
+fn each(node: &mut Node, steps: &[&str], change: &dyn Fn(&mut Node)) {
+    let Some((step, rest)) = steps.split_first() else { return change(node) };
+    match &mut node.value {
+        Value::Map(map) if *step == "*" => map.iter_mut().for_each(|entry| each(&mut entry.node, rest, change)),
+        Value::List(items) if *step == "*" => items.iter_mut().for_each(|item| each(item, rest, change)),
+        Value::Map(map) => {
+            if let Some(entry) = map.get_mut(step) {
+                each(&mut entry.node, rest, change);
+            }
+        }
+        _ => {}
+    }
+}

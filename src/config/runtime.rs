@@ -1,0 +1,144 @@
+//! The process itself: threads, draining, whose word on client addresses counts.
+
+use std::fmt;
+use std::num::NonZeroU16;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::problem::nearest;
+use crate::units::{Duration, Network, scalar};
+
+/// The process itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Runtime")]
+pub struct Config {
+    /// Threads that serve requests: `auto` (one for each processor) or a number.
+    pub workers: Workers,
+    /// How long what is in flight may take when the process ends.
+    pub drain: Drain,
+    /// How the address of a client is found behind other proxies.
+    pub client_ip: ClientIp,
+    /// Unused connections to upstreams that the whole process keeps open.
+    pub upstream_connections: NonZeroU16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            workers: Workers::Auto,
+            drain: Drain::default(),
+            client_ip: ClientIp::default(),
+            upstream_connections: NonZeroU16::MIN.saturating_add(1023),
+        }
+    }
+}
+
+/// Threads that serve requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each processor that the process may use.
+    #[default]
+    Auto,
+    Number(u16),
+}
+
+impl Workers {
+    /// The number of threads, given the number of processors.
+    pub fn get(self, processors: usize) -> usize {
+        match self {
+            Self::Auto => processors.max(1),
+            Self::Number(number) => number.into(),
+        }
+    }
+}
+
+const MOST_WORKERS: u16 = 1024;
+
+impl FromStr for Workers {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let near = nearest(text, ["auto"]).map(|_| ". Did you mean `auto`?").unwrap_or_default();
+        let fits = text.parse().ok().filter(|number| (1..=MOST_WORKERS).contains(number));
+        let wrong = || format!("`{text}` is neither `auto` nor a number from 1 to {MOST_WORKERS}{near}");
+        fits.map(Self::Number).ok_or_else(wrong)
+    }
+}
+
+impl fmt::Display for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+scalar!(Workers, "`auto` or a number of threads", example "auto",
+    bare number |n| n.to_string().parse(),
+    "`auto` (one for each processor) or a number.");
+
+/// How long what is in flight may take when the process ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// Requests that are being served; after that their connections are cut.
+    pub requests: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { requests: Duration::from_secs(30) }
+    }
+}
+
+/// How the address of a client is found behind other proxies.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientIp {
+    /// Networks of proxies in front whose word is believed; the client is the right-most address outside of them.
+    pub trust: Vec<Network>,
+    /// The header field in which they say it.
+    pub from: Forwarded,
+}
+
+/// The header field in which proxies say for whom they ask.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Forwarded {
+    /// `X-Forwarded-For: client, proxy`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded: for=client` (RFC 7239).
+    Forwarded,
+    /// `X-Real-IP: client`.
+    XRealIp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_what_an_empty_map_means() {
+        assert_eq!(serde_json::from_str::<Config>("{}").unwrap(), Config::default());
+        assert_eq!(Config::default().upstream_connections.get(), 1024);
+    }
+
+    #[test]
+    fn workers_are_a_word_or_a_number() {
+        assert_eq!("4".parse(), Ok(Workers::Number(4)));
+        assert_eq!("auto".parse::<Workers>().unwrap().get(8), 8);
+        assert_eq!(
+            "autp".parse::<Workers>().unwrap_err(),
+            "`autp` is neither `auto` nor a number from 1 to 1024. Did you mean `auto`?"
+        );
+        assert!("0".parse::<Workers>().is_err());
+    }
+}

@@ -1,0 +1,210 @@
+//! Accepting: one loop for each socket and worker, and the way of a connection from there to its first request.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora_core::apps::HttpServerApp;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::door::Door;
+use super::gate::{Gate, Permit};
+use super::proxied;
+use super::socket::Copy;
+use crate::gateway::conn::{Conn, Io, Raw, Socket, serve_h1, serve_h2};
+use crate::listener::{Connection, Listener, TlsFacts};
+
+/// What one loop needs.
+pub(super) struct Accept<A> {
+    pub(super) app: Arc<A>,
+    pub(super) door: Arc<dyn Door>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) listener: Arc<ArcSwap<Listener>>,
+    pub(super) shutdown: watch::Receiver<bool>,
+    pub(super) stop: watch::Sender<bool>,
+}
+
+enum Ears {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// An address for those who have none.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+impl Ears {
+    async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+        match self {
+            Self::Tcp(tcp) => {
+                let (stream, peer) = tcp.accept().await?;
+                Ok((Socket::Tcp(stream), SocketAddr::new(peer.ip().to_canonical(), peer.port())))
+            }
+            Self::Unix(unix) => unix.accept().await.map(|(stream, _)| (Socket::Unix(stream), NOWHERE)),
+        }
+    }
+}
+
+impl<A> Accept<A>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    /// Accepts until the socket goes; connections that the kernel had taken in by then are served.
+    pub(super) async fn run(self, copy: Copy) {
+        let ears = match copy {
+            Copy::Tcp(tcp) => TcpListener::from_std(tcp).map(Ears::Tcp),
+            Copy::Unix(unix) => UnixListener::from_std(unix).map(Ears::Unix),
+        };
+        let ears = match ears {
+            Ok(ears) => ears,
+            Err(why) => return log::error!("listener {}: {why}", self.listener.load().name),
+        };
+        let (mut shutdown, mut stop) = (self.shutdown.clone(), self.stop.subscribe());
+        let mut closing = pin!(async {
+            tokio::select! {
+                _ = shutdown.wait_for(|closing| *closing) => {}
+                _ = stop.wait_for(|closing| *closing) => {}
+            }
+        });
+        let mut complained = None;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                accepted = ears.accept() => accepted,
+                () = &mut closing => break,
+            };
+            match accepted {
+                Ok((socket, peer)) => self.welcome(socket, peer),
+                Err(why) => self.recover(&why, &mut complained).await,
+            }
+        }
+        self.stop.send_replace(true);
+    }
+
+    /// A connection that died before we took it is nothing; without descriptors we wait, without spinning.
+    async fn recover(&self, why: &io::Error, complained: &mut Option<Instant>) {
+        if matches!(why.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
+            return;
+        }
+        if complained.is_none_or(|last| last.elapsed() > Duration::from_secs(1)) {
+            log::warn!("listener {} cannot accept: {why}", self.listener.load().name);
+            *complained = Some(Instant::now());
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+
+    fn welcome(&self, socket: Socket, peer: SocketAddr) {
+        let listener = self.listener.load_full();
+        let Some(mut permit) = self.gate.enter(&listener.limits) else {
+            return self.door.turned_away(&listener.name, "connections");
+        };
+        let trusted = listener.proxied.iter().any(|network| network.contains(peer.ip()));
+        let counted = matches!(socket, Socket::Tcp(_)) && !trusted;
+        if counted && !permit.admit(peer.ip(), &listener.limits) {
+            return self.door.turned_away(&listener.name, "per_address");
+        }
+        let guest = Guest {
+            until: Instant::now() + listener.timeout.handshake.get(),
+            visit: Visit::new(self.door.clone(), &listener),
+            permit,
+            peer,
+            trusted,
+            listener,
+        };
+        let (app, door, stop) = (self.app.clone(), self.door.clone(), self.stop.subscribe());
+        tokio::spawn(async move {
+            // The handshake needs much that the connection does not: it lives in a box of its own.
+            let Some((conn, h2, stay)) = Box::pin(guest.enter(socket)).await else { return };
+            let h2 = if h2 { Some(conn) } else { serve_h1(conn, &app, &door, &stop).await };
+            if let Some(conn) = h2 {
+                Box::pin(serve_h2(conn, app, stop)).await;
+            }
+            drop(stay);
+        });
+    }
+}
+
+/// Tells the door that a connection came and went.
+struct Visit {
+    door: Arc<dyn Door>,
+    listener: Arc<Listener>,
+}
+
+impl Visit {
+    fn new(door: Arc<dyn Door>, listener: &Arc<Listener>) -> Self {
+        door.opened(&listener.name);
+        Self { door, listener: listener.clone() }
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        self.door.closed(&self.listener.name);
+    }
+}
+
+/// A connection that has not shown yet who it is.
+struct Guest {
+    listener: Arc<Listener>,
+    visit: Visit,
+    permit: Permit,
+    peer: SocketAddr,
+    /// Whether a PROXY header must come first.
+    trusted: bool,
+    until: Instant,
+}
+
+impl Guest {
+    /// PROXY header and TLS handshake, in time; then the connection, whether it speaks HTTP/2, and what it holds.
+    async fn enter(mut self, socket: Socket) -> Option<(Box<Conn>, bool, (Visit, Permit))> {
+        let local = match &socket {
+            Socket::Tcp(tcp) => tcp.local_addr().ok()?,
+            Socket::Unix(_) => NOWHERE,
+        };
+        let mut local = SocketAddr::new(local.ip().to_canonical(), local.port());
+        let mut raw = Raw::new(socket);
+        if self.trusted {
+            match timeout_at(self.until, proxied::read(&mut raw)).await {
+                Ok(Ok(said)) => (self.peer, local) = said.unwrap_or((self.peer, local)),
+                _ => return self.turn_away("proxy_protocol"),
+            }
+            if !self.permit.admit(self.peer.ip(), &self.listener.limits) {
+                return self.turn_away("per_address");
+            }
+        }
+        let (io, tls) = match self.listener.tls() {
+            None => (Io::Plain(raw), None),
+            Some(config) => {
+                let stream = self.shake(config, raw).await?;
+                let facts = TlsFacts::of(stream.get_ref().1);
+                (Io::Tls(Box::new(stream)), Some(facts))
+            }
+        };
+        let h2 = tls.as_ref().is_some_and(|tls| tls.h2);
+        let Self { listener, visit, permit, peer, .. } = self;
+        let conn = Conn::new(io, Arc::new(Connection { listener, peer, local, tls })).ok()?;
+        Some((conn, h2, (visit, permit)))
+    }
+
+    fn turn_away<T>(&self, why: &'static str) -> Option<T> {
+        self.visit.door.turned_away(&self.listener.name, why);
+        None
+    }
+
+    async fn shake(&self, config: &Arc<rustls::ServerConfig>, raw: Raw) -> Option<TlsStream<Raw>> {
+        let shaken = timeout_at(self.until, TlsAcceptor::from(config.clone()).accept(raw)).await;
+        let (version, result) = match &shaken {
+            Ok(Ok(stream)) => (TlsFacts::of(stream.get_ref().1).version, "ok"),
+            Ok(Err(_)) => ("none", "failed"),
+            Err(_) => ("none", "timeout"),
+        };
+        self.visit.door.handshake(&self.listener.name, version, result);
+        shaken.ok()?.inspect_err(|why| log::debug!("TLS handshake with {}: {why}", self.peer)).ok()
+    }
+}

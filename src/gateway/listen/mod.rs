@@ -1,0 +1,173 @@
+//! The sockets we listen on, which come and go while the process runs, and the workers that serve them.
+
+mod accept;
+mod door;
+mod gate;
+mod proxied;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use pingora_core::apps::HttpServerApp;
+use tokio::sync::watch;
+
+pub use door::{Door, Seen};
+
+use crate::listener::Listener;
+use crate::units::{Address, Name};
+use gate::Gate;
+use socket::Bound;
+
+/// A thread with a runtime of its own, and the application that serves its connections.
+pub struct Worker<A> {
+    pub runtime: tokio::runtime::Handle,
+    pub app: Arc<A>,
+}
+
+/// Why a listener cannot listen.
+#[derive(Debug)]
+pub struct BindError {
+    pub listener: Name,
+    pub address: Address,
+    pub why: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "listener {} cannot listen on {}: {}", self.listener, self.address, self.why)
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Where a listener is bound: what the document says, and what the kernel gave (port 0 becomes a real one).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub listener: Name,
+    pub asked: Address,
+    pub bound: Address,
+}
+
+/// What tells one socket from another; two listeners may both ask for port 0 and get different ones.
+type Key = (Address, Option<Name>);
+
+/// All sockets of the process.
+pub struct Listeners<A> {
+    workers: Vec<Worker<A>>,
+    door: Arc<dyn Door>,
+    shutdown: watch::Receiver<bool>,
+    open: Mutex<BTreeMap<Key, Open>>,
+    /// Counts of connections, which outlive sockets and reloads.
+    gates: Mutex<BTreeMap<Name, Arc<Gate>>>,
+}
+
+/// A socket in use.
+struct Open {
+    bound: Bound,
+    /// Read anew for each connection: a reload changes what comes next and nothing that runs.
+    listener: Arc<ArcSwap<Listener>>,
+    /// True once the socket goes: its connections end after the request that they serve.
+    stop: watch::Sender<bool>,
+}
+
+impl<A> Listeners<A>
+where
+    A: HttpServerApp + Send + Sync + 'static,
+{
+    /// Nothing is bound yet. When `shutdown` turns true, sockets close and connections end after their running request.
+    pub fn new(workers: Vec<Worker<A>>, door: Arc<dyn Door>, shutdown: watch::Receiver<bool>) -> Self {
+        Self { workers, door, shutdown, open: Mutex::default(), gates: Mutex::default() }
+    }
+
+    /// Listens where `new` says and nowhere else, whole or not at all: sockets that stay are not touched,
+    /// their next connections get the new settings.
+    pub fn apply(&self, new: Vec<Arc<Listener>>) -> Result<(), BindError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = wanted(new)?;
+        let mut fresh = BTreeMap::new();
+        for (key, listener) in &wanted {
+            if !open.contains_key(key) {
+                let fail = |why| BindError { listener: listener.name.clone(), address: key.0.clone(), why };
+                let bound = Bound::bind(&key.0).map_err(fail)?;
+                let copies: io::Result<Vec<_>> = self.workers.iter().map(|_| bound.copy()).collect();
+                fresh.insert(key.clone(), (bound, copies.map_err(fail)?, listener.clone()));
+            }
+        }
+        // From here on nothing can fail.
+        open.retain(|key, socket| match wanted.get(key) {
+            Some(listener) => {
+                socket.listener.store(listener.clone());
+                true
+            }
+            None => {
+                socket.stop.send_replace(true);
+                false
+            }
+        });
+        for (key, (bound, copies, listener)) in fresh {
+            let socket = Open {
+                bound,
+                listener: Arc::new(ArcSwap::new(listener)),
+                stop: watch::Sender::new(*self.shutdown.borrow()),
+            };
+            self.accept(&socket, copies);
+            open.insert(key, socket);
+        }
+        Ok(())
+    }
+
+    /// Where we listen now.
+    pub fn places(&self) -> Vec<Place> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = |((asked, _), socket): (&Key, &Open)| Place {
+            listener: socket.listener.load().name.clone(),
+            asked: asked.clone(),
+            bound: socket.bound.address().clone(),
+        };
+        open.iter().map(place).collect()
+    }
+
+    /// Connections open now, over all listeners.
+    pub fn connections(&self) -> usize {
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.values().map(|gate| gate.count()).sum()
+    }
+
+    fn accept(&self, socket: &Open, copies: Vec<socket::Copy>) {
+        let name = socket.listener.load().name.clone();
+        let gate = self.gates.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default().clone();
+        for (worker, copy) in self.workers.iter().zip(copies) {
+            let accept = accept::Accept {
+                app: worker.app.clone(),
+                door: self.door.clone(),
+                gate: gate.clone(),
+                listener: socket.listener.clone(),
+                shutdown: self.shutdown.clone(),
+                stop: socket.stop.clone(),
+            };
+            worker.runtime.spawn(accept.run(copy));
+        }
+    }
+}
+
+/// Every address with its listener; the same address twice cannot be bound.
+fn wanted(new: Vec<Arc<Listener>>) -> Result<BTreeMap<Key, Arc<Listener>>, BindError> {
+    let mut wanted = BTreeMap::new();
+    for listener in new {
+        for address in &listener.binds {
+            let any_port = matches!(address, Address::Ip(ip) if ip.port() == 0);
+            let key = (address.clone(), any_port.then(|| listener.name.clone()));
+            if wanted.insert(key, listener.clone()).is_some() {
+                let why = io::Error::new(io::ErrorKind::AddrInUse, "another listener has this address");
+                return Err(BindError { listener: listener.name.clone(), address: address.clone(), why });
+            }
+        }
+    }
+    Ok(wanted)
+}

@@ -1,0 +1,78 @@
+//! What is known of a client's connection, once it is established.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pingora_core::protocols::Digest;
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::Listener;
+
+/// One connection of a client: the same for all of its requests.
+#[derive(Debug)]
+pub struct Connection {
+    /// The listener as it was when the connection came.
+    pub listener: Arc<Listener>,
+    /// The client, or who a trusted PROXY header says it is; `127.0.0.1:0` on a unix socket.
+    pub peer: SocketAddr,
+    /// Our end of it; `127.0.0.1:0` on a unix socket.
+    pub local: SocketAddr,
+    /// Nothing on a plain connection.
+    pub tls: Option<TlsFacts>,
+}
+
+/// What the TLS handshake told.
+#[derive(Debug)]
+pub struct TlsFacts {
+    /// The name that the client asked for, lower case.
+    pub name: Option<Box<str>>,
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    pub cipher: &'static str,
+    /// Whether ALPN chose HTTP/2.
+    pub h2: bool,
+    /// The client's certificate, if it showed one; it was verified.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A verified certificate of a client.
+#[derive(Debug)]
+pub struct ClientCertificate {
+    /// The subject, e.g. `CN=orders, O=Example`.
+    pub subject: Box<str>,
+    /// SHA-256 of the certificate in lower-case hexadecimal.
+    pub fingerprint: Box<str>,
+}
+
+impl TlsFacts {
+    /// Read from a connection whose handshake is complete.
+    pub fn of(tls: &rustls::ServerConnection) -> Self {
+        let version = match tls.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "TLSv1.3",
+        };
+        Self {
+            name: tls.server_name().map(|name| name.to_ascii_lowercase().into()),
+            version,
+            cipher: tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
+            h2: tls.alpn_protocol() == Some(b"h2"),
+            client: tls.peer_certificates().and_then(|chain| chain.first()).and_then(|der| ClientCertificate::of(der)),
+        }
+    }
+}
+
+impl ClientCertificate {
+    fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let sha256 = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
+        let digest = sha256.hash(der);
+        let fingerprint: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Self { subject: certificate.subject().to_string().into(), fingerprint: fingerprint.into() })
+    }
+}
+
+/// The connection of a session, as the accept loop left it in Pingora's digest.
+pub fn connection_of(digest: &Digest) -> Option<&Arc<Connection>> {
+    digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+}

@@ -1,0 +1,96 @@
+//! TLS of a listener: versions, certificates, client certificates, session tickets.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::CryptoProvider;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+
+use super::certs::{Certificates, Expiry, certificates};
+use super::config::{ClientCa, ClientCaMode, Protocol, Tls, TlsVersion};
+use crate::problem::{Path, Problems};
+use crate::state::Shelf;
+use crate::units::Name;
+
+/// Ticket keys by listener and client CA, so that sessions resume after a reload, and only where they began:
+/// a session that began without a client certificate must not resume where one is required.
+static TICKETERS: LazyLock<Shelf<(Name, Vec<u8>), Option<Arc<dyn ProducesTickets>>>> = LazyLock::new(Shelf::default);
+
+type Ticketer = Arc<Option<Arc<dyn ProducesTickets>>>;
+
+/// What TLS needs at run time.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) server: Arc<ServerConfig>,
+    pub(super) expiries: Vec<Expiry>,
+    /// Holds the ticket keys on their shelf.
+    _tickets: Ticketer,
+}
+
+/// Reads certificates and keys; `None` when a problem was found.
+pub(super) fn compile(
+    name: &Name,
+    tls: &Tls,
+    protocols: &[Protocol],
+    at: &Path,
+    problems: &mut Problems,
+) -> Option<Compiled> {
+    let before = problems.errors();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certificates = Certificates::read(&tls.certs, &at.key("certs"), &provider, problems);
+    let client = tls.client_ca.as_ref().map(|ca| verifier(ca, &provider));
+    let client = client.transpose().map_err(|why| problems.error(at.key("client_ca").key("file"), why));
+    if problems.errors() > before {
+        return None;
+    }
+    let versions: &[&SupportedProtocolVersion] = match tls.min {
+        TlsVersion::V12 => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        TlsVersion::V13 => &[&rustls::version::TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
+    let builder = builder.map_err(|why| problems.error(at.clone(), why.to_string())).ok()?;
+    let (verifier, ca) = client.ok()?.unzip();
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let expiries = certificates.expiries.clone();
+    let mut server = builder.with_cert_resolver(Arc::new(certificates));
+    server.alpn_protocols = protocols.iter().rev().map(|protocol| alpn(*protocol).to_vec()).collect();
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    let tickets = TICKETERS.keep((name.clone(), ca.unwrap_or_default()), ticketer);
+    match tickets.as_ref() {
+        Some(ticketer) if tls.tickets => server.ticketer = ticketer.clone(),
+        _ => server.send_tls13_tickets = 0,
+    }
+    Some(Compiled { server: Arc::new(server), expiries, _tickets: tickets })
+}
+
+fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
+    rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|why| log::error!("no session tickets: {why}")).ok()
+}
+
+fn alpn(protocol: Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::H1 => b"http/1.1",
+        Protocol::H2 => b"h2",
+    }
+}
+
+/// The verifier of client certificates, and what tells it from others.
+fn verifier(ca: &ClientCa, provider: &Arc<CryptoProvider>) -> Result<(Arc<dyn ClientCertVerifier>, Vec<u8>), String> {
+    let mut roots = RootCertStore::empty();
+    let mut mark = vec![u8::from(ca.mode == ClientCaMode::Required)];
+    for certificate in certificates(&ca.file)? {
+        mark.extend_from_slice(&certificate);
+        roots.add(certificate).map_err(|why| format!("{} is not a CA: {why}", ca.file.display()))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let builder = match ca.mode {
+        ClientCaMode::Required => builder,
+        ClientCaMode::Optional => builder.allow_unauthenticated(),
+    };
+    let verifier = builder.build().map_err(|why| format!("{}: {why}", ca.file.display()))?;
+    Ok((verifier, mark))
+}

@@ -1,0 +1,96 @@
+//! What a pool tells of itself, on the admin listener and the command line.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::health::State;
+use super::target::Target;
+use crate::units::Name;
+
+/// One pool.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    pub name: Name,
+    pub state: PoolState,
+    /// Targets with weight that are up.
+    pub healthy: usize,
+    /// Targets with weight.
+    pub total: usize,
+    pub targets: Vec<TargetStatus>,
+    /// Host names whose last lookup failed, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unresolved: Vec<Unresolved>,
+}
+
+/// How a pool as a whole is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolState {
+    /// Every target is up.
+    Up,
+    /// Some are.
+    Degraded,
+    /// None is.
+    Down,
+    /// None is known to be up, and not all were asked yet.
+    Unknown,
+}
+
+/// One target.
+#[derive(Debug, Clone, Serialize)]
+pub struct TargetStatus {
+    pub address: String,
+    pub weight: u16,
+    pub state: &'static str,
+    pub since_seconds: u64,
+    /// Why the last probe failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub in_flight: u32,
+    pub picks: u64,
+    pub failures: u64,
+}
+
+/// A host name without a fresh answer; addresses known from before stay in use.
+#[derive(Debug, Clone, Serialize)]
+pub struct Unresolved {
+    pub host: String,
+    pub reason: String,
+}
+
+impl Status {
+    /// `pending` tells whether addresses are still being looked up for the first time.
+    pub(super) fn new(name: &Name, targets: Vec<TargetStatus>, unresolved: Vec<Unresolved>, pending: bool) -> Self {
+        let weighted = || targets.iter().filter(|target| target.weight > 0);
+        let count = |state: State| weighted().filter(|target| target.state == state.word()).count();
+        let (healthy, total) = (count(State::Up), weighted().count());
+        let state = match (healthy, total) {
+            (0, 0) if pending => PoolState::Unknown,
+            (0, _) if count(State::Unknown) > 0 => PoolState::Unknown,
+            (0, _) => PoolState::Down,
+            (healthy, total) if healthy == total => PoolState::Up,
+            _ => PoolState::Degraded,
+        };
+        Self { name: name.clone(), state, healthy, total, targets, unresolved }
+    }
+}
+
+impl TargetStatus {
+    /// Without health checks (`watched`) a target counts as up.
+    pub(super) fn new(target: &Target, watched: bool, now: Instant) -> Self {
+        let cell = target.cell();
+        let (state, since, reason) =
+            cell.record(|record| (record.state(), record.since(), record.reason().map(str::to_owned)));
+        Self {
+            address: target.name().into(),
+            weight: target.weight(),
+            state: if watched { state.word() } else { State::Up.word() },
+            since_seconds: now.saturating_duration_since(since).as_secs(),
+            reason: reason.filter(|_| watched),
+            in_flight: target.in_flight(),
+            picks: cell.picks(),
+            failures: cell.failures(),
+        }
+    }
+}

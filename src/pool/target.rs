@@ -1,0 +1,216 @@
+//! One endpoint of a pool and its live cell.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use pingora_core::upstreams::peer::HttpPeer;
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::Timeout;
+use super::endpoint::Found;
+use super::health::{Record, State, Verdict};
+use super::peer;
+use super::resume::Resume;
+use crate::units::Address;
+
+/// The largest weight of a target.
+pub const MAX_WEIGHT: u16 = 1000;
+
+/// Where requests may go: an address, or an address and its weight.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, remote = "Self")]
+#[schemars(rename = "PoolTarget", transform = also_an_address)]
+pub struct Config {
+    /// The address: IP and port, host name and port, or `unix:/path`.
+    pub at: Address,
+    /// Its share of the requests against the other targets, 1 to 1000; 0 drains it: no new requests.
+    #[serde(default = "one")]
+    pub weight: u16,
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn also_an_address(long: &mut schemars::Schema) {
+    let description = "An address, or an address and its weight.";
+    let short = serde_json::json!({ "type": "string", "examples": ["10.0.0.5:8080"] });
+    *long = schemars::json_schema!({ "description": description, "anyOf": [short, long.clone()] });
+}
+
+impl<'de> Deserialize<'de> for Config {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Config;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an address, e.g. 10.0.0.5:8080, or { at: 10.0.0.5:8080, weight: 2 }")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Config, E> {
+                Ok(Config { at: text.parse().map_err(E::custom)?, weight: 1 })
+            }
+            fn visit_u64<E: de::Error>(self, port: u64) -> Result<Config, E> {
+                Err(E::custom(format!("`{port}` needs a host, e.g. 127.0.0.1:{port}")))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
+                Config::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Config {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
+    }
+}
+
+/// One address that a pool uses, as its settings have it; what lives longer is its cell.
+pub struct Target {
+    name: Box<str>,
+    asked: Box<str>,
+    weight: u16,
+    cell: Arc<Cell>,
+    peer: HttpPeer,
+    settings: Arc<peer::Settings>,
+}
+
+impl Target {
+    pub(super) fn new(found: Found, cell: Arc<Cell>, settings: &Arc<peer::Settings>) -> Self {
+        let peer = settings.peer(found.address, &found.asked);
+        let settings = Arc::clone(settings);
+        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings }
+    }
+    /// For logs and metrics: the address, behind the host name that it was resolved from (`app.internal/10.0.0.7:80`).
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    pub fn weight(&self) -> u16 {
+        self.weight
+    }
+    /// Requests that are with the target now.
+    pub fn in_flight(&self) -> u32 {
+        self.cell.in_flight.load(Relaxed)
+    }
+    pub(super) fn cell(&self) -> &Arc<Cell> {
+        &self.cell
+    }
+    pub(super) fn peer(&self) -> &HttpPeer {
+        &self.peer
+    }
+    /// The host name or IP address that the target is asked for.
+    pub(super) fn asked(&self) -> &str {
+        &self.asked
+    }
+    /// Whether both are the same address of the same pool, perhaps under other settings.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cell, &other.cell)
+    }
+}
+
+/// What is known of a target beyond a reload.
+pub struct Cell {
+    state: AtomicU8,
+    /// Whether it may serve before its first probe, because its pool had nothing else when it came.
+    founder: AtomicBool,
+    in_flight: AtomicU32,
+    picks: AtomicU64,
+    failures: AtomicU64,
+    failures_in_row: AtomicU32,
+    record: Mutex<Record>,
+    /// A probe that a reload cut short.
+    pub(super) probe: Resume<Verdict>,
+    gone: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Cell {
+    /// A target that nobody has asked yet; `gone` is called when its last user lets go.
+    pub(super) fn new(now: Instant, gone: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            state: AtomicU8::new(State::Unknown as u8),
+            founder: AtomicBool::new(false),
+            in_flight: AtomicU32::new(0),
+            picks: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            failures_in_row: AtomicU32::new(0),
+            record: Mutex::new(Record::new(now)),
+            probe: Resume::default(),
+            gone: Box::new(gone),
+        }
+    }
+    pub(super) fn state(&self) -> State {
+        State::ALL.into_iter().find(|state| *state as u8 == self.state.load(Relaxed)).unwrap_or(State::Unknown)
+    }
+    /// Up, or not asked yet and trusted until it is.
+    pub(super) fn serves(&self) -> bool {
+        match self.state() {
+            State::Up => true,
+            State::Unknown => self.founder.load(Relaxed),
+            State::Down => false,
+        }
+    }
+    pub(super) fn found(&self) {
+        self.founder.store(true, Relaxed);
+    }
+    pub(super) fn record<R>(&self, change: impl FnOnce(&mut Record) -> R) -> R {
+        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = change(&mut record);
+        self.state.store(record.state() as u8, Relaxed);
+        answer
+    }
+    pub(super) fn picks(&self) -> u64 {
+        self.picks.load(Relaxed)
+    }
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        (self.gone)();
+    }
+}
+
+/// A target chosen for one try; it counts as in flight until this is dropped.
+pub struct Picked(Arc<Target>);
+
+impl Picked {
+    pub(super) fn new(target: Arc<Target>) -> Self {
+        target.cell.in_flight.fetch_add(1, Relaxed);
+        target.cell.picks.fetch_add(1, Relaxed);
+        Self(target)
+    }
+    pub fn target(&self) -> &Arc<Target> {
+        &self.0
+    }
+    /// Where and how to connect, with the route's limits in place of the pool's.
+    pub fn peer(&self, timeouts: Option<&Timeout>) -> Box<HttpPeer> {
+        let mut peer = Box::new(self.0.peer.clone());
+        if let Some(timeouts) = timeouts {
+            self.0.settings.limit(&mut peer, &timeouts.over(self.0.settings.timeouts()));
+        }
+        peer
+    }
+    /// How the try went; told once.
+    pub fn record(&self, ok: bool) {
+        let cell = &self.0.cell;
+        if ok {
+            cell.failures_in_row.store(0, Relaxed);
+        } else {
+            cell.failures.fetch_add(1, Relaxed);
+            cell.failures_in_row.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.0.cell.in_flight.fetch_sub(1, Relaxed);
+    }
+}

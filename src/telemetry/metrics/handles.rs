@@ -1,0 +1,238 @@
+//! What the parts of the gateway hold to count with: every series they can name is found beforehand.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use http::Method;
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::family::Lease;
+use super::list::Families;
+use crate::fault::Fault;
+
+const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "OTHER"];
+
+/// The place of a method in `METHODS`; a word that a client made up is `OTHER`.
+fn place(method: &Method) -> u32 {
+    match *method {
+        Method::GET => 0,
+        Method::HEAD => 1,
+        Method::POST => 2,
+        Method::PUT => 3,
+        Method::DELETE => 4,
+        Method::PATCH => 5,
+        Method::OPTIONS => 6,
+        Method::CONNECT => 7,
+        Method::TRACE => 8,
+        _ => UNKNOWN_METHOD,
+    }
+}
+
+const UNKNOWN_METHOD: u32 = 9;
+
+/// No answer, among the statuses.
+const NO_STATUS: u16 = 0;
+/// A status that HTTP does not have: one for all, so that an upstream cannot invent series.
+const NOT_A_STATUS: u16 = 1;
+
+fn known(status: u16) -> u16 {
+    if (100..600).contains(&status) { status } else { NOT_A_STATUS }
+}
+
+fn code(status: u16) -> Cow<'static, str> {
+    match status {
+        NO_STATUS => "-".into(),
+        NOT_A_STATUS => "other".into(),
+        status => status.to_string().into(),
+    }
+}
+
+type Slot = OnceLock<(u32, IntCounter)>;
+
+/// Counters by a small number, in the order in which they were first needed: the frequent ones are found at once,
+/// without a lock or a hash.
+#[derive(Default)]
+struct Slots {
+    near: [Slot; 8],
+    far: OnceLock<Box<[Slot]>>,
+}
+
+impl Slots {
+    const FAR: usize = 56;
+
+    fn count(&self, key: u32, make: impl Fn() -> IntCounter) {
+        let count = |slots: &[Slot]| {
+            let mut slots = slots.iter().map(|slot| slot.get_or_init(|| (key, make())));
+            slots.find(|(of, _)| *of == key).map(|(_, counter)| counter.inc())
+        };
+        let far = || self.far.get_or_init(|| (0..Self::FAR).map(|_| Slot::new()).collect());
+        if count(&self.near).or_else(|| count(far())).is_none() {
+            make().inc();
+        }
+    }
+}
+
+/// One route behind one listener.
+pub struct RouteMetrics {
+    families: Arc<Families>,
+    listener: Box<str>,
+    route: Box<str>,
+    pair: Lease,
+    alone: Lease,
+    requests: Slots,
+    faults: [OnceLock<IntCounter>; Fault::ALL.len()],
+    duration: Histogram,
+    overhead: Histogram,
+    in_flight: IntGauge,
+}
+
+impl RouteMetrics {
+    pub(super) fn new(families: &Arc<Families>, pair: Lease, alone: Lease, listener: &str, route: &str) -> Self {
+        Self {
+            requests: Slots::default(),
+            faults: [const { OnceLock::new() }; Fault::ALL.len()],
+            duration: alone.child(&families.duration, &[route]),
+            overhead: alone.child(&families.overhead, &[route]),
+            in_flight: alone.child(&families.in_flight, &[route]),
+            families: Arc::clone(families),
+            listener: listener.into(),
+            route: route.into(),
+            pair,
+            alone,
+        }
+    }
+
+    /// One request has ended: how long it took, and how much of that was not waiting for the upstream, in seconds.
+    pub fn count(&self, method: &Method, status: u16, seconds: f64, overhead: f64) {
+        self.ended(place(method), status);
+        self.duration.observe(seconds);
+        self.overhead.observe(overhead);
+    }
+
+    /// One request was refused before it could be read as one: its method is not known, its time is not measured.
+    pub fn refuse(&self, fault: Fault) {
+        self.ended(UNKNOWN_METHOD, fault.status());
+        self.fault(fault);
+    }
+
+    /// One request was refused or could not be served; it is counted by `count` as well.
+    pub fn fault(&self, fault: Fault) {
+        let make = || self.alone.child(&self.families.faults, &[&self.route, fault.code()]);
+        if let Some(counter) = self.faults.get(fault as usize) {
+            counter.get_or_init(make).inc();
+        }
+    }
+
+    /// One request has begun; it has ended when the guard is dropped.
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.inc();
+        InFlight(Arc::clone(self))
+    }
+
+    fn ended(&self, method: u32, status: u16) {
+        let status = known(status);
+        self.requests.count(method << 16 | u32::from(status), || {
+            let name = METHODS.get(method as usize).copied().unwrap_or("OTHER");
+            self.pair.child(&self.families.requests, &[&self.listener, &self.route, name, &code(status)])
+        });
+    }
+}
+
+/// A request that has not yet ended.
+pub struct InFlight(Arc<RouteMetrics>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// One pool.
+pub struct PoolMetrics {
+    families: Arc<Families>,
+    pool: Box<str>,
+    lease: Lease,
+    codes: Slots,
+    duration: Histogram,
+    reused: IntCounter,
+    opened: IntCounter,
+}
+
+impl PoolMetrics {
+    pub(super) fn new(families: &Arc<Families>, lease: Lease, pool: &str) -> Self {
+        Self {
+            codes: Slots::default(),
+            duration: lease.child(&families.pool_duration, &[pool]),
+            reused: lease.child(&families.pool_connects, &[pool, "true"]),
+            opened: lease.child(&families.pool_connects, &[pool, "false"]),
+            families: Arc::clone(families),
+            pool: pool.into(),
+            lease,
+        }
+    }
+
+    /// One try has ended: with the status of its answer, or with none.
+    pub fn count(&self, status: Option<u16>, seconds: f64) {
+        let status = status.map_or(NO_STATUS, known);
+        self.codes.count(u32::from(status), || {
+            self.lease.child(&self.families.pool_requests, &[&self.pool, &code(status)])
+        });
+        self.duration.observe(seconds);
+    }
+
+    /// A connection was taken for a request.
+    pub fn connected(&self, reused: bool) {
+        if reused { self.reused.inc() } else { self.opened.inc() }
+    }
+}
+
+/// One listener.
+pub struct ListenerMetrics {
+    families: Arc<Families>,
+    listener: Box<str>,
+    lease: Lease,
+    connections: IntGauge,
+}
+
+impl ListenerMetrics {
+    pub(super) fn new(families: &Arc<Families>, lease: Lease, listener: &str) -> Self {
+        let connections = lease.child(&families.connections, &[listener]);
+        Self { families: Arc::clone(families), listener: listener.into(), lease, connections }
+    }
+
+    /// One connection is open until the guard is dropped.
+    pub fn open(self: &Arc<Self>) -> Connected {
+        self.connections.inc();
+        Connected(Arc::clone(self))
+    }
+
+    /// One connection was closed before its first request; `reason` comes from a closed list.
+    pub fn refuse(&self, reason: &'static str) {
+        self.lease.child(&self.families.connections_refused, &[&self.listener, reason]).inc();
+    }
+}
+
+/// A connection that is open.
+pub struct Connected(Arc<ListenerMetrics>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.dec();
+    }
+}
+
+/// A figure that is on the page while someone holds it.
+pub struct Figure {
+    gauge: IntGauge,
+    _lease: Lease,
+}
+
+impl Figure {
+    pub(super) fn new(gauge: IntGauge, lease: Lease) -> Self {
+        Self { gauge, _lease: lease }
+    }
+
+    pub fn set(&self, value: i64) {
+        self.gauge.set(value);
+    }
+}

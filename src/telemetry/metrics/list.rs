@@ -1,0 +1,77 @@
+//! Every metric of the gateway: its name, its labels, its help.
+
+use prometheus::{CounterVec, GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec, Registry};
+
+use super::family::{Family, Row};
+
+/// Seconds of a whole request.
+const REQUEST: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// Seconds that the gateway itself adds: 5 µs to 100 ms.
+const OVERHEAD: &[f64] =
+    &[0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1];
+
+macro_rules! families {
+    ($($field:ident: $vector:ty = $name:literal [$($label:literal),*] $(in $buckets:ident)?, $help:literal;)*) => {
+        /// Every metric there is.
+        pub const LIST: &[Row] =
+            &[$(Row { name: $name, help: $help, labels: &[$($label),*], buckets: families!(@ $($buckets)?) }),*];
+
+        /// Every metric, registered; the fields bear the names of the list without prefix and unit.
+        pub(super) struct Families { $(pub(super) $field: Family<$vector>,)* }
+
+        impl Families {
+            pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
+                let mut rows = LIST.iter().copied();
+                let mut row = || rows.next().ok_or_else(|| prometheus::Error::Msg("the list is too short".into()));
+                Ok(Self { $($field: Family::new(row()?, registry)?,)* })
+            }
+        }
+    };
+    (@) => { &[] };
+    (@ $buckets:ident) => { $buckets };
+}
+
+families! {
+    build_info: IntGaugeVec = "yumen_build_info" ["version"], "Always 1; the version that runs.";
+
+    requests: IntCounterVec = "yumen_http_requests_total" ["listener", "route", "method", "code"],
+        "Requests that have ended, answered by an upstream or by the gateway itself.";
+    duration: HistogramVec = "yumen_http_request_duration_seconds" ["route"] in REQUEST,
+        "Time from the first byte of a request to the last byte of its answer.";
+    overhead: HistogramVec = "yumen_overhead_seconds" ["route"] in OVERHEAD,
+        "Time of a request that was not spent waiting for the upstream: what the gateway adds.";
+    in_flight: IntGaugeVec = "yumen_http_requests_in_flight" ["route"], "Requests that have begun and not yet ended.";
+    faults: IntCounterVec = "yumen_faults_total" ["route", "reason"],
+        "Requests that the gateway refused or could not serve, by reason code.";
+
+    pool_requests: IntCounterVec = "yumen_pool_requests_total" ["pool", "code"], "Answers of a pool's targets; code - is no answer.";
+    pool_duration: HistogramVec = "yumen_pool_request_duration_seconds" ["pool"] in REQUEST,
+        "Time from choosing a target to the end of its answer.";
+    pool_connects: IntCounterVec = "yumen_pool_connects_total" ["pool", "reused"],
+        "Connections taken for a request: kept from an earlier one, or new.";
+    target_up: IntGaugeVec = "yumen_target_up" ["pool", "target"], "1 while a target gets requests, 0 while it is unhealthy.";
+
+    connections: IntGaugeVec = "yumen_connections" ["listener"], "Client connections that are open.";
+    connections_refused: IntCounterVec = "yumen_connections_refused_total" ["listener", "reason"],
+        "Client connections closed before their first request, by reason.";
+    handshakes: IntCounterVec = "yumen_tls_handshakes_total" ["version", "result"], "TLS handshakes with clients.";
+    certificate_expiry: IntGaugeVec = "yumen_certificate_expiry_timestamp_seconds" ["cert"],
+        "When a listener's certificate ends, in seconds since 1970.";
+
+    generation: IntGaugeVec = "yumen_config_generation" [], "How many configurations have been applied since the start.";
+    hash: IntGaugeVec = "yumen_config_hash_info" ["hash"], "Always 1; the hash of the configuration that runs.";
+    reloads: IntCounterVec = "yumen_config_reloads_total" ["result"], "Attempts to apply a changed configuration.";
+    reload_success: IntGaugeVec = "yumen_config_last_reload_success" [], "1 when the last attempt was applied, 0 when it was refused.";
+    reload_time: GaugeVec = "yumen_config_last_reload_success_timestamp_seconds" [],
+        "When a configuration was last applied, in seconds since 1970.";
+
+    access_log_dropped: IntCounterVec = "yumen_access_log_dropped_total" [],
+        "Access lines lost because their destination is slow, full or closed.";
+
+    memory: IntGaugeVec = "process_resident_memory_bytes" [], "Resident memory size in bytes.";
+    cpu: CounterVec = "process_cpu_seconds_total" [], "Total user and system CPU time spent in seconds.";
+    open_fds: IntGaugeVec = "process_open_fds" [], "Number of open file descriptors.";
+    max_fds: IntGaugeVec = "process_max_fds" [], "Maximum number of open file descriptors.";
+    start_time: GaugeVec = "process_start_time_seconds" [], "Start time of the process since unix epoch in seconds.";
+}

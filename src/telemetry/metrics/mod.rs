@@ -1,0 +1,265 @@
+//! What is counted: every metric in one list, its series handed down to those who count.
+
+mod family;
+mod handles;
+mod list;
+mod process;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{IntCounter, Registry, TextEncoder};
+
+pub use family::{CEILING, Row};
+pub use handles::{Connected, Figure, InFlight, ListenerMetrics, PoolMetrics, RouteMetrics};
+pub use list::LIST;
+
+use family::Book;
+use list::Families;
+
+/// The media type of `render`.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Every figure of this process.
+pub struct Metrics {
+    registry: Registry,
+    families: Arc<Families>,
+    book: Arc<Book>,
+    /// The hash on the page; also what lets only one page be rendered at a time.
+    hash: Mutex<String>,
+}
+
+impl Metrics {
+    /// An error is a mistake in the list, which a test rules out.
+    pub fn new() -> prometheus::Result<Arc<Self>> {
+        let registry = Registry::new();
+        let families = Arc::new(Families::new(&registry)?);
+        families.build_info.fixed(&[env!("CARGO_PKG_VERSION")]).set(1);
+        families.start_time.fixed(&[]).set(now());
+        families.access_log_dropped.fixed(&[]);
+        families.reloads.fixed(&["applied"]);
+        families.reloads.fixed(&["refused"]);
+        Ok(Arc::new(Self { registry, families, book: Arc::default(), hash: Mutex::default() }))
+    }
+
+    /// A route behind a listener; `-` where a request found none.
+    pub fn route(&self, listener: &str, route: &str) -> Arc<RouteMetrics> {
+        let pair = self.book.lease(format!("route\0{route}\0{listener}"));
+        let alone = self.book.lease(format!("route\0{route}"));
+        Arc::new(RouteMetrics::new(&self.families, pair, alone, listener, route))
+    }
+
+    pub fn pool(&self, pool: &str) -> Arc<PoolMetrics> {
+        Arc::new(PoolMetrics::new(&self.families, self.book.lease(format!("pool\0{pool}")), pool))
+    }
+
+    /// Whether a target is healthy: 1 or 0.
+    pub fn target(&self, pool: &str, target: &str) -> Figure {
+        let lease = self.book.lease(format!("target\0{pool}\0{target}"));
+        Figure::new(lease.child(&self.families.target_up, &[pool, target]), lease)
+    }
+
+    pub fn listener(&self, listener: &str) -> Arc<ListenerMetrics> {
+        Arc::new(ListenerMetrics::new(&self.families, self.book.lease(format!("listener\0{listener}")), listener))
+    }
+
+    /// When a certificate ends, in seconds since 1970.
+    pub fn certificate(&self, cert: &str) -> Figure {
+        let lease = self.book.lease(format!("cert\0{cert}"));
+        Figure::new(lease.child(&self.families.certificate_expiry, &[cert]), lease)
+    }
+
+    /// One TLS handshake with a client has ended; both words come from closed lists.
+    pub fn handshake(&self, version: &'static str, result: &'static str) {
+        self.families.handshakes.fixed(&[version, result]).inc();
+    }
+
+    /// Access lines that were lost.
+    pub fn access_log_dropped(&self) -> IntCounter {
+        self.families.access_log_dropped.fixed(&[])
+    }
+
+    /// A configuration was applied: the first, or by a reload.
+    pub fn applied(&self, generation: u64, hash: &str) {
+        let families = &self.families;
+        if generation > 1 {
+            families.reloads.fixed(&["applied"]).inc();
+        }
+        families.generation.fixed(&[]).set(i64::try_from(generation).unwrap_or(i64::MAX));
+        families.reload_success.fixed(&[]).set(1);
+        families.reload_time.fixed(&[]).set(now());
+        let mut shown = self.hash.lock().unwrap_or_else(PoisonError::into_inner);
+        families.hash.remove(&[&shown]);
+        families.hash.fixed(&[hash]).set(1);
+        hash.clone_into(&mut shown);
+    }
+
+    /// A reload was refused; the old configuration serves on.
+    pub fn refused(&self) {
+        self.families.reloads.fixed(&["refused"]).inc();
+        self.families.reload_success.fixed(&[]).set(0);
+    }
+
+    /// Everything, in Prometheus' text format 0.0.4.
+    pub fn render(&self) -> String {
+        let _one_at_a_time = self.hash.lock().unwrap_or_else(PoisonError::into_inner);
+        process::refresh(&self.families);
+        let mut page = String::new();
+        if let Err(why) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page) {
+            log::error!("cannot render metrics: {why}");
+        }
+        page
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use http::Method;
+
+    use super::*;
+    use crate::fault::Fault;
+
+    /// A page on which every metric of the list stands.
+    fn full() -> (Arc<Metrics>, Vec<Box<dyn std::any::Any>>) {
+        let metrics = Metrics::new().unwrap();
+        let route = metrics.route("edge", "orders");
+        route.count(&Method::GET, 200, 0.02, 0.000_03);
+        route.count(&Method::from_bytes(b"BREW").unwrap(), 999, 0.02, 0.000_03);
+        route.fault(Fault::PoolEmpty);
+        let pool = metrics.pool("orders");
+        pool.count(Some(200), 0.01);
+        pool.count(None, 0.01);
+        pool.connected(true);
+        let listener = metrics.listener("edge");
+        listener.refuse("per_address");
+        metrics.handshake("1.3", "ok");
+        let target = metrics.target("orders", "10.0.0.1:80");
+        target.set(1);
+        let cert = metrics.certificate("/etc/certs/a.crt");
+        cert.set(1_800_000_000);
+        metrics.applied(1, "abc");
+        let held: Vec<Box<dyn std::any::Any>> =
+            vec![Box::new(route.begin()), Box::new(listener.open()), Box::new((route, pool, listener, target, cert))];
+        (metrics, held)
+    }
+
+    #[test]
+    fn the_page_shows_every_metric_of_the_list() {
+        let (metrics, _held) = full();
+        let page = metrics.render();
+        for row in LIST {
+            assert!(page.contains(&format!("# TYPE {} ", row.name)), "{} is missing:\n{page}", row.name);
+        }
+        for line in [
+            r#"yumen_http_requests_total{code="200",listener="edge",method="GET",route="orders"} 1"#,
+            r#"yumen_http_requests_total{code="other",listener="edge",method="OTHER",route="orders"} 1"#,
+            r#"yumen_pool_requests_total{code="-",pool="orders"} 1"#,
+            r#"yumen_http_requests_in_flight{route="orders"} 1"#,
+            r#"yumen_connections{listener="edge"} 1"#,
+            r#"yumen_faults_total{reason="pool.empty",route="orders"} 1"#,
+            r#"yumen_overhead_seconds_bucket{route="orders",le="0.00005"} 2"#,
+        ] {
+            assert!(page.contains(line), "{line} is missing:\n{page}");
+        }
+    }
+
+    #[test]
+    fn promtool_has_nothing_to_say() {
+        let (metrics, _held) = full();
+        let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let Ok(mut tool) = tool else { return };
+        std::io::Write::write_all(&mut tool.stdin.take().unwrap(), metrics.render().as_bytes()).unwrap();
+        let said = tool.wait_with_output().unwrap();
+        assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
+    }
+
+    #[test]
+    fn series_of_removed_routes_go_and_counters_of_kept_ones_stay() {
+        let metrics = Metrics::new().unwrap();
+        let (kept, gone) = (metrics.route("edge", "kept"), metrics.route("edge", "gone"));
+        kept.count(&Method::GET, 200, 0.1, 0.0);
+        gone.count(&Method::GET, 200, 0.1, 0.0);
+        let after_reload = metrics.route("edge", "kept");
+        drop((kept, gone));
+        after_reload.count(&Method::GET, 200, 0.1, 0.0);
+        let page = metrics.render();
+        assert!(page.contains(r#"yumen_http_requests_total{code="200",listener="edge",method="GET",route="kept"} 2"#), "{page}");
+        assert!(!page.contains("gone"), "{page}");
+    }
+
+    #[test]
+    fn a_route_behind_two_listeners_shares_what_has_no_listener() {
+        let metrics = Metrics::new().unwrap();
+        let (edge, inside) = (metrics.route("edge", "orders"), metrics.route("inside", "orders"));
+        edge.count(&Method::GET, 200, 0.1, 0.0);
+        drop(edge);
+        inside.count(&Method::GET, 200, 0.1, 0.0);
+        let page = metrics.render();
+        assert!(page.contains(r#"yumen_http_request_duration_seconds_count{route="orders"} 2"#), "{page}");
+        assert!(!page.contains("edge"), "{page}");
+    }
+
+    #[test]
+    fn a_million_made_up_words_make_no_series() {
+        let metrics = Metrics::new().unwrap();
+        let route = metrics.route("edge", "-");
+        for status in 0..=u16::MAX {
+            let method = Method::from_bytes(format!("X{status}").as_bytes()).unwrap();
+            route.count(&method, if status < 100 || status > 599 { status } else { 404 }, 0.0, 0.0);
+        }
+        let series = metrics.render().lines().filter(|line| line.starts_with("yumen_http_requests_total")).count();
+        assert_eq!(series, 2);
+    }
+
+    #[test]
+    fn more_codes_than_slots_are_still_counted() {
+        let metrics = Metrics::new().unwrap();
+        let route = metrics.route("edge", "orders");
+        (100..600).for_each(|status| route.count(&Method::GET, status, 0.0, 0.0));
+        (100..600).for_each(|status| route.count(&Method::GET, status, 0.0, 0.0));
+        let page = metrics.render();
+        let counted: Vec<_> = page.lines().filter(|line| line.starts_with("yumen_http_requests_total")).collect();
+        assert_eq!(counted.len(), 500);
+        assert!(counted.iter().all(|line| line.ends_with(" 2")), "{counted:?}");
+    }
+
+    #[test]
+    fn a_family_never_outgrows_its_ceiling_and_shrinks_again() {
+        let metrics = Metrics::new().unwrap();
+        let targets: Vec<_> = (0..CEILING + 5).map(|at| metrics.target("pool", &at.to_string())).collect();
+        targets.iter().for_each(|target| target.set(1));
+        let series = |page: &str| page.lines().filter(|line| line.starts_with("yumen_target_up")).count();
+        let page = metrics.render();
+        assert_eq!(series(&page), CEILING + 1);
+        assert!(page.contains(r#"yumen_target_up{pool="other",target="other"} 1"#));
+        drop(targets);
+        let _one = metrics.target("pool", "new");
+        assert!(metrics.render().contains(r#"yumen_target_up{pool="pool",target="new"} 0"#));
+    }
+
+    #[test]
+    fn a_reload_is_told() {
+        let metrics = Metrics::new().unwrap();
+        metrics.applied(1, "one");
+        metrics.refused();
+        assert!(metrics.render().contains("yumen_config_last_reload_success 0"));
+        metrics.applied(2, "two");
+        let page = metrics.render();
+        for line in [
+            "yumen_config_generation 2",
+            "yumen_config_last_reload_success 1",
+            r#"yumen_config_hash_info{hash="two"} 1"#,
+            r#"yumen_config_reloads_total{result="applied"} 1"#,
+            r#"yumen_config_reloads_total{result="refused"} 1"#,
+        ] {
+            assert!(page.contains(line), "{line} is missing:\n{page}");
+        }
+        assert!(!page.contains(r#"hash="one""#));
+    }
+}

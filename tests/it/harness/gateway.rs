@@ -243,7 +243,7 @@ impl Drop for Gateway {
 pub struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
 
 impl Lines {
-    fn of(from: impl Read + Send + 'static) -> Self {
+    pub fn of(from: impl Read + Send + 'static) -> Self {
         let lines = Self(Arc::default());
         let mine = lines.clone();
         thread::spawn(move || {

@@ -19,6 +19,8 @@ mod harness;
 mod hostile_origin;
 mod house;
 mod http2;
+mod inheritance;
+mod keys;
 mod limits;
 mod listeners;
 mod outside;

@@ -266,15 +266,9 @@ fn a_route_may_wait_longer_or_shorter_than_its_pool() {
 fn a_refused_connection_is_502_and_an_endless_one_504() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_eq!(pooled(&format!("[\"{gone}\"]")).get("/").verdict(), (502, "upstream.refused".into()));
-    // A listener with a full backlog drops further SYN packets (listen(2)).
-    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    full.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    full.listen(0).unwrap();
-    let address = full.local_addr().unwrap().as_socket().unwrap();
-    let filling: Vec<_> = times(4, || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok());
+    let (_full, address, _filling) = unreachable();
     let gateway = pooled(&format!("{{ targets: [\"{address}\"], timeout: {{ connect: 300ms }} }}"));
     assert_eq!(gateway.get("/").verdict(), (504, "upstream.connect_timeout".into()));
-    drop(filling);
 }
 
 #[test]
@@ -404,4 +398,42 @@ fn like_takes_the_settings_of_another_pool() {
         deaf.local_addr().unwrap()
     ));
     assert_eq!(gateway.get("/").status, 504);
+}
+
+#[test]
+fn a_tls_handshake_that_stops_is_504() {
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = pooled(&format!(
+        "{{ targets: [\"{}\"], tls: {{ sni: app.internal }}, timeout: {{ tls: 300ms, idle: 60s }} }}",
+        deaf.local_addr().unwrap()
+    ));
+    assert_eq!(gateway.get("/").status, 504);
+}
+
+#[test]
+fn a_route_shortens_each_timeout_of_its_pool() {
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = deaf.local_addr().unwrap();
+    let (_full, unreachable, _filling) = unreachable();
+    let gateway = Gateway::start(format!(
+        "defaults: {{ pool: {{ timeout: {{ connect: 60s, tls: 60s, idle: 60s, write: 60s }} }} }}\n\
+         pools:\n  deaf: [\"{address}\"]\n  secure: {{ targets: [\"{address}\"], tls: {{ sni: app.internal }} }}\n  far: [\"{unreachable}\"]\n\
+         routes:\n  connect: {{ match: /connect, to: far, timeout: {{ connect: 300ms }} }}\n  \
+         tls: {{ match: /tls, to: secure, timeout: {{ tls: 300ms }} }}\n  \
+         write: {{ match: /write, to: deaf, timeout: {{ write: 300ms }} }}\n"
+    ));
+    assert_eq!(gateway.get("/connect").status, 504);
+    assert_eq!(gateway.get("/tls").status, 504);
+    assert_eq!(gateway.ask(Request::post("/write", vec![b'x'; 32 << 20])).status, 504);
+}
+
+/// An address whose connections never open: a listener with a full backlog drops further SYN packets (listen(2)).
+fn unreachable() -> (socket2::Socket, std::net::SocketAddr, Vec<std::net::TcpStream>) {
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let filling = times(4, connect).into_iter().flatten().collect();
+    (full, address, filling)
 }

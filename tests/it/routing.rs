@@ -188,3 +188,22 @@ fn ten_thousand_routes_find_the_right_one() {
     }
     assert_eq!(gateway.get("/svc10000/x").status, 404);
 }
+
+#[test]
+fn long_conditions_on_query_and_cookie_decide() {
+    let gateway = naming(&[
+        ("plain", "/x"),
+        ("query", "{ path: /x, query: { v: { regex: '[0-9]+' } } }"),
+        ("flag", "{ path: /y, query: { flag: { present: true } } }"),
+        ("no-flag", "{ path: /y, query: { flag: { present: false } } }"),
+        ("cookie", "{ path: /z, cookies: { side: { is: left } } }"),
+        ("no-cookie", "{ path: /z, cookies: { side: { present: false } } }"),
+    ]);
+    assert_eq!(get(&gateway, "/x?v=12"), "query");
+    assert_eq!(get(&gateway, "/x?v=1a"), "plain");
+    assert_eq!(get(&gateway, "/y?flag"), "flag");
+    assert_eq!(get(&gateway, "/y?other"), "no-flag");
+    assert_eq!(lands(&gateway, Request::get("/z").with("Cookie", "side=left")), "cookie");
+    assert_eq!(lands(&gateway, Request::get("/z").with("Cookie", "side=right")), "route.none");
+    assert_eq!(get(&gateway, "/z"), "no-cookie");
+}

@@ -131,9 +131,8 @@ fn a_fixed_answer_keeps_the_connection_in_step_after_a_body() {
     let mut connection = gateway.connect();
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     assert_eq!(connection.ask(&Request::post("/", smuggled)).text(), "ok");
-    match connection.send(Request::get("/after").bytes()).try_response() {
-        Ok(Some(after)) => assert_eq!(after.text(), "ok"),
-        Ok(None) | Err(_) => {}
+    if let Ok(Some(after)) = connection.send(Request::get("/after").bytes()).try_response() {
+        assert_eq!(after.text(), "ok");
     }
     let paths: Vec<_> = gateway.access().iter().map(ToString::to_string).collect();
     assert!(!paths.iter().any(|line| line.contains("/smuggled")), "a body was read as a request");

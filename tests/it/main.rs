@@ -6,6 +6,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::too_many_lines,
+    clippy::large_stack_arrays,
+    clippy::format_collect,
     clippy::format_push_string,
     clippy::needless_pass_by_value
 )]

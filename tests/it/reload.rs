@@ -213,7 +213,9 @@ fn a_hundred_reloads_under_load_lose_nothing() {
         }
     }
     done.store(true, Ordering::SeqCst);
-    clients.into_iter().for_each(|client| client.join().expect("a request failed"));
+    for client in clients {
+        client.join().expect("a request failed");
+    }
     assert!(asked.load(Ordering::SeqCst) > 100);
     assert!(gateway.memory() < memory + (16 << 10), "{memory} -> {} KiB", gateway.memory());
 }

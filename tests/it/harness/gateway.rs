@@ -19,21 +19,16 @@ use super::{Origin, PATIENCE, eventually};
 /// A directory with a document and the files that it names; `$DIR` in texts stands for its path.
 pub struct Setup {
     dir: TempDir,
-    env: Vec<(String, String)>,
 }
 
 impl Setup {
     pub fn new() -> Self {
-        Self { dir: TempDir::new().unwrap(), env: Vec::new() }
+        Self { dir: TempDir::new().unwrap() }
     }
     pub fn file(self, name: &str, text: impl AsRef<str>) -> Self {
         let path = self.dir.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, self.filled(text.as_ref())).unwrap();
-        self
-    }
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.env.push((name.into(), value.into()));
         self
     }
     pub fn path(&self) -> &Path {
@@ -54,7 +49,6 @@ impl Setup {
         let mut command = Command::new(env!("CARGO_BIN_EXE_yumen"));
         command.arg(verb).arg("--config").arg(self.document()).current_dir(self.dir.path());
         command.env_remove("RUST_LOG").env_remove("JOURNAL_STREAM");
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
     /// `yumen VERB --config DOCUMENT ARGUMENTS`, to its end.
@@ -71,7 +65,7 @@ impl Setup {
         let out = Lines::of(child.stdout.take().unwrap());
         let mut gateway = Gateway { setup: self, child, log, out, listeners: BTreeMap::new(), admin: String::new() };
         let ready = gateway.log.wait("admin on");
-        gateway.admin = ready.rsplit(' ').next().unwrap().to_owned();
+        ready.rsplit(' ').next().unwrap().clone_into(&mut gateway.admin);
         gateway.learn_listeners();
         gateway
     }
@@ -240,7 +234,13 @@ impl Drop for Gateway {
 
 /// Lines of text as they come.
 #[derive(Clone)]
-pub struct Lines(Arc<(Mutex<(Vec<String>, bool)>, Condvar)>);
+pub struct Lines(Arc<(Mutex<Heard>, Condvar)>);
+
+#[derive(Default)]
+struct Heard {
+    lines: Vec<String>,
+    ended: bool,
+}
 
 impl Lines {
     pub fn of(from: impl Read + Send + 'static) -> Self {
@@ -248,29 +248,29 @@ impl Lines {
         let mine = lines.clone();
         thread::spawn(move || {
             for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
-                mine.change(|(lines, _)| lines.push(String::from_utf8_lossy(&line).into_owned()));
+                mine.change(|heard| heard.lines.push(String::from_utf8_lossy(&line).into_owned()));
             }
-            mine.change(|(_, ended)| *ended = true);
+            mine.change(|heard| heard.ended = true);
         });
         lines
     }
-    fn change(&self, deed: impl FnOnce(&mut (Vec<String>, bool))) {
+    fn change(&self, deed: impl FnOnce(&mut Heard)) {
         deed(&mut self.0.0.lock().unwrap_or_else(PoisonError::into_inner));
         self.0.1.notify_all();
     }
     pub fn all(&self) -> Vec<String> {
-        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).lines.clone()
     }
     /// The first line with this text in it, waited for.
     pub fn wait(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if let Some(line) = held.0.iter().find(|line| line.contains(text)) {
+            if let Some(line) = held.lines.iter().find(|line| line.contains(text)) {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!held.1 && !left.is_zero(), "no line with `{text}` in:\n{}", held.0.join("\n"));
+            assert!(!held.ended && !left.is_zero(), "no line with `{text}` in:\n{}", held.lines.join("\n"));
             held = self.0.1.wait_timeout(held, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -131,10 +131,6 @@ impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
-    pub fn code(&self) -> String {
-        let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
-        body["code"].as_str().unwrap_or_default().to_owned()
-    }
 }
 
 /// One request by prior knowledge, on a connection of its own.
@@ -193,7 +189,6 @@ pub const HEADERS: u8 = 1;
 pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
-pub const PUSH_PROMISE: u8 = 5;
 pub const PING: u8 = 6;
 pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
@@ -313,9 +308,9 @@ impl Frames {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     Status(u16),
-    /// RST_STREAM with this code.
+    /// `RST_STREAM` with this code.
     Stream(u32),
-    /// GOAWAY with this code.
+    /// `GOAWAY` with this code.
     Connection(u32),
     Ended,
 }

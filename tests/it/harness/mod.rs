@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use gateway::{Gateway, Setup};
-pub use origin::{Origin, Seen, Talk};
-pub use wire::{Connection, Request, Response};
+pub use origin::Origin;
+pub use wire::{Connection, Request};
 
 /// How long a test waits for what must come. Passing tests never wait this long.
 pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -131,13 +131,6 @@ impl Origin {
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
-    /// Ends: nobody listens on the address any more.
-    pub fn stop(self) -> SocketAddr {
-        let address = self.address;
-        drop(self);
-        eventually("a refused connection", || TcpStream::connect(address).err());
-        address
-    }
 }
 
 impl Drop for Origin {

@@ -6,12 +6,6 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Whether a program is installed.
-pub fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
-}
-
 /// A program that ended: its exit code and what it wrote.
 #[derive(Debug)]
 pub struct Ended {
@@ -29,7 +23,7 @@ pub fn finish(command: &mut Command) -> Ended {
     let name = format!("{command:?}");
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = started.unwrap_or_else(|e| panic!("{name}: {e}; `tests/run` installs what tests need"));
-    let Output { status, stdout, stderr } = within(child, Duration::from_secs(60), &name);
+    let Output { status, stdout, stderr } = within(child, Duration::from_mins(1), &name);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ended { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
 }

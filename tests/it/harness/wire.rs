@@ -170,7 +170,7 @@ impl Reader {
         }
         match fields.get("content-length").and_then(|length| length.parse().ok()) {
             Some(length) => Ok((self.exactly(from, length)?, Fields::default())),
-            None if to_end => Ok((self.to_end(from)?, Fields::default())),
+            None if to_end => Ok((self.the_rest(from)?, Fields::default())),
             None => Ok(Default::default()),
         }
     }
@@ -203,7 +203,7 @@ impl Reader {
         }
         Ok(self.buffer.drain(..size).collect())
     }
-    pub fn to_end(&mut self, from: &mut dyn Read) -> io::Result<Vec<u8>> {
+    pub fn the_rest(&mut self, from: &mut dyn Read) -> io::Result<Vec<u8>> {
         while self.more(from)? {}
         Ok(std::mem::take(&mut self.buffer))
     }
@@ -286,7 +286,7 @@ impl Connection {
     /// Whether the other side ends the connection within this time; what it still says is dropped.
     pub fn ends_within(&mut self, patience: Duration) -> bool {
         self.stream.patience(patience);
-        let ended = match self.reader.to_end(&mut self.stream) {
+        let ended = match self.reader.the_rest(&mut self.stream) {
             Ok(_) => true,
             Err(e) => !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
         };

@@ -78,7 +78,9 @@ fn an_upgrade_to_h2c_never_tunnels() {
 
 #[test]
 fn an_unasked_101_is_502() {
-    let origin = Origin::new(|_, talk| drop(talk.send(SWITCH)));
+    let origin = Origin::new(|_, talk| {
+        talk.send(SWITCH);
+    });
     let gateway = Gateway::passing(&origin);
     let answer = gateway.get("/");
     assert_eq!(answer.verdict(), (502, "upstream.upgrade".into()));

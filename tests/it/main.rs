@@ -15,6 +15,7 @@
 mod answering;
 mod client_address;
 mod errors;
+mod examples;
 mod forwarding;
 mod framing;
 mod harness;

@@ -1,13 +1,10 @@
 //! The command line: every verb, every exit code, and one clear sentence where something is wrong.
 
-use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::tools::{finish, yumen};
 use crate::harness::wire::Connection;
 use crate::harness::{Gateway, Setup};
-use crate::house::files_below;
 
 const GOOD: &str = "pools: { app: [\"127.0.0.1:1\"] }\nroutes:\n  orders: { match: 'GET api.example.com/orders/:id', to: app }\n  all: { match: /*, respond: 204 }\n";
 
@@ -150,21 +147,6 @@ fn the_demo_does_what_it_prints() {
     for (line, ended) in said {
         assert_eq!(ended.code, 0, "{line}: {ended:?}");
         assert!(!ended.out.is_empty(), "{line} says nothing");
-    }
-}
-
-#[test]
-fn every_document_that_we_ship_passes() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let documents = files_below(&top.join("conf")).into_iter().filter(|file| {
-        file.extension().is_some_and(|end| end == "yaml") && fs::read_to_string(file).unwrap().contains("\nversion: 1")
-    });
-    for document in documents {
-        let ended = yumen(&["check", "--config", document.to_str().unwrap()]);
-        // Certificates and keys of an operator do not lie on this machine.
-        let wrong = |line: &&str| line.contains(" error ") && !line.contains("No such file");
-        let complaints: Vec<_> = ended.out.lines().chain(ended.err.lines()).filter(wrong).map(str::to_owned).collect();
-        assert!(complaints.is_empty(), "{}: {complaints:?}", document.display());
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn manual(command: clap::Command) -> Exit {
     let verbs: Vec<_> = command.get_subcommands().cloned().collect();
     let mut pages = vec![command];
     pages.extend(verbs.into_iter().map(|verb| {
-        let name = format!("yumen-{}", verb.get_name());
+        let name: &'static str = format!("yumen-{}", verb.get_name()).leak();
         verb.name(name)
     }));
     for page in pages {

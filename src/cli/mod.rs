@@ -27,6 +27,14 @@ pub enum Exit {
     Invalid = 78,
 }
 
+impl Exit {
+    /// The exit that a code stands for; an unknown one is ours to explain.
+    fn of(code: u8) -> Self {
+        let all = [Self::Fine, Self::Usage, Self::FileMissing, Self::NotRunning, Self::CannotBind, Self::NotPermitted, Self::Invalid];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Internal)
+    }
+}
+
 /// An API gateway that you can trust at the edge.
 #[derive(Parser)]
 #[command(name = "yumen", version, disable_help_subcommand = true, max_term_width = 100)]

@@ -62,6 +62,9 @@ fn verdict(answer: &Answer) -> Exit {
 
 /// Where the running gateway is asked, by the document; one that is wrong elsewhere may still say it.
 fn admin_of(document: &Document) -> Result<Address, String> {
-    let loaded = config::load(&document.config).map_err(|why| format!("{}: {why}", document.config.display()))?;
-    Ok(loaded.document.admin.bind)
+    let loaded = config::load(&document.config);
+    match loaded.unreadable {
+        Some(why) => Err(format!("{}: {why}", document.config.display())),
+        None => Ok(loaded.document.admin.bind),
+    }
 }

@@ -8,10 +8,11 @@ use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use serde_json::{Value, json};
 
+use super::door;
 use super::listen::{Listeners, Worker};
 use super::reload::Reloader;
+use crate::pool::PoolState;
 use crate::canonical;
-use crate::proxy;
 use crate::snapshot::Live;
 
 /// Answers on the admin listener.
@@ -24,7 +25,7 @@ pub struct Admin {
 pub fn listeners(live: &Arc<Live>, reloader: &Arc<Reloader>) -> Listeners<Admin> {
     let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone() });
     let (_, never) = tokio::sync::watch::channel(false);
-    Listeners::new(vec![Worker { handle: tokio::runtime::Handle::current(), app }], proxy::door(live.clone()), never)
+    Listeners::new(vec![Worker { runtime: tokio::runtime::Handle::current(), app }], door::door(live.clone()), never)
 }
 
 type Answer = Response<Vec<u8>>;
@@ -75,8 +76,8 @@ impl Admin {
     /// The state of each pool, and of the whole: `up`, `degraded` (some target is down) or `down` (some pool is).
     fn health(&self) -> Answer {
         let pools = self.live.load().pool_states();
-        let any = |state: &str| pools.iter().any(|pool| pool.state.as_str() == state);
-        let state = match (any("down"), any("degraded")) {
+        let any = |state: PoolState| pools.iter().any(|pool| pool.state == state);
+        let state = match (any(PoolState::Down), any(PoolState::Degraded)) {
             _ if self.live.is_draining() => "draining",
             (true, _) => "down",
             (_, true) => "degraded",

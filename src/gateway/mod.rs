@@ -1,7 +1,8 @@
 //! The process: put together from the first snapshot, then reloaded, watched, and drained at its end.
 
 pub mod admin;
-pub mod conn;
+mod conn;
+mod door;
 pub mod keeper;
 pub mod listen;
 pub mod reload;
@@ -98,8 +99,8 @@ impl Gateway {
         lookups(&live.load_full()).await;
         let (stop, stopped) = channel::channel(false);
         let crew = workers.handles().iter();
-        let crew = crew.map(|handle| Worker { handle: handle.clone(), app: Arc::new(proxy::app(live.clone(), kept)) });
-        let listeners = Listeners::new(crew.collect(), proxy::door(live.clone()), stopped);
+        let crew = crew.map(|handle| Worker { runtime: handle.clone(), app: Arc::new(proxy::app(live.clone(), kept)) });
+        let listeners = Listeners::new(crew.collect(), door::door(live.clone()), stopped);
         let reloader = Reloader::start(source, live.clone(), listeners, keeper).map_err(Error::Bind)?;
         Ok(Self { live, reloader, stop, signals, _workers: workers })
     }

@@ -88,9 +88,9 @@ impl Reloader {
 
     /// Names and bound addresses, the admin listener last.
     pub fn bound(&self) -> Vec<(String, String)> {
-        let admin = self.admin.get().map(Listeners::bound).unwrap_or_default();
-        let all = self.listeners.bound().into_iter().chain(admin);
-        all.map(|(name, address)| (name.to_string(), address.to_string())).collect()
+        let admin = self.admin.get().map(Listeners::places).unwrap_or_default();
+        let all = self.listeners.places().into_iter().chain(admin);
+        all.map(|place| (place.listener.to_string(), place.bound.to_string())).collect()
     }
 
     /// Connections of clients that are open, those of the admin listener apart.
@@ -106,14 +106,14 @@ impl Reloader {
         let outcome = attempt.unwrap_or_else(|panic| self.refused(format!("reading the document failed: {panic}")));
         match outcome.result {
             Verdict::Applied => {
-                self.live.metrics.applied(outcome.generation, &outcome.hash);
+                self.live.tools.metrics.applied(outcome.generation, &outcome.hash);
                 log::info!("reload ({why}): generation {} serves, hash {}", outcome.generation, outcome.hash);
             }
             Verdict::Unchanged => {
                 log::info!("reload ({why}): nothing has changed, generation {} serves on", outcome.generation);
             }
             Verdict::Refused => {
-                self.live.metrics.refused();
+                self.live.tools.metrics.refused();
                 let report = outcome.report.trim_end();
                 log::error!("reload ({why}) refused, generation {} serves on:\n{report}", outcome.generation);
             }

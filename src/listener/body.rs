@@ -19,8 +19,7 @@ impl std::error::Error for BadBody {}
 
 impl From<BadBody> for io::Error {
     fn from(bad: BadBody) -> Self {
-        let kind =
-            if bad.0 == Fault::RequestTimeout { io::ErrorKind::TimedOut } else { io::ErrorKind::InvalidData };
+        let kind = if bad.0 == Fault::RequestTimeout { io::ErrorKind::TimedOut } else { io::ErrorKind::InvalidData };
         Self::new(kind, bad)
     }
 }

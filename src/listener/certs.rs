@@ -79,6 +79,12 @@ impl Certificates {
         }
     }
 
+    /// Whether clients that ask for either name get the same certificate.
+    pub(super) fn same(&self, one: Option<&str>, other: &str) -> bool {
+        self.expiries.len() < 2
+            || self.choose(one).zip(self.choose(Some(other))).is_none_or(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// Exact name, then wildcard over one label, then the first certificate.
     fn choose(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
         let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
@@ -171,8 +177,8 @@ mod tests {
     #[test]
     fn the_nearest_certificate_is_chosen() {
         let dir = tempfile::tempdir().unwrap();
-        let certs =
-            [("a", ["a.example"]), ("wild", ["*.a.example"]), ("exact", ["b.a.example"])].map(|(file, names)| make(dir.path(), file, &names));
+        let certs = [("a", ["a.example"]), ("wild", ["*.a.example"]), ("exact", ["b.a.example"])]
+            .map(|(file, names)| make(dir.path(), file, &names));
         let mut problems = Problems::default();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let all = Certificates::read(&certs, &Path::default(), &provider, &mut problems);

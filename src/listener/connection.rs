@@ -1,5 +1,6 @@
 //! What is known of a client's connection, once it is established.
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -67,7 +68,10 @@ impl ClientCertificate {
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         let sha256 = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
         let digest = sha256.hash(der);
-        let fingerprint: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut fingerprint = String::with_capacity(64);
+        for byte in digest.as_ref() {
+            write!(fingerprint, "{byte:02x}").ok()?;
+        }
         Some(Self { subject: certificate.subject().to_string().into(), fingerprint: fingerprint.into() })
     }
 }

@@ -4,6 +4,7 @@ mod body;
 mod certs;
 mod config;
 mod connection;
+pub mod rules;
 mod tls;
 
 use std::path::PathBuf;
@@ -40,7 +41,8 @@ impl Listener {
     pub fn compile(name: &Name, config: &Config, at: &Path, problems: &mut Problems) -> Option<Arc<Self>> {
         let before = problems.errors();
         check(config, at, problems);
-        let compiled = config.tls.as_ref().map(|tls| tls::compile(name, tls, &config.protocols, &at.key("tls"), problems));
+        let compiled =
+            config.tls.as_ref().map(|tls| tls::compile(name, tls, &config.protocols, &at.key("tls"), problems));
         if problems.errors() > before {
             return None;
         }
@@ -61,6 +63,12 @@ impl Listener {
     /// What the TLS handshake needs; nothing on a plain listener.
     pub fn tls(&self) -> Option<&Arc<rustls::ServerConfig>> {
         self.tls.as_ref().map(|tls| &tls.server)
+    }
+
+    /// Whether a client that asked for `name` in its handshake may ask for `host` on the same connection: both have the
+    /// same certificate here (RFC 9110 section 7.4). Always on a plain listener.
+    pub fn serves(&self, name: Option<&str>, host: &str) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.certificates.same(name, host))
     }
 
     /// When each certificate ends.
@@ -86,7 +94,9 @@ fn check(config: &Config, at: &Path, problems: &mut Problems) {
     }
     for (index, bind) in config.bind.0.iter().enumerate() {
         if let Address::Host { name, port } = bind {
-            let sentence = format!("`{bind}` is a host name; listen on an address: 0.0.0.0:{port} for all, {name} is not resolved");
+            let sentence = format!(
+                "`{bind}` is a host name; listen on an address: 0.0.0.0:{port} for all, {name} is not resolved"
+            );
             problems.error(at.key("bind").index(index), sentence);
         }
         if config.bind.0.iter().take(index).any(|other| other == bind) {
@@ -123,12 +133,8 @@ fn sizes(limits: &Limits, at: &Path, problems: &mut Problems) {
 }
 
 fn times(timeout: &Timeout, at: &Path, problems: &mut Problems) {
-    let all = [
-        ("handshake", timeout.handshake),
-        ("head", timeout.head),
-        ("idle", timeout.idle),
-        ("write", timeout.write),
-    ];
+    let all =
+        [("handshake", timeout.handshake), ("head", timeout.head), ("idle", timeout.idle), ("write", timeout.write)];
     for (key, value) in all {
         if value.get().is_zero() {
             problems.error(at.key(key), "0s would end every connection at once; leave it out for the default");

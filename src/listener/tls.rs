@@ -15,17 +15,18 @@ use crate::units::Name;
 
 /// Ticket keys by listener and client CA, so that sessions resume after a reload, and only where they began:
 /// a session that began without a client certificate must not resume where one is required.
-static TICKETERS: LazyLock<Shelf<(Name, Vec<u8>), Option<Arc<dyn ProducesTickets>>>> = LazyLock::new(Shelf::default);
+static TICKETERS: LazyLock<Shelf<(Name, Vec<u8>), Ticketer>> = LazyLock::new(Shelf::default);
 
-type Ticketer = Arc<Option<Arc<dyn ProducesTickets>>>;
+type Ticketer = Option<Arc<dyn ProducesTickets>>;
 
 /// What TLS needs at run time.
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) server: Arc<ServerConfig>,
+    pub(super) certificates: Arc<Certificates>,
     pub(super) expiries: Vec<Expiry>,
     /// Holds the ticket keys on their shelf.
-    _tickets: Ticketer,
+    _tickets: Arc<Ticketer>,
 }
 
 /// Reads certificates and keys; `None` when a problem was found.
@@ -56,7 +57,8 @@ pub(super) fn compile(
         None => builder.with_no_client_auth(),
     };
     let expiries = certificates.expiries.clone();
-    let mut server = builder.with_cert_resolver(Arc::new(certificates));
+    let certificates = Arc::new(certificates);
+    let mut server = builder.with_cert_resolver(certificates.clone());
     server.alpn_protocols = protocols.iter().rev().map(|protocol| alpn(*protocol).to_vec()).collect();
     server.session_storage = Arc::new(NoServerSessionStorage {});
     let tickets = TICKETERS.keep((name.clone(), ca.unwrap_or_default()), ticketer);
@@ -64,10 +66,10 @@ pub(super) fn compile(
         Some(ticketer) if tls.tickets => server.ticketer = ticketer.clone(),
         _ => server.send_tls13_tickets = 0,
     }
-    Some(Compiled { server: Arc::new(server), expiries, _tickets: tickets })
+    Some(Compiled { server: Arc::new(server), certificates, expiries, _tickets: tickets })
 }
 
-fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
+fn ticketer() -> Ticketer {
     rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|why| log::error!("no session tickets: {why}")).ok()
 }
 

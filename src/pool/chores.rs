@@ -69,7 +69,8 @@ async fn watch(pool: &Arc<Pool>, check: &Arc<Check>, target: &Arc<Target>, permi
 }
 
 /// Takes in an answer, and tells everyone if it changed something.
-fn learn(pool: &Pool, check: &Check, target: &Target, verdict: Result<(), String>) {
+pub(super) fn learn(pool: &Pool, check: &Check, target: &Target, verdict: Result<(), String>) {
+    let served = target.cell().serves();
     let change = target.cell().record(|record| {
         let change = record.learn(verdict, check, Instant::now());
         change.map(|state| (state, record.reason().unwrap_or_default().to_owned()))
@@ -80,7 +81,10 @@ fn learn(pool: &Pool, check: &Check, target: &Target, verdict: Result<(), String
             _ => log::info!("pool {}: target {} is {}", pool.name, target.name(), state.word()),
         }
         pool.observer.target_up(pool.name.as_str(), target.name(), state == State::Up);
-        pool.standing.change();
+        // Who served before its first probe and passes it changes nothing for the others.
+        if state == State::Down || !served {
+            pool.standing.change();
+        }
     }
     // Here and not above: a chore of the generation before may have changed something meanwhile.
     pool.settle();

@@ -14,7 +14,7 @@ pub(super) struct Live {
     all: Vec<Arc<Target>>,
     /// The targets that the choice knows, by their places.
     candidates: Vec<Arc<Target>>,
-    choice: Choice,
+    choice: Arc<Choice>,
     /// Whether health counts.
     watched: bool,
     /// Whether nobody is known to serve, so that those who were not asked yet may.
@@ -24,7 +24,15 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(
+    /// Nobody yet.
+    pub(super) fn none() -> Self {
+        let (all, candidates, choice) = (Vec::new(), Vec::new(), Arc::new(Choice::none()));
+        Self { all, candidates, choice, watched: false, unproven: false, changes: 0 }
+    }
+
+    /// The set after this one; `turn` is whose turn it is, kept for ever.
+    pub(super) fn next(
+        &self,
         all: Vec<Arc<Target>>,
         balance: &balance::Config,
         turn: &Arc<AtomicUsize>,
@@ -33,14 +41,19 @@ impl Live {
     ) -> Self {
         let weighted: Vec<_> = all.iter().filter(|target| target.weight() > 0).cloned().collect();
         let unproven = watched && !weighted.iter().any(|target| target.cell().serves());
-        let mut live = Self { all, candidates: weighted, choice: Choice::none(), watched, unproven, changes };
+        let choice = Arc::clone(&self.choice);
+        let mut live = Self { all, candidates: weighted, choice, watched, unproven, changes };
         // A ring keeps its place for who is down, so that keys come back; the others share among those who serve.
         if !matches!(balance, balance::Config::Hash(_)) {
             let serving = live.candidates.iter().filter(|target| live.serves(target)).cloned().collect();
             live.candidates = serving;
         }
-        let known: Vec<_> = live.candidates.iter().map(|target| (target.name(), target.weight())).collect();
-        live.choice = Choice::new(balance, &known, turn);
+        let same = |(new, old): (&Arc<Target>, &Arc<Target>)| Arc::ptr_eq(new, old);
+        let count = live.candidates.len();
+        if count != self.candidates.len() || !live.candidates.iter().zip(&self.candidates).all(same) {
+            let known: Vec<_> = live.candidates.iter().map(|target| (target.name(), target.weight())).collect();
+            live.choice = Arc::new(Choice::new(balance, &known, turn));
+        }
         live
     }
 

@@ -26,6 +26,7 @@ use crate::exchange::Request;
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::state::Shelf;
+use crate::telemetry::metrics::PoolMetrics;
 use crate::units::{Duration, Name};
 
 pub mod balance;
@@ -46,7 +47,7 @@ use discover::{Lookup, Resolver};
 use endpoint::Endpoint;
 use health::{Check, Prober};
 use live::Live;
-pub use status::Status;
+pub use status::{PoolState, Status};
 use target::Cell;
 pub use target::{Picked, Target};
 pub use timeout::Timeout;
@@ -177,6 +178,8 @@ pub struct Shelves {
 pub struct Tools<'a> {
     pub shelves: &'a Shelves,
     pub observer: &'a Arc<dyn Observer>,
+    /// What its requests count.
+    pub counted: Option<Arc<PoolMetrics>>,
 }
 
 /// What of a pool as a whole outlives reloads.
@@ -203,10 +206,18 @@ pub struct Pool {
     shelves: Shelves,
     standing: Arc<Standing>,
     observer: Arc<dyn Observer>,
+    counted: Option<Arc<PoolMetrics>>,
+    files: Vec<PathBuf>,
     live: ArcSwap<Live>,
     /// Held while `live` is made anew; tells that the targets are others now.
     renewed: watch::Sender<()>,
     renewing: Mutex<()>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pool").field(&self.name).finish()
+    }
 }
 
 impl Pool {
@@ -232,7 +243,6 @@ impl Pool {
         }
         let shelves = tools.shelves.clone();
         let standing = shelves.standings.keep(name.clone(), Standing::default);
-        let live = Live::new(Vec::new(), &config.balance, &standing.turn, check.is_some(), 0);
         let pool = Self {
             name: name.clone(),
             endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
@@ -242,7 +252,9 @@ impl Pool {
             shelves,
             standing,
             observer: Arc::clone(tools.observer),
-            live: ArcSwap::from_pointee(live),
+            counted: tools.counted.clone(),
+            files: config.files(),
+            live: ArcSwap::from_pointee(Live::none()),
             renewed: watch::Sender::new(()),
             renewing: Mutex::new(()),
         };
@@ -278,6 +290,16 @@ impl Pool {
 
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// What its requests count.
+    pub fn counted(&self) -> Option<&PoolMetrics> {
+        self.counted.as_deref()
+    }
+
+    /// The files that the pool is made of, to be watched for changes.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     pub fn status(&self) -> Status {
@@ -332,8 +354,9 @@ impl Pool {
 
     fn publish(&self, all: Vec<Arc<Target>>) {
         let changes = self.standing.changes.load(Relaxed);
-        let live = Live::new(all, &self.balance, &self.standing.turn, self.check.is_some(), changes);
-        self.live.store(Arc::new(live));
+        let live = self.live.load();
+        let next = live.next(all, &self.balance, &self.standing.turn, self.check.is_some(), changes);
+        self.live.store(Arc::new(next));
     }
 
     /// The live cell of an address, and whether it is new.
@@ -349,48 +372,4 @@ impl Pool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(yaml: &str) -> Result<Config, String> {
-        serde_yaml::from_str(yaml).map_err(|why| why.to_string())
-    }
-
-    #[test]
-    fn short_and_long_forms_are_the_same() {
-        let long = "targets: [{ at: 10.0.0.1:80 }, { at: app:80, weight: 1 }]";
-        assert_eq!(read("[10.0.0.1:80, app:80]").unwrap(), read(long).unwrap());
-        let there = read(
-            "{ targets: [app:80], balance: hash(cookie.s), protocol: h2c, health: { http: /, status: [200, 300..310] } }",
-        );
-        let there = there.unwrap();
-        assert_eq!(read(&serde_yaml::to_string(&there).unwrap()).unwrap(), there);
-    }
-
-    #[test]
-    fn refuses_unknown_keys_and_words() {
-        assert!(read("{ targets: [a:1], ballance: random }").unwrap_err().contains("ballance"));
-        assert!(read("{ targets: [{ at: a:1, wieght: 1 }] }").unwrap_err().contains("wieght"));
-        assert!(read("{ targets: [a:1], balance: least_request }").unwrap_err().contains("mean `least_requests`?"));
-        assert!(read("[8080]").unwrap_err().contains("`8080` needs a host"));
-    }
-
-    #[test]
-    fn every_field_is_described() {
-        let schema = serde_json::to_value(schemars::schema_for!(Config)).unwrap();
-        let undescribed = |definition: &serde_json::Value| {
-            let fields = definition["properties"].as_object().cloned().unwrap_or_default();
-            fields.into_iter().filter(|(_, field)| field.get("description").is_none()).map(|(name, _)| name).collect()
-        };
-        let long: Vec<String> = undescribed(&schema["anyOf"][1]);
-        assert!(long.is_empty(), "{long:?}");
-        for (name, definition) in schema["$defs"].as_object().unwrap() {
-            let fields: Vec<String> = undescribed(definition);
-            assert!(fields.is_empty(), "{name}: {fields:?}");
-        }
-    }
-}
-
-/// (stands in until the pool's own is merged)
-#[derive(Debug)]
-pub struct Pool;
+mod tests;

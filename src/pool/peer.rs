@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn settings(tls: Option<Tls>, protocol: Protocol) -> Settings {
-        Settings::new(tls, protocol, timeout::Config::default(), Duration::from_secs(60))
+        Settings::new(tls, protocol, timeout::Config::default(), Duration::from_mins(1))
     }
 
     #[test]
@@ -160,9 +160,9 @@ mod tests {
         let mut peer = settings.peer(address(), "app");
         assert_eq!(peer.connection_timeout(), Some(Duration::from_secs(1)));
         assert_eq!(peer.total_connection_timeout(), Some(Duration::from_secs(1)));
-        assert_eq!(peer.options.read_timeout, Some(Duration::from_secs(60)));
-        assert_eq!(peer.options.write_timeout, Some(Duration::from_secs(60)));
-        assert_eq!(peer.idle_timeout(), Some(Duration::from_secs(60)));
+        assert_eq!(peer.options.read_timeout, Some(Duration::from_mins(1)));
+        assert_eq!(peer.options.write_timeout, Some(Duration::from_mins(1)));
+        assert_eq!(peer.idle_timeout(), Some(Duration::from_mins(1)));
         let route = Timeout { idle: Some(units::Duration::from_secs(7)), ..Timeout::default() };
         settings.limit(&mut peer, &route.over(settings.timeouts()));
         assert_eq!(peer.options.read_timeout, Some(Duration::from_secs(7)));

@@ -75,7 +75,7 @@ mod tests {
     use futures_util::FutureExt;
     use tokio::sync::oneshot;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[test]
     fn what_was_dropped_half_way_is_carried_on() {

@@ -29,6 +29,7 @@ pub struct Config {
     pub at: Address,
     /// Its share of the requests against the other targets, 1 to 1000; 0 drains it: no new requests.
     #[serde(default = "one")]
+    #[schemars(range(max = 1000))]
     pub weight: u16,
 }
 

@@ -3,11 +3,11 @@
 use pingora_error::{Error, ErrorSource, ErrorType};
 
 use crate::fault::Fault;
-use crate::listener::BadBody;
+use crate::listener::bad_body;
 
 /// The fault behind an error. `answered`: the target's head had come; `reused`: on a connection used before.
 pub fn fault_of(error: &Error, answered: bool, reused: bool) -> Fault {
-    if let Some(fault) = cause(error) {
+    if let Some(fault) = cause(error).or_else(|| bad_body(error)) {
         return fault;
     }
     match error.esource() {
@@ -17,14 +17,11 @@ pub fn fault_of(error: &Error, answered: bool, reused: bool) -> Fault {
     }
 }
 
-/// A fault of ours, or of the body reader below Pingora, somewhere in the chain of causes.
+/// A fault of ours somewhere in the chain of causes.
 fn cause(error: &Error) -> Option<Fault> {
     let mut cause = error.cause.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static));
     while let Some(inner) = cause {
         if let Some(fault) = inner.downcast_ref::<Fault>() {
-            return Some(*fault);
-        }
-        if let Some(BadBody(fault)) = inner.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()?.downcast_ref()) {
             return Some(*fault);
         }
         cause = match inner.downcast_ref::<Box<Error>>() {
@@ -33,6 +30,14 @@ fn cause(error: &Error) -> Option<Fault> {
         };
     }
     None
+}
+
+/// What the log is told: the error in Pingora's words, without what the client sent.
+pub fn why(error: &Error) -> Option<String> {
+    match cause(error) {
+        Some(_) => None,
+        None => Some(error.to_string().chars().take(300).collect()),
+    }
 }
 
 fn downstream(what: &ErrorType) -> Fault {

@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use crate::fault::Fault;
+use crate::pool::Pool;
 use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::{Entry, Timings};
 
@@ -57,9 +58,9 @@ fn count(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: 
             counted.fault(fault);
         }
     }
-    if let Some(pool) = ctx.pool.as_ref().filter(|_| ctx.upstream.asked.is_some()) {
+    if let (Some(counted), Some(_)) = (ctx.pool.as_deref().and_then(Pool::counted), ctx.upstream.asked) {
         let answered = ctx.upstream.answered.is_some().then_some(status);
-        pool.counted().count(answered, upstream.as_secs_f64());
+        counted.count(answered, upstream.as_secs_f64());
     }
 }
 

@@ -7,9 +7,9 @@ use http::{HeaderMap, Method, Version};
 use pingora_http::RequestHeader;
 
 use crate::canonical;
-use crate::config::runtime::{ClientIp, ClientIpHeader};
 use crate::fault::Fault;
 use crate::listener::{Connection, Limits};
+use crate::snapshot::{ClientIp, Forwarded};
 
 /// What the client was found to be and to want; the canonical path is put back into the request itself.
 pub struct Intake {
@@ -57,7 +57,11 @@ pub fn make_safe(
     check_hops(&request.headers)?;
     let named = canonical_target(request, connection.listener.limits.uri.len())?;
     let (host, port) = canonical_host(request, named.as_deref())?;
-    connection.serves(&host)?;
+    if let Some(tls) = &connection.tls
+        && !connection.listener.serves(tls.name.as_deref(), &host)
+    {
+        return Err(Fault::RequestMisdirected);
+    }
     let peer = connection.peer.ip().to_canonical();
     let trusted = client_ip.trust.iter().any(|network| network.contains(peer));
     let client = if trusted { client_of(&request.headers, client_ip, peer) } else { peer };
@@ -127,7 +131,7 @@ fn canonical_target(request: &mut RequestHeader, longest: usize) -> Result<Optio
     if query.is_some_and(|query| query.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'#')) {
         return Err(Fault::RequestTarget);
     }
-    let canonical = canonical::path(path)?;
+    let canonical = canonical::path(path.as_bytes())?;
     let unchanged = authority.is_none() && matches!(canonical, std::borrow::Cow::Borrowed(_));
     let authority = authority.map(str::to_owned);
     if !unchanged {
@@ -180,14 +184,22 @@ fn canonical_host(request: &mut RequestHeader, absolute: Option<&str>) -> Result
     Ok((host, port))
 }
 
+fn field_of(from: Forwarded) -> HeaderName {
+    match from {
+        Forwarded::XForwardedFor => field::X_FORWARDED_FOR,
+        Forwarded::Forwarded => header::FORWARDED,
+        Forwarded::XRealIp => field::X_REAL_IP,
+    }
+}
+
 /// The right-most hop that is not trusted; where the chain cannot be read, the last hop that could.
 fn client_of(headers: &HeaderMap, client_ip: &ClientIp, peer: IpAddr) -> IpAddr {
     let hop = |text: &str| match client_ip.from {
-        ClientIpHeader::Forwarded => forwarded_for(text),
-        ClientIpHeader::XForwardedFor | ClientIpHeader::XRealIp => address(text),
+        Forwarded::Forwarded => forwarded_for(text),
+        Forwarded::XForwardedFor | Forwarded::XRealIp => address(text),
     };
     let mut client = peer;
-    let lines = headers.get_all(client_ip.from.field()).iter().rev();
+    let lines = headers.get_all(field_of(client_ip.from)).iter().rev();
     for text in lines.flat_map(|line| line.to_str().unwrap_or("-").rsplit(',')) {
         let Some(address) = hop(text.trim()) else { return client };
         client = address;

@@ -1,7 +1,6 @@
 //! One request, from first byte to log line: Pingora's phases, each a few lines, in the order in which they happen.
 
 mod ctx;
-mod door;
 mod fail;
 mod finish;
 mod forward;
@@ -26,10 +25,10 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Sess
 
 use self::ctx::Ctx;
 use self::intake::field;
-pub use self::door::door;
 use self::view::View;
 use crate::fault::Fault;
 use crate::listener::connection_of;
+use crate::pool::Pool;
 use crate::route::{Action, Found, Params};
 use crate::snapshot::Live;
 use crate::telemetry::metrics::RouteMetrics;
@@ -145,8 +144,8 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         ctx.upstream.reused = reused;
-        if let Some(pool) = &ctx.pool {
-            pool.counted().connected(reused);
+        if let Some(counted) = ctx.pool.as_deref().and_then(Pool::counted) {
+            counted.connected(reused);
         }
         Ok(())
     }

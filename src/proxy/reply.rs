@@ -14,7 +14,7 @@ use crate::messages::Messages;
 
 /// Writes `head` and `body`, with what every answer carries; a HEAD request gets no body.
 pub async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes, ctx: &Ctx) -> Result<()> {
-    head.insert_header(field::X_REQUEST_ID, ctx.id.as_str())?;
+    head.insert_header(field::X_REQUEST_ID, ctx.id())?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
     if !session.is_body_empty() {
         // What is left of the request is not read: the connection ends with this answer.
@@ -40,6 +40,6 @@ pub async fn apologise(session: &mut Session, fault: Fault, messages: &Messages,
     let kind = request.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
     let grpc = kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
     let asked = Asked { language: accept, grpc, head: request.method == Method::HEAD, allow: ctx.allow.as_deref() };
-    let answer = Answer::of(fault, messages, ctx.id.as_str(), &asked);
+    let answer = Answer::of(fault, messages, ctx.id(), &asked);
     write(session, answer.header()?, answer.body, ctx).await
 }

@@ -73,14 +73,19 @@ pub async fn redirect_https(session: &mut Session, ctx: &mut Ctx) -> Result<bool
 /// The route's `redirect`.
 pub async fn redirect(session: &mut Session, ctx: &mut Ctx, redirect: &Redirect) -> Result<bool> {
     let Some(intake) = &ctx.intake else { return Err(Fault::GatewayInternal.into()) };
-    let head = redirect.answer(&View::of(session.req_header(), intake, &ctx.params))?;
+    let location = redirect.location(&View::of(session.req_header(), intake, &ctx.params), &ctx.params)?;
+    let mut head = ResponseHeader::build(redirect.status, Some(4))?;
+    head.insert_header(header::LOCATION, location)?;
     own(session, ctx, head, Bytes::new()).await
 }
 
 /// The route's `respond`.
 pub async fn respond(session: &mut Session, ctx: &mut Ctx, respond: &Respond) -> Result<bool> {
-    let (head, body) = respond.answer()?;
-    own(session, ctx, head, body).await
+    let mut head = ResponseHeader::build(respond.status, Some(4))?;
+    if let Some(kind) = &respond.kind {
+        head.insert_header(header::CONTENT_TYPE, kind.clone())?;
+    }
+    own(session, ctx, head, respond.body.clone()).await
 }
 
 /// An answer of the route's own, with the route's changes to the fields of answers.

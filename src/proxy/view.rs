@@ -42,6 +42,6 @@ impl Request for View<'_> {
         self.intake.client
     }
     fn param(&self, name: &str) -> Option<&str> {
-        self.params.get(name, self.path())
+        self.params.get(self.path(), name)
     }
 }

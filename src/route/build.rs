@@ -182,6 +182,9 @@ struct Ties<'t> {
     said: BTreeSet<(EntryId, EntryId, bool)>,
 }
 
+/// Entries by the text that they want.
+type Groups = HashMap<Box<str>, Vec<EntryId>>;
+
 /// More pairs than this help nobody.
 const ENOUGH: usize = 50;
 
@@ -194,7 +197,9 @@ impl Ties<'_> {
             .filter(|run| run.len() > 1)
             .map(|run| run.iter().map(|(_, id)| *id).collect())
             .collect();
-        runs.into_iter().for_each(|run| self.among(&run, &mut Vec::new()));
+        for run in runs {
+            self.among(&run, &mut Vec::new());
+        }
     }
 
     fn conditions(&self, id: EntryId) -> usize {
@@ -211,7 +216,7 @@ impl Ties<'_> {
     }
 
     /// The groups by value of something that every entry wants to be exactly one text.
-    fn apart(&self, group: &[EntryId], done: &[Of]) -> Option<(Of, HashMap<Box<str>, Vec<EntryId>>)> {
+    fn apart(&self, group: &[EntryId], done: &[Of]) -> Option<(Of, Groups)> {
         let exact = |id: EntryId, of: &Of| {
             let predicates = self.table.entry(id)?.predicates.iter();
             predicates.filter(|predicate| predicate.of == *of).find_map(|predicate| match &predicate.test {
@@ -221,7 +226,7 @@ impl Ties<'_> {
         };
         let first = self.table.entry(*group.first()?)?;
         for predicate in first.predicates.iter().filter(|predicate| !done.contains(&predicate.of)) {
-            let mut groups: HashMap<Box<str>, Vec<EntryId>> = HashMap::new();
+            let mut groups = Groups::new();
             let sorted = group.iter().try_for_each(|id| {
                 groups.entry(exact(*id, &predicate.of)?).or_default().push(*id);
                 Some(())

@@ -99,24 +99,33 @@ pub(super) fn miss<'t>(table: &'t Table, request: &dyn Request) -> Found<'t> {
 
 /// The nearest route where the path fits nothing of this host.
 fn elsewhere<'t>(table: &'t Table, request: &dyn Request, chain: &[HostId]) -> Option<Nearest<'t>> {
-    let mut other_host = None;
+    let mut other_host: Option<&Entry> = None;
     table.walk(request.path(), &mut Params::default(), &mut |spot, _| {
         other_host = spot.first().and_then(|(_, id)| table.entry(*id));
         ControlFlow::Break(())
     });
-    let other_host = other_host.map(|entry| Nearest { route: &entry.route, why: Why::Host(entry.host_pattern()) });
+    let needs_host = |entry: &'t Entry| Nearest { route: &entry.route, why: Why::Host(entry.host_pattern()) };
     let alike = || {
         let entry = table.alike(request.path()).and_then(|id| table.entry(id))?;
         let here = chain.contains(&entry.host);
         let why = if here { Why::Path(entry.one()?) } else { Why::Host(entry.host_pattern()) };
         Some(Nearest { route: &entry.route, why })
     };
-    other_host.or_else(alike)
+    let named = other_host.filter(|entry| !entry.takes_any_path()).map(needs_host);
+    named.or_else(alike).or_else(|| other_host.map(needs_host))
 }
 
 impl Entry {
     fn one(&self) -> Option<&Match> {
         self.route.matches.get(self.index)
+    }
+
+    fn takes_any_path(&self) -> bool {
+        self.regex.is_none()
+            && self
+                .one()
+                .and_then(|one| one.path.as_ref())
+                .is_none_or(|path| path.segments().len() == 1 && path.is_open())
     }
 
     /// What keeps an entry of the right host and path from this request; `None` if it fits.
@@ -158,7 +167,7 @@ impl Table {
                 match (entry.why(request), chosen) {
                     (Some(nearest), _) => lost.push(nearest),
                     (None, Some(chosen)) => {
-                        lost.push(Nearest { route: &entry.route, why: Why::LessSpecific(&chosen.route) })
+                        lost.push(Nearest { route: &entry.route, why: Why::LessSpecific(&chosen.route) });
                     }
                     (None, None) => {
                         chosen = Some(entry);
@@ -275,7 +284,7 @@ mod tests {
     fn a_miss_names_the_nearest_route() {
         let table = [
             ("POST api.example.com/orders/7", "found all"),
-            ("GET api.example.org/orders/7", "orders needs host api.example.com"),
+            ("GET api.example.org/orders/7", "beta needs host api.example.com"),
             ("GET other.example.com/catalog", "catalog needs path /catalog/:id"),
             ("GET example.org/catalog/x/y", "catalog needs host other.example.com"),
             ("GET x.internal/admin/users", "admin needs path /admin"),

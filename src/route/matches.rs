@@ -20,7 +20,7 @@ use crate::units::{or_short, scalar, short_form};
 #[serde(deny_unknown_fields, remote = "Self")]
 #[schemars(transform = or_short)]
 pub struct Match {
-    /// Any of these methods; every method when left out.
+    /// Any of these methods (HEAD is not in GET); every method when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<Method>,
     /// The host; every host when left out.

@@ -34,7 +34,9 @@ use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
 use crate::policy::template::Offer;
 use crate::pool::Timeout;
+use crate::pool::Pool;
 use crate::problem::{Path, Problems};
+use crate::telemetry::counted::Counted;
 use crate::units::Name;
 
 pub use crate::policy::template::Params;
@@ -100,6 +102,8 @@ pub struct Route {
     pub response: Fields,
     /// `None` where the pool's own hold.
     pub timeout: Option<Timeout>,
+    /// What its requests count.
+    pub counted: Counted,
     predicates: Box<[Box<[Predicate]>]>,
 }
 
@@ -119,6 +123,7 @@ impl Route {
         at: &Path,
         place: &str,
         pools: &split::Pools,
+        counted: Counted,
         problems: &mut Problems,
     ) -> Option<Arc<Self>> {
         let before = problems.errors();
@@ -143,9 +148,25 @@ impl Route {
             request,
             response,
             timeout: Some(config.timeout.clone()).filter(|timeout| !is_default(timeout)),
+            counted,
             predicates,
         };
         (problems.errors() == before).then(|| Arc::new(route))
+    }
+
+    /// The pool of the next request; none where the route answers itself.
+    pub fn draw(&self) -> Option<&Arc<Pool>> {
+        match &self.action {
+            Action::Forward(split) => split.pick(),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        }
+    }
+
+    pub fn pools(&self) -> &[Arc<Pool>] {
+        match &self.action {
+            Action::Forward(split) => split.pools(),
+            Action::Redirect(_) | Action::Respond(_) => &[],
+        }
     }
 
     /// Each match with its conditions.
@@ -206,5 +227,52 @@ mod tests {
             assert_eq!(short, long);
             assert_eq!(read(&serde_yaml::to_string(&short).unwrap()).unwrap(), short);
         }
+    }
+
+    #[test]
+    fn long_forms_are_strict() {
+        for wrong in
+            ["redirect: { too: https }", "respond: { code: 204 }", "match: { hots: a }", "respond: { status: yes }"]
+        {
+            assert!(read(&format!("{{ match: /x, {wrong} }}")).is_err(), "{wrong}");
+        }
+        assert!(read("{ match: { headers: { x: { iss: a } } }, respond: 204 }").is_err());
+    }
+
+    #[test]
+    fn a_redirect_keeps_the_query_and_what_it_is_not_told_to_change() {
+        let table = table::tests::table(
+            "
+            https: { match: /a/*, redirect: https }
+            moved: { match: '/b/:id/*', redirect: { to: 'https://new.example.com:8443/x/:id/*', status: 302 } }
+            origin: { match: /c/*, redirect: 'http://c.example.com' }
+            path: { match: /d, redirect: /e }
+            ",
+        );
+        let sent = [
+            ("GET www.example.com/a/%2e/b?x=1&y", 308, "https://www.example.com/a/b?x=1&y"),
+            ("GET /b/7/y/z?q", 302, "https://new.example.com:8443/x/7/y/z?q"),
+            ("GET /c/d", 308, "http://c.example.com/c/d"),
+            ("GET /d", 308, "/e"),
+        ];
+        for (line, status, location) in sent {
+            let (question, mut params) = (table::tests::ask(line), Params::default());
+            let Found::Route(route) = table.find(&question, &mut params) else { panic!("{line}") };
+            let Action::Redirect(redirect) = &route.action else { panic!("{line}") };
+            assert_eq!(
+                (redirect.status, redirect.location(&question, &params)),
+                (status, Ok(location.to_owned())),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_routes_that_differ_by_one_header_are_no_ties() {
+        let route = |at: usize| format!("t{at}: {{ match: {{ path: /x, headers: {{ x-tenant: t{at}, x-all: a }} }} }}");
+        let mut routes: Vec<String> = (0..3000).map(route).collect();
+        assert_eq!(table::tests::compile(&routes.join("\n")).1, Vec::<String>::new());
+        routes.push("twice: { match: { path: /x, headers: { x-tenant: t7, x-all: a } } }".to_owned());
+        assert_eq!(table::tests::compile(&routes.join("\n")).1.len(), 1);
     }
 }

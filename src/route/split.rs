@@ -1,6 +1,7 @@
 //! Which of several pools: by weight, smoothly, without a lock.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,10 +36,15 @@ const MAX_POOLS: usize = 64;
 const MAX_WEIGHT: u32 = 1000;
 
 /// The pools of a route, and whose turn it is.
-#[derive(Debug)]
 pub struct Split {
     pools: Box<[Arc<Pool>]>,
     turns: Turns,
+}
+
+impl fmt::Debug for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.pools.iter().map(|pool| pool.name())).finish()
+    }
 }
 
 impl Split {

@@ -247,6 +247,7 @@ impl<'t> Walk<'_, '_, 't> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use crate::telemetry::counted::Counted;
     use proptest::prelude::*;
 
     use super::*;
@@ -282,6 +283,7 @@ pub(super) mod tests {
                 &at,
                 &format!("yumen.yaml:{}:3", line + 1),
                 &Pools::new(),
+                Counted::default(),
                 &mut problems,
             ));
         }
@@ -592,10 +594,9 @@ pub(super) mod tests {
             let (pattern_host, pattern) = (&route.0, &route.1);
             let exact = !pattern.contains([':', '*']);
             let literal = pattern.find([':', '*']).unwrap_or(pattern.len());
-            let kinds: Vec<u8> = pattern
-                .split('/')
-                .map(|part| if part == "*" { 0 } else { 2 - u8::from(part.starts_with(':')) })
-                .collect();
+            let kind = |part: &str| if part == "*" { 0 } else { 2 - u8::from(part.starts_with(':')) };
+            let end = (!pattern.ends_with('*')).then_some(3);
+            let kinds: Vec<u8> = pattern.split('/').map(kind).chain(end).collect();
             let plain_open = literal + 1 == pattern.len() && pattern.ends_with('*');
             let host_rank = if pattern_host.starts_with('*') {
                 pattern_host.len()
@@ -620,7 +621,8 @@ pub(super) mod tests {
             prop_assume!(path.starts_with('/'));
             let rename = |pattern: &str| pattern.split('/').enumerate().map(|(at, part)| if part == ":x" { format!(":x{at}") } else { part.to_owned() }).collect::<Vec<_>>().join("/");
             let routes: Vec<(String, String)> = routes.into_iter().map(|(host, path)| (host, rename(&path))).collect();
-            let yaml: String = routes.iter().enumerate().map(|(at, (host, path))| format!("r{at}: '{host}{path}'\n")).collect();
+            let line = |(at, (host, path)): (usize, &(String, String))| format!("r{at}: '{host}{path}'");
+            let yaml = routes.iter().enumerate().map(line).collect::<Vec<_>>().join("\n");
             let (table, _) = compile(&yaml);
             let question = Question::new("GET", &format!("{host}{path}")).unwrap();
             let found = match table.find(&question, &mut Params::default()) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::live::Tools;
 use super::{Process, Snapshot};
-use crate::config::{Document, Loaded, Places, report};
+use crate::config::{Document, Loaded, Places};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
 use crate::pool::Pool;
@@ -85,7 +85,7 @@ impl Parts {
         let messages = Messages::compile(&document.errors, &Path::of(["errors"]), problems);
         let admin = admin(document, problems);
         let nowhere = Counted::new(&tools.metrics, "-", &names);
-        Some(Self { listeners, admin: admin?, pools, routes, table: table?, messages: messages?, nowhere })
+        Some(Self { listeners, admin: admin?, pools, routes, table, messages: messages?, nowhere })
     }
 
     fn assemble(self, loaded: &Loaded, tools: &Tools, before: Option<&Snapshot>, problems: &mut Problems) -> Option<Snapshot> {
@@ -102,8 +102,8 @@ impl Parts {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
         let certificates = certificates.map(|expiry| {
-            let figure = tools.metrics.certificate(&expiry.file);
-            figure.set(expiry.seconds);
+            let figure = tools.metrics.certificate(&expiry.file.to_string_lossy());
+            figure.set(expiry.ends);
             figure
         });
         Some(Snapshot {
@@ -134,7 +134,7 @@ impl Parts {
 fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMap<Name, Option<Arc<Pool>>> {
     let compile = |(name, config)| {
         let at = Path::of(["pools", Name::as_str(name)]);
-        (name.clone(), Pool::compile(name, config, &at, &tools.for_pools(name), problems))
+        (name.clone(), Pool::compile(name, config, &at, &tools.for_pool(name), problems))
     };
     document.pools.iter().map(compile).collect()
 }
@@ -151,16 +151,9 @@ fn files(loaded: &Loaded, listeners: &[Arc<Listener>], pools: &BTreeMap<Name, Ar
     let mut files = loaded.files.clone();
     files.extend(loaded.directories.iter().cloned());
     files.extend(listeners.iter().flat_map(|listener| listener.files()).cloned());
-    files.extend(pools.values().flat_map(|pool| pool.files()));
+    files.extend(pools.values().flat_map(|pool| pool.files()).cloned());
     files.extend(messages.files().iter().cloned());
     let mut seen = std::collections::HashSet::new();
     files.retain(|file| seen.insert(file.clone()));
     files
-}
-
-impl Compiled {
-    /// What `check` prints.
-    pub fn report(&self, places: &Places) -> String {
-        report::human(&self.problems, places)
-    }
 }

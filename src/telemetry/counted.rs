@@ -5,24 +5,26 @@ use std::sync::{Arc, OnceLock};
 use super::metrics::{Metrics, RouteMetrics};
 use crate::units::Name;
 
-/// The counters of a route, made when the first request needs them.
+/// The counters of a route, made when the first request needs them. The default counts nothing.
+#[derive(Default)]
 pub struct Counted {
-    metrics: Arc<Metrics>,
-    route: Box<str>,
     by_listener: Box<[(Name, OnceLock<Arc<RouteMetrics>>)]>,
+    route: Box<str>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Counted {
     /// `route` is `-` for requests that find none.
     pub fn new(metrics: &Arc<Metrics>, route: &str, listeners: &[Name]) -> Self {
         let by_listener = listeners.iter().map(|name| (name.clone(), OnceLock::new())).collect();
-        Self { metrics: metrics.clone(), route: route.into(), by_listener }
+        Self { by_listener, route: route.into(), metrics: Some(metrics.clone()) }
     }
 
     /// For requests through `listener`; `None` when it went with a reload that this route came with.
     pub fn through(&self, listener: &Name) -> Option<&Arc<RouteMetrics>> {
         let (name, counted) = self.by_listener.iter().find(|(name, _)| name == listener)?;
-        Some(counted.get_or_init(|| self.metrics.route(name.as_str(), &self.route)))
+        let metrics = self.metrics.as_ref()?;
+        Some(counted.get_or_init(|| metrics.route(name.as_str(), &self.route)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Chunked bodies, read strictly: sizes and data pass, extensions and trailers are checked and left out (RFC 9112 section 7.1).
 
 use crate::fault::Fault;
+use crate::listener::rules::is_token;
 
 /// How far a chunked body has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,9 @@ impl Chunked {
                 At::End => break,
                 At::Data => {
                     let left = usize::try_from(self.size).unwrap_or(usize::MAX).min(bytes.len() - read);
-                    bytes.copy_within(read..read + left, kept);
+                    if kept != read {
+                        bytes.copy_within(read..read + left, kept);
+                    }
                     (kept, read) = (kept + left, read + left);
                     self.size -= left as u64;
                     if self.size == 0 {
@@ -90,25 +93,21 @@ impl Chunked {
         let (next, pass) = match (self.at, byte) {
             (At::Size(digits @ 0..DIGITS), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
-                self.size = self.size << 4 | u64::from(digit);
+                self.size = (self.size << 4) | u64::from(digit);
                 (At::Size(digits + 1), true)
             }
-            (At::Size(1..), b'\r') | (At::ExtensionText, b'\r') => (At::SizeEnd, true),
-            (At::Size(1..), b';') | (At::ExtensionText, b';') => (At::Extension, false),
-            (At::Extension, _) if is_word(byte) => (At::ExtensionText, false),
-            (At::ExtensionText, b'=') => (At::ExtensionText, false),
-            (At::ExtensionText, b'"') => (At::Quoted(false), false),
-            (At::ExtensionText, _) if is_word(byte) => (At::ExtensionText, false),
-            (At::Quoted(false), b'"') => (At::ExtensionText, false),
+            (At::Size(1..) | At::ExtensionText, b'\r') => (At::SizeEnd, true),
+            (At::Size(1..) | At::ExtensionText, b';') => (At::Extension, false),
+            (At::Extension | At::ExtensionText, _) if is_token(byte) => (At::ExtensionText, false),
+            (At::ExtensionText, b'=') | (At::Quoted(false), b'"') => (At::ExtensionText, false),
             (At::Quoted(false), b'\\') => (At::Quoted(true), false),
-            (At::Quoted(_), b'\t' | b' '..=0x7e | 0x80..) => (At::Quoted(false), false),
+            (At::ExtensionText, b'"') | (At::Quoted(_), b'\t' | b' '..=0x7e | 0x80..) => (At::Quoted(false), false),
             (At::SizeEnd, b'\n') => (self.after_size(), true),
             (At::DataCr, b'\r') => (At::DataLf, true),
             (At::DataLf, b'\n') => (At::Size(0), true),
             (At::Trailer, b'\r') => (At::LastLf, true),
-            (At::Trailer | At::TrailerName, _) if is_word(byte) => (At::TrailerName, false),
-            (At::TrailerName, b':') => (At::TrailerValue, false),
-            (At::TrailerValue, b'\t' | b' '..=0x7e | 0x80..) => (At::TrailerValue, false),
+            (At::Trailer | At::TrailerName, _) if is_token(byte) => (At::TrailerName, false),
+            (At::TrailerName, b':') | (At::TrailerValue, b'\t' | b' '..=0x7e | 0x80..) => (At::TrailerValue, false),
             (At::TrailerValue, b'\r') => (At::TrailerLf, false),
             (At::TrailerLf, b'\n') => (At::Trailer, false),
             (At::LastLf, b'\n') => (At::End, true),
@@ -124,10 +123,6 @@ impl Chunked {
     fn after_size(&self) -> At {
         if self.size == 0 { At::Trailer } else { At::Data }
     }
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -170,10 +165,35 @@ mod tests {
     #[test]
     fn a_chunk_that_others_might_read_otherwise_is_refused() {
         for text in [
-            "\r\n", "x\r\n", "-1\r\n", "+1\r\n", "0x1\r\n", " 1\r\n", "1 \r\n", "1\n", "1\ra", "1;\r\n", "1; a\r\n", "1;;a\r\n",
-            "1;a\nb\r\n", "1;a=\"\n\"\r\n", "1;=a\r\n", "1;a b\r\n", "ffffffffffffffff\r\n", "0000000000000000\r\n",
-            "1\r\nab", "1\r\na\n", "1\r\na\rb", "0\r\nX\r\n", "0\r\n: x\r\n", "0\r\nX : y\r\n", "0\r\nX: y\n", "0\r\n x\r\n",
-            "0\r\nX: \0\r\n", "0\r\n\n", "0\r\n\rx",
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x1\r\n",
+            " 1\r\n",
+            "1 \r\n",
+            "1\n",
+            "1\ra",
+            "1;\r\n",
+            "1; a\r\n",
+            "1;;a\r\n",
+            "1;a\nb\r\n",
+            "1;a=\"\n\"\r\n",
+            "1;=a\r\n",
+            "1;a b\r\n",
+            "ffffffffffffffff\r\n",
+            "0000000000000000\r\n",
+            "1\r\nab",
+            "1\r\na\n",
+            "1\r\na\rb",
+            "0\r\nX\r\n",
+            "0\r\n: x\r\n",
+            "0\r\nX : y\r\n",
+            "0\r\nX: y\n",
+            "0\r\n x\r\n",
+            "0\r\nX: \0\r\n",
+            "0\r\n\n",
+            "0\r\n\rx",
         ] {
             assert_eq!(pass(text), Err(Fault::RequestFraming), "{}", text.escape_debug());
         }

@@ -133,7 +133,7 @@ mod tests {
         let (reset, empty, window) = (frame(3, 0, b"0000"), frame(0, 0, b""), frame(8, 0, b"1234"));
         assert!(!after(&[headers.clone(), data, window.clone(), reset], 10_000), "ordinary work");
         assert!(!after(&[headers, ping.clone(), window], 10_000));
-        assert!(!after(&[ping.clone()], 400));
+        assert!(!after(std::slice::from_ref(&ping), 400));
         assert!(after(&[ping], 600));
         assert!(after(&[empty], 600));
         assert!(after(&[frame(4, 0, b"")], 600));

@@ -1,11 +1,10 @@
 //! The head of an HTTP/1 request, checked byte by byte before anything else reads it (RFC 9112 sections 2 to 6).
 
-use std::net::Ipv6Addr;
-
 use memchr::{memchr, memmem};
 
 use crate::fault::Fault;
 use crate::listener::Limits;
+use crate::listener::rules::{authority, check_method, check_target, has_control, is_authority, is_token};
 
 /// How the body of a request is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,29 +135,6 @@ fn request_line(line: &[u8], bounds: Bounds) -> Result<Version, Fault> {
     Ok(version)
 }
 
-fn check_method(method: &[u8]) -> Result<(), Fault> {
-    match method {
-        b"GET" | b"HEAD" | b"POST" | b"PUT" | b"PATCH" | b"DELETE" | b"OPTIONS" => Ok(()),
-        b"CONNECT" | b"TRACE" => Err(Fault::RouteMethod),
-        _ => Err(Fault::RequestMethodUnknown),
-    }
-}
-
-/// Origin form, absolute form, or `*` for OPTIONS; visible ASCII without a fragment (RFC 9112 section 3.2).
-fn check_target(target: &[u8], method: &[u8]) -> Result<(), Fault> {
-    let strange = target.iter().fold(false, |bad, &b| bad | !(0x21..=0x7e).contains(&b) | (b == b'#'));
-    let shaped = target.starts_with(b"/") || authority(target).is_some() || (target == b"*" && method == b"OPTIONS");
-    if strange || !shaped { Err(Fault::RequestTarget) } else { Ok(()) }
-}
-
-/// The authority of a target in absolute form.
-fn authority(target: &[u8]) -> Option<&[u8]> {
-    let scheme = target.get(..8).filter(|start| start.eq_ignore_ascii_case(b"https://")).map(|_| 8);
-    let scheme = scheme.or_else(|| target.get(..7).filter(|start| start.eq_ignore_ascii_case(b"http://")).map(|_| 7));
-    let rest = target.get(scheme?..)?;
-    rest.split(|byte| matches!(byte, b'/' | b'?')).next()
-}
-
 /// What the fields say about framing and routing.
 #[derive(Default)]
 struct Found<'a> {
@@ -232,58 +208,11 @@ fn once<'a>(slot: &mut Option<&'a [u8]>, value: &'a [u8], fault: Fault) -> Resul
     if slot.replace(value).is_some() { Err(fault) } else { Ok(()) }
 }
 
-/// Any control character but the tab; written so that the compiler can do sixteen bytes at once.
-fn has_control(value: &[u8]) -> bool {
-    value.iter().fold(false, |bad, &byte| bad | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f))
-}
-
-/// Characters of a token (RFC 9110 section 5.6.2).
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 128_u8 {
-        #[expect(clippy::indexing_slicing, reason = "a table of 256 entries, filled at compile time")]
-        {
-            table[byte as usize] = byte.is_ascii_alphanumeric()
-                || matches!(
-                    byte,
-                    b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-                );
-        }
-        byte += 1;
-    }
-    table
-};
-
-fn is_token(byte: u8) -> bool {
-    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
-}
-
 /// A host name or address with an optional port, and the same authority in an absolute target.
 fn check_host(host: &[u8], target: &[u8]) -> Result<(), Fault> {
     let same = |authority: &[u8]| authority.eq_ignore_ascii_case(host);
     let agree = target.starts_with(b"/") || authority(target).is_none_or(same);
     if agree && is_authority(host) { Ok(()) } else { Err(Fault::RequestHost) }
-}
-
-fn is_authority(text: &[u8]) -> bool {
-    if let Some(rest) = text.strip_prefix(b"[") {
-        let Some(end) = memchr(b']', rest) else { return false };
-        let (address, rest) = rest.split_at(end);
-        let address = std::str::from_utf8(address).ok().and_then(|text| text.parse::<Ipv6Addr>().ok());
-        return address.is_some() && is_port(rest.get(1..).unwrap_or_default());
-    }
-    let (name, port) = text.split_at(memchr(b':', text).unwrap_or(text.len()));
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    let labels = !name.starts_with(b".") && memmem::find(name, b"..").is_none();
-    !name.is_empty() && name.len() <= 255 && labels && name.iter().copied().all(fits) && is_port(port)
-}
-
-/// Nothing, or `:` and a number that is a port.
-fn is_port(text: &[u8]) -> bool {
-    let Some(digits) = text.strip_prefix(b":") else { return text.is_empty() };
-    let number = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
-    number.and_then(|digits| digits.parse::<u16>().ok()).is_some_and(|port| port > 0)
 }
 
 #[cfg(test)]
@@ -315,6 +244,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn a_head_that_means_two_things_is_refused() {
         const MALFORMED: &str = "request.malformed";
         const FRAMING: &str = "request.framing";

@@ -16,7 +16,7 @@ mod write;
 
 use std::fmt;
 use std::os::fd::RawFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -103,6 +103,11 @@ impl Conn {
         &self.facts.connection
     }
 
+    fn is_flooded(&self) -> bool {
+        let flood = |meter: &Arc<Mutex<frames::Meter>>| meter.lock().unwrap_or_else(PoisonError::into_inner).is_flood();
+        self.frames.as_ref().is_some_and(flood)
+    }
+
     /// Whether the next request may follow on this connection.
     fn is_reusable(&self) -> bool {
         matches!(self.body, Body::Done) && self.head == 0 && self.out.is_empty() && !(self.eof && self.inbox.is_empty())
@@ -114,7 +119,8 @@ impl Conn {
 impl Drop for Conn {
     fn drop(&mut self) {
         let unread = !matches!(self.body, Body::Done | Body::Open) || !self.inbox.is_empty();
-        if unread && self.out.answered() && !self.eof && tokio::runtime::Handle::try_current().is_ok() {
+        let telling = (unread && self.out.answered()) || self.is_flooded();
+        if telling && !self.eof && tokio::runtime::Handle::try_current().is_ok() {
             tokio::spawn(linger(std::mem::replace(&mut self.io, Io::Gone)));
         }
     }
@@ -139,7 +145,10 @@ async fn linger(mut io: Io) {
 
 impl fmt::Debug for Conn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Conn").field("peer", &self.facts.connection.peer).field("body", &self.body).finish_non_exhaustive()
+        f.debug_struct("Conn")
+            .field("peer", &self.facts.connection.peer)
+            .field("body", &self.body)
+            .finish_non_exhaustive()
     }
 }
 

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
-use super::head::{Framing, Head};
 use super::chunked::Chunked;
+use super::head::{Framing, Head};
 use super::pace::Pace;
 use super::{Body, Conn};
 use crate::fault::Fault;
@@ -148,9 +148,9 @@ impl Conn {
         };
         match polled {
             Poll::Pending => self.check_pace(cx),
-            ready => {
+            done @ Poll::Ready(_) => {
                 self.pace.got(buf.filled().len() - before);
-                ready
+                done
             }
         }
     }
@@ -174,11 +174,19 @@ impl AsyncRead for Conn {
                 this.poll_body(cx, buf)
             }
             Body::Done => this.poll_watch(cx),
+            Body::Open if this.is_flooded() => {
+                // What else there is will not be read; the loop above is woken to say so.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Body::Open => {
                 let before = buf.filled().len();
                 ready!(this.poll_body(cx, buf))?;
                 if let Some(frames) = &this.frames {
-                    frames.lock().unwrap_or_else(PoisonError::into_inner).count(buf.filled().get(before..).unwrap_or_default());
+                    frames
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .count(buf.filled().get(before..).unwrap_or_default());
                 }
                 Poll::Ready(Ok(()))
             }

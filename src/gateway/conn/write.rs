@@ -29,7 +29,9 @@ enum Answer {
     #[default]
     None,
     /// Its status line is still to come; `true` if a 101 may be among it.
-    Awaited { upgrade: bool },
+    Awaited {
+        upgrade: bool,
+    },
     Sent,
     /// A 101 went out: another protocol follows.
     Switched,

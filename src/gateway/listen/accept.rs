@@ -15,9 +15,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::door::Door;
-use super::gate::{Gate, Permit};
-use super::proxied;
+use super::gate::Permit;
 use super::socket::Copy;
+use super::{Live, proxied};
 use crate::gateway::conn::{Conn, Io, Raw, Socket, serve_h1, serve_h2};
 use crate::listener::{Connection, Listener, TlsFacts};
 
@@ -25,8 +25,7 @@ use crate::listener::{Connection, Listener, TlsFacts};
 pub(super) struct Accept<A> {
     pub(super) app: Arc<A>,
     pub(super) door: Arc<dyn Door>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) listener: Arc<ArcSwap<Listener>>,
+    pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) stop: watch::Sender<bool>,
 }
@@ -63,7 +62,7 @@ where
         };
         let ears = match ears {
             Ok(ears) => ears,
-            Err(why) => return log::error!("listener {}: {why}", self.listener.load().name),
+            Err(why) => return log::error!("listener {}: {why}", self.live.load().listener.name),
         };
         let (mut shutdown, mut stop) = (self.shutdown.clone(), self.stop.subscribe());
         let mut closing = pin!(async {
@@ -93,15 +92,16 @@ where
             return;
         }
         if complained.is_none_or(|last| last.elapsed() > Duration::from_secs(1)) {
-            log::warn!("listener {} cannot accept: {why}", self.listener.load().name);
+            log::warn!("listener {} cannot accept: {why}", self.live.load().listener.name);
             *complained = Some(Instant::now());
         }
         sleep(Duration::from_millis(50)).await;
     }
 
     fn welcome(&self, socket: Socket, peer: SocketAddr) {
-        let listener = self.listener.load_full();
-        let Some(mut permit) = self.gate.enter(&listener.limits) else {
+        let live = self.live.load();
+        let listener = live.listener.clone();
+        let Some(mut permit) = live.gate.enter(&listener.limits) else {
             return self.door.turned_away(&listener.name, "connections");
         };
         let trusted = listener.proxied.iter().any(|network| network.contains(peer.ip()));

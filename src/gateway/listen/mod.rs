@@ -67,11 +67,17 @@ pub struct Listeners<A> {
     gates: Mutex<BTreeMap<Name, Arc<Gate>>>,
 }
 
+/// What the next connection of a socket gets.
+struct Live {
+    listener: Arc<Listener>,
+    gate: Arc<Gate>,
+}
+
 /// A socket in use.
 struct Open {
     bound: Bound,
     /// Read anew for each connection: a reload changes what comes next and nothing that runs.
-    listener: Arc<ArcSwap<Listener>>,
+    live: Arc<ArcSwap<Live>>,
     /// True once the socket goes: its connections end after the request that they serve.
     stop: watch::Sender<bool>,
 }
@@ -100,20 +106,18 @@ where
             }
         }
         // From here on nothing can fail.
-        open.retain(|key, socket| match wanted.get(key) {
-            Some(listener) => {
-                socket.listener.store(listener.clone());
-                true
+        open.retain(|key, socket| {
+            let kept = wanted.get(key);
+            match kept {
+                Some(listener) => socket.live.store(self.live(listener.clone())),
+                None => drop(socket.stop.send_replace(true)),
             }
-            None => {
-                socket.stop.send_replace(true);
-                false
-            }
+            kept.is_some()
         });
         for (key, (bound, copies, listener)) in fresh {
             let socket = Open {
                 bound,
-                listener: Arc::new(ArcSwap::new(listener)),
+                live: Arc::new(ArcSwap::new(self.live(listener))),
                 stop: watch::Sender::new(*self.shutdown.borrow()),
             };
             self.accept(&socket, copies);
@@ -126,7 +130,7 @@ where
     pub fn places(&self) -> Vec<Place> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let place = |((asked, _), socket): (&Key, &Open)| Place {
-            listener: socket.listener.load().name.clone(),
+            listener: socket.live.load().listener.name.clone(),
             asked: asked.clone(),
             bound: socket.bound.address().clone(),
         };
@@ -139,15 +143,19 @@ where
         gates.values().map(|gate| gate.count()).sum()
     }
 
+    fn live(&self, listener: Arc<Listener>) -> Arc<Live> {
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.retain(|name, gate| gate.count() > 0 || Arc::strong_count(gate) > 1 || *name == listener.name);
+        let gate = gates.entry(listener.name.clone()).or_default().clone();
+        Arc::new(Live { listener, gate })
+    }
+
     fn accept(&self, socket: &Open, copies: Vec<socket::Copy>) {
-        let name = socket.listener.load().name.clone();
-        let gate = self.gates.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default().clone();
         for (worker, copy) in self.workers.iter().zip(copies) {
             let accept = accept::Accept {
                 app: worker.app.clone(),
                 door: self.door.clone(),
-                gate: gate.clone(),
-                listener: socket.listener.clone(),
+                live: socket.live.clone(),
                 shutdown: self.shutdown.clone(),
                 stop: socket.stop.clone(),
             };

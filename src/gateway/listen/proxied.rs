@@ -47,7 +47,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(Said, usize)>, &'static str> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n") else {
         return if bytes.len() > 107 { Err("a PROXY line that is too long") } else { Ok(None) };
     };
-    let line = bytes.get(..end).and_then(|line| std::str::from_utf8(line).ok()).ok_or("a PROXY line that is not text")?;
+    let line =
+        bytes.get(..end).and_then(|line| std::str::from_utf8(line).ok()).ok_or("a PROXY line that is not text")?;
     if end > 105 {
         return Err("a PROXY line that is too long");
     }
@@ -87,29 +88,31 @@ fn v2(bytes: &[u8]) -> Result<Option<(Said, usize)>, &'static str> {
     }
     let Some(body) = bytes.get(16..16 + length) else { return Ok(None) };
     let said = match (command, family) {
-        (0x20, _) => None,
         (0x21, 0x11) => Some(v4_pair(body).ok_or("a PROXY header that is too short")?),
         (0x21, 0x21) => Some(v6_pair(body).ok_or("a PROXY header that is too short")?),
-        // Datagrams, unix sockets and what is not specified: the balancer's own address stands.
-        (0x21, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => None,
+        // Its own checks, datagrams, unix sockets and what is not specified: the balancer's own address stands.
+        (0x20, _) | (0x21, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) => None,
         _ => return Err("a PROXY header of an unknown kind"),
     };
     Ok(Some((said, 16 + length)))
 }
 
 fn v4_pair(body: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
-    let &[a, b, c, d, e, f, g, h, p, q, r, s] = body.first_chunk::<12>()?;
-    let from = SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([p, q]));
-    let to = SocketAddr::new(Ipv4Addr::new(e, f, g, h).into(), u16::from_be_bytes([r, s]));
-    Some((from, to))
+    let (from, rest) = body.split_first_chunk::<4>()?;
+    let (to, rest) = rest.split_first_chunk::<4>()?;
+    pair(Ipv4Addr::from(*from).into(), Ipv4Addr::from(*to).into(), rest)
 }
 
 fn v6_pair(body: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let (from, rest) = body.split_first_chunk::<16>()?;
     let (to, rest) = rest.split_first_chunk::<16>()?;
-    let &[p, q, r, s] = rest.first_chunk::<4>()?;
-    let address = |ip: [u8; 16], port| SocketAddr::new(IpAddr::from(Ipv6Addr::from(ip)).to_canonical(), port);
-    Some((address(*from, u16::from_be_bytes([p, q])), address(*to, u16::from_be_bytes([r, s]))))
+    pair(Ipv6Addr::from(*from).into(), Ipv6Addr::from(*to).into(), rest)
+}
+
+fn pair(from: IpAddr, to: IpAddr, ports: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let [a, b, c, d] = *ports.first_chunk::<4>()?;
+    let address = |ip: IpAddr, port| SocketAddr::new(ip.to_canonical(), u16::from_be_bytes(port));
+    Some((address(from, [a, b]), address(to, [c, d])))
 }
 
 #[cfg(test)]

@@ -109,14 +109,17 @@ struct File {
 
 impl File {
     fn of(path: &Path) -> io::Result<Self> {
-        let found = std::fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), id: (found.dev(), found.ino()) })
+        Ok(Self { path: path.to_owned(), id: id(path)? })
     }
+}
+
+fn id(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 impl Drop for File {
     fn drop(&mut self) {
-        if Self::of(&self.path).is_ok_and(|now| now.id == self.id) {
+        if id(&self.path).is_ok_and(|now| now == self.id) {
             // If it cannot be removed, the next start finds that nobody listens there.
             let _ = std::fs::remove_file(&self.path);
         }

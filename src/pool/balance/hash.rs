@@ -43,6 +43,7 @@ fn of(bytes: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -49,7 +49,7 @@ pub(super) enum Choice {
     RoundRobin(RoundRobin),
     LeastRequests(LeastRequests),
     Random(Random),
-    Hash { key: Key, ring: Arc<Hash>, keyless: Random },
+    Hash { key: Key, ring: Hash, keyless: Random },
 }
 
 impl Choice {
@@ -66,7 +66,7 @@ impl Choice {
             Config::LeastRequests => Self::LeastRequests(LeastRequests::new(&weights)),
             Config::Random => Self::Random(Random::new(&weights)),
             Config::Hash(key) => {
-                let ring = Arc::new(Hash::new(targets.iter().copied()));
+                let ring = Hash::new(targets.iter().copied());
                 Self::Hash { key: key.clone(), ring, keyless: Random::new(&weights) }
             }
         }

@@ -81,6 +81,7 @@ fn spread(shares: &[u64]) -> Box<[usize]> {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_precision_loss)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
 use hickory_resolver::proto::rr::{Name, RecordType};
-use hickory_resolver::{Hosts, TokioResolver};
+use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
 use tokio::sync::watch;
 
 use super::super::chance;
@@ -151,12 +152,25 @@ impl Resolver {
     }
 
     fn system(&self) -> Result<System, String> {
-        let stamps = FILES.map(|file| std::fs::metadata(file).and_then(|about| about.modified()).ok());
+        let stamps = stamps();
         let mut system = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(system) = system.as_ref().filter(|system| system.stamps == stamps) {
             return Ok(system.clone());
         }
-        let mut builder = TokioResolver::builder_tokio().map_err(|why| why.to_string())?;
+        let builder = TokioResolver::builder_tokio().map_err(|why| why.to_string())?;
+        Ok(system.insert(System::new(stamps, builder)?).clone())
+    }
+}
+
+fn stamps() -> [Option<SystemTime>; 2] {
+    FILES.map(|file| std::fs::metadata(file).and_then(|about| about.modified()).ok())
+}
+
+impl System {
+    fn new(
+        stamps: [Option<SystemTime>; 2],
+        mut builder: ResolverBuilder<TokioRuntimeProvider>,
+    ) -> Result<Self, String> {
         let options = builder.options_mut();
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         // The hosts file is asked before, for both families at once: a name that stands there is not asked for outside.
@@ -164,8 +178,7 @@ impl Resolver {
         // Whoever asks waits for the time to live already.
         options.cache_size = 0;
         let dns = Arc::new(builder.build().map_err(|why| why.to_string())?);
-        let hosts = Arc::new(Hosts::from_system().unwrap_or_default());
-        Ok(system.insert(System { stamps, hosts, dns }).clone())
+        Ok(Self { stamps, hosts: Arc::new(Hosts::from_system().unwrap_or_default()), dns })
     }
 }
 
@@ -193,7 +206,13 @@ fn has_route(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::{RData, Record};
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use tokio::task::JoinSet;
 
+    #[allow(clippy::unnecessary_wraps)]
     fn good(addresses: &[&str], ttl: u64) -> Answer {
         Ok((addresses.iter().map(|text| text.parse().unwrap()).collect(), Duration::from_secs(ttl)))
     }
@@ -234,5 +253,50 @@ mod tests {
         assert!(matches!(lookup.ask("localhost", &Arc::default()).await, Change::Addresses(_)));
         lookup.tried().await;
         assert!(lookup.addresses().iter().all(IpAddr::is_loopback));
+    }
+
+    /// A name server on the loopback that knows `app.test` and counts the questions.
+    async fn name_server(asked: Arc<AtomicUsize>) -> (Arc<Resolver>, JoinSet<()>) {
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let mut work = JoinSet::new();
+        work.spawn(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                asked.fetch_add(1, SeqCst);
+                let question = Message::from_vec(&buffer[..length]).unwrap();
+                let query = question.queries[0].clone();
+                let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+                match (query.name().to_utf8().as_str(), query.query_type()) {
+                    ("app.test.", RecordType::A) => {
+                        let address = RData::A(std::net::Ipv4Addr::new(127, 0, 0, 9).into());
+                        answer.answers.push(Record::from_rdata(query.name().clone(), 77, address));
+                    }
+                    ("app.test.", _) => {}
+                    _ => answer.metadata.response_code = ResponseCode::NXDomain,
+                }
+                answer.queries.push(query);
+                socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+            }
+        });
+        let mut server = NameServerConfig::udp([127, 0, 0, 1].into());
+        server.connections[0].port = port;
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let system = System::new(stamps(), builder).unwrap();
+        (Arc::new(Resolver(Mutex::new(Some(system)))), work)
+    }
+
+    #[tokio::test]
+    async fn a_name_server_is_asked_each_time_and_its_time_to_live_is_known() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (resolver, _work) = name_server(Arc::clone(&asked)).await;
+        let (addresses, ttl) = resolver.lookup("app.test").await.unwrap();
+        assert_eq!(addresses, [IpAddr::from([127, 0, 0, 9])]);
+        assert!((70..=77).contains(&ttl.as_secs()), "{ttl:?}");
+        assert_eq!(asked.load(SeqCst), 2, "A and AAAA");
+        resolver.lookup("app.test").await.unwrap();
+        assert_eq!(asked.load(SeqCst), 4, "nothing is kept");
+        assert!(resolver.lookup("other.test").await.is_err());
     }
 }

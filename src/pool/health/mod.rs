@@ -38,8 +38,10 @@ pub struct Config {
     /// How long an answer may take.
     pub timeout: Duration,
     /// After so many bad answers in a row a target is down.
+    #[schemars(range(min = 1))]
     pub down_after: u32,
     /// After so many good answers in a row a target is up again.
+    #[schemars(range(min = 1))]
     pub up_after: u32,
     /// Statuses that count as good: numbers or ranges, e.g. `[200, 204, "300..399"]`.
     pub status: Vec<Status>,
@@ -241,6 +243,11 @@ fn why(error: &pingora_error::Error) -> String {
         ErrorType::ConnectTimedout => "no connection in time".into(),
         ErrorType::ConnectNoRoute => "no route".into(),
         ErrorType::ConnectionClosed => "closed without an answer".into(),
-        _ => error.to_string().trim().chars().take(200).collect(),
+        _ => {
+            // Pingora puts its own words around the cause.
+            let all = error.to_string();
+            let cause = all.split("cause: ").nth(1).unwrap_or(&all);
+            cause.trim().chars().take(200).collect()
+        }
     }
 }

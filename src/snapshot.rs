@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-pub use compile::{Compiled, compile, fingerprint};
+pub use compile::{Compiled, check, compile, fingerprint};
 pub use live::{Live, Tools};
 
+use crate::answer::Answers;
 use crate::chore::Chore;
 pub use crate::config::runtime::{ClientIp, Forwarded};
 use crate::listener::Listener;
-use crate::messages::Messages;
 use crate::pool::{self, Pool};
 use crate::route::{Route, Table};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::counted::Counted;
 use crate::telemetry::metrics::Figure;
+use crate::telemetry::program::Level;
 use crate::units::Name;
 
 /// Everything that a request needs to know, and everything that runs beside requests.
@@ -35,9 +36,9 @@ pub struct Snapshot {
     pub admin: Arc<Listener>,
     pub admin_hosts: Vec<String>,
     pub client_ip: ClientIp,
-    pub messages: Arc<Messages>,
+    pub answers: Arc<Answers>,
     pub access: Arc<AccessLog>,
-    pub log: log::LevelFilter,
+    pub log: Level,
     /// Settings that only a new process can take up.
     pub process: Process,
     pub drain: Duration,

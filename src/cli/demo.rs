@@ -19,7 +19,7 @@ pub(super) struct Options {
 const DOCUMENT: &str = include_str!("demo.yaml");
 
 pub(super) fn run(options: &Options) -> Exit {
-    program::start();
+    program::start(program::Level::Info);
     let origins = origin("hello").and_then(|hello| Ok((hello, origin("hello-next")?)));
     let (hello, next) = match origins {
         Ok(ports) => ports,

@@ -5,7 +5,7 @@ use crate::gateway::{self, Error, Gateway, source::Source};
 use crate::telemetry::program;
 
 pub(super) fn run(document: &Document) -> Exit {
-    program::start();
+    program::start(program::Level::Info);
     serve(Source::File(document.config.clone()), |gateway| {
         for (name, address) in gateway.bound() {
             log::info!("listening on {name} {address}");

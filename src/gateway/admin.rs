@@ -7,6 +7,7 @@ use http::{Method, Response, StatusCode, header};
 use pingora_core::apps::http_app::ServeHttp;
 use pingora_core::protocols::http::ServerSession;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::door;
 use super::listen::{Listeners, Worker};
@@ -19,12 +20,14 @@ use crate::snapshot::Live;
 pub struct Admin {
     live: Arc<Live>,
     reloader: Arc<Reloader>,
+    /// Kept, for to its listeners a dropped sender is the end.
+    _open: watch::Sender<bool>,
 }
 
 /// The admin listener, on the runtime of the caller; it serves until the process ends, through the drain too.
 pub fn listeners(live: &Arc<Live>, reloader: &Arc<Reloader>) -> Listeners<Admin> {
-    let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone() });
-    let (_, never) = tokio::sync::watch::channel(false);
+    let (open, never) = watch::channel(false);
+    let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone(), _open: open });
     Listeners::new(vec![Worker { runtime: tokio::runtime::Handle::current(), app }], door::door(live.clone()), never)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::listen::{Door, Seen};
-use crate::answer::{Answer, Asked};
+use crate::answer::Asked;
 use crate::fault::Fault;
 use crate::snapshot::Live;
 use crate::telemetry::access::{Entry, Timings};
@@ -32,8 +32,9 @@ impl Door for Refusals {
         if snapshot.access.is_on() {
             snapshot.access.write(&entry(fault, seen, now, id.as_str(), Trace::started().id()));
         }
-        let asked = Asked { language: seen.field("accept-language"), ..Asked::default() };
-        Answer::of(fault, &snapshot.messages, id.as_str(), &asked).render_h1()
+        let accept_language = seen.field("accept-language");
+        let asked = Asked { request_id: id.as_str(), accept_language, ..Asked::default() };
+        snapshot.answers.answer(fault, &asked).render_h1(now)
     }
 
     fn handshake(&self, _: &Name, version: &'static str, result: &'static str) {

@@ -184,8 +184,8 @@ impl ProxyHttp for Proxy {
         if ctx.why.is_none() {
             ctx.why = fail::why(e);
         }
-        let messages = self.live.load().messages.clone();
-        let sent = reply::apologise(session, fault, &messages, ctx).await;
+        let answers = self.live.load().answers.clone();
+        let sent = reply::apologise(session, fault, &answers, ctx).await;
         FailToProxy { error_code: fault.status(), can_reuse_downstream: sent.is_ok() && ctx.upstream.tries == 0 }
     }
 

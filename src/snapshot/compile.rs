@@ -1,12 +1,13 @@
 //! Names become things: a document that was read becomes a snapshot, or every problem that keeps it from being one.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use super::live::Tools;
 use super::{Process, Snapshot};
-use crate::config::{Document, Loaded, Places};
+use crate::answer::Answers;
+use crate::config::{Document, Loaded};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
 use crate::pool::Pool;
@@ -26,10 +27,17 @@ pub struct Compiled {
 /// than `before` has; asks nobody. All problems are gathered, those of the reading too.
 pub fn compile(loaded: &mut Loaded, tools: &Tools, before: Option<&Snapshot>) -> Compiled {
     let mut problems = std::mem::take(&mut loaded.problems);
-    let parts = Parts::compile(&loaded.document, &loaded.places, tools, &mut problems);
+    let parts = Parts::compile(loaded, tools, &mut problems);
     let whole = parts.filter(|_| problems.errors() == 0);
     let snapshot = whole.and_then(|parts| parts.assemble(loaded, tools, before, &mut problems));
     Compiled { snapshot, problems }
+}
+
+/// Everything that [`compile`] complains of, without opening anything.
+pub fn check(loaded: &Loaded, tools: &Tools) -> Problems {
+    let mut problems = Problems::default();
+    let _ = Parts::compile(loaded, tools, &mut problems);
+    problems
 }
 
 /// Hash of the contents of all these files; what cannot be read counts as empty.
@@ -57,12 +65,13 @@ struct Parts {
     pools: BTreeMap<Name, Option<Arc<Pool>>>,
     routes: Vec<Arc<Route>>,
     table: Table,
-    messages: Messages,
+    answers: Arc<Answers>,
     nowhere: Counted,
 }
 
 impl Parts {
-    fn compile(document: &Document, places: &Places, tools: &Tools, problems: &mut Problems) -> Option<Self> {
+    fn compile(loaded: &Loaded, tools: &Tools, problems: &mut Problems) -> Option<Self> {
+        let (document, places) = (&loaded.document, &loaded.places);
         let listeners: Vec<_> = document
             .listeners
             .iter()
@@ -82,10 +91,10 @@ impl Parts {
             })
             .collect();
         let table = Table::compile(&routes, problems);
-        let messages = Messages::compile(&document.errors, &Path::of(["errors"]), problems);
+        let messages = Messages::compile(&document.errors, FilePath::new(""), &Path::of(["errors"]), problems);
         let admin = admin(document, problems);
         let nowhere = Counted::new(&tools.metrics, "-", &names);
-        Some(Self { listeners, admin: admin?, pools, routes, table, messages: messages?, nowhere })
+        Some(Self { listeners, admin: admin?, pools, routes, table, answers: Answers::new(messages), nowhere })
     }
 
     fn assemble(self, loaded: &Loaded, tools: &Tools, before: Option<&Snapshot>, problems: &mut Problems) -> Option<Snapshot> {
@@ -98,7 +107,7 @@ impl Parts {
                 .ok()?,
         };
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
-        let files = files(loaded, &self.listeners, &pools, &self.messages);
+        let files = files(loaded, &self.listeners, &pools, self.answers.messages());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
         let certificates = certificates.map(|expiry| {
@@ -115,9 +124,9 @@ impl Parts {
             admin: self.admin,
             admin_hosts: document.admin.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
             client_ip: document.runtime.client_ip.clone(),
-            messages: Arc::new(self.messages),
+            answers: self.answers,
             access,
-            log: document.observe.log.level.into(),
+            log: document.observe.log.level,
             process: Process {
                 workers: document.runtime.workers.get(cores),
                 upstream_connections: document.runtime.upstream_connections.get().into(),
@@ -136,7 +145,12 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
         let at = Path::of(["pools", Name::as_str(name)]);
         (name.clone(), Pool::compile(name, config, &at, &tools.for_pool(name), problems))
     };
-    document.pools.iter().map(compile).collect()
+    let mut pools: BTreeMap<_, _> = document.pools.iter().map(compile).collect();
+    // A name that means nothing was reported by the reader, at its place.
+    for to in document.routes.values().filter_map(|route| route.to.as_ref()) {
+        to.0.keys().for_each(|name| drop(pools.entry(name.clone()).or_insert(None)));
+    }
+    pools
 }
 
 /// The admin listener is a listener like others, with an address and nothing else of its own.

@@ -597,3 +597,28 @@ async fn what_passes_here_passes_in_pingora() {
         }
     }
 }
+
+#[test]
+fn workers_with_runtimes_of_their_own_share_each_socket() {
+    let build = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (shutdown, closing) = watch::channel(false);
+    let mut threads = Vec::new();
+    let workers = [Arc::new(Echo), Arc::new(Echo)].map(|app| {
+        let (runtime, mut closing) = (build(), closing.clone());
+        let handle = runtime.handle().clone();
+        threads.push(std::thread::spawn(move || runtime.block_on(closing.wait_for(|closing| *closing)).is_ok()));
+        Worker { runtime: handle, app }
+    });
+    let listeners = Listeners::new(workers.into(), Arc::new(Counting::default()), closing);
+    listeners.apply(vec![listener("edge", serde_json::json!({ "bind": "[::1]:0" }))]).unwrap();
+    let address = port(&listeners.places()[0]);
+    build().block_on(async {
+        for _ in 0..50 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET /w HTTP/1.1\r\nHost: a\r\n{CLOSE}").as_bytes()).await.unwrap();
+            assert!(rest(&mut stream).await.contains("GET /w ::1"));
+        }
+    });
+    shutdown.send(true).unwrap();
+    assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+}

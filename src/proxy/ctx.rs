@@ -16,7 +16,7 @@ use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::{RequestId, Trace};
 
 /// One request. What is not known yet is `None`; nothing here is looked up by name.
-pub struct Ctx {
+pub(super) struct Ctx {
     pub started: Instant,
     /// The same moment for the log.
     pub arrived: SystemTime,
@@ -47,7 +47,7 @@ pub struct Ctx {
 
 /// When things happened on the way to the target and back.
 #[derive(Default)]
-pub struct Upstream {
+pub(super) struct Upstream {
     pub asked: Option<Instant>,
     pub answered: Option<Instant>,
     pub ended: Option<Instant>,
@@ -119,7 +119,7 @@ impl Ctx {
 }
 
 /// The id that a hop has given, if it is one.
-pub fn carried_id(headers: &HeaderMap) -> Option<Box<str>> {
+pub(super) fn carried_id(headers: &HeaderMap) -> Option<Box<str>> {
     let given = headers.get(field::X_REQUEST_ID).and_then(|id| id.to_str().ok());
     let fits = |id: &&str| !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|b| b.is_ascii_graphic());
     given.filter(fits).map(Into::into)

@@ -13,7 +13,7 @@ use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::{Entry, Timings};
 
 /// Counts the request, writes its line, and says what went wrong on our side or the target's.
-pub fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
+pub(super) fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
     let snapshot = live.load();
     let (total, upstream) = times(ctx);
     let status = status(session, ctx.fault);

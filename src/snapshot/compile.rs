@@ -163,7 +163,9 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
     let mut pools: BTreeMap<_, _> = document.pools.iter().map(compile).collect();
     // A name that means nothing was reported by the reader, at its place.
     for to in document.routes.values().filter_map(|route| route.to.as_ref()) {
-        to.0.keys().for_each(|name| drop(pools.entry(name.clone()).or_insert(None)));
+        for name in to.0.keys() {
+            pools.entry(name.clone()).or_insert(None);
+        }
     }
     pools
 }

@@ -16,7 +16,7 @@ use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::{RequestId, Trace};
 
 /// One request. What is not known yet is `None`; nothing here is looked up by name.
-pub(super) struct Ctx {
+pub struct Ctx {
     pub started: Instant,
     /// The same moment for the log.
     pub arrived: SystemTime,
@@ -47,7 +47,7 @@ pub(super) struct Ctx {
 
 /// When things happened on the way to the target and back.
 #[derive(Default)]
-pub(super) struct Upstream {
+pub struct Upstream {
     pub asked: Option<Instant>,
     pub answered: Option<Instant>,
     pub ended: Option<Instant>,

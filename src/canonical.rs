@@ -95,7 +95,7 @@ fn spell(segment: &[u8]) -> Result<String, Fault> {
             _ => return Err(Fault::RequestTarget),
         }
     }
-    let unsafe_text = high && !unescape(&out).is_some_and(|text| !text.contains(char::is_control));
+    let unsafe_text = high && unescape(&out).is_none_or(|text| text.contains(char::is_control));
     if unsafe_text || is_escaped_twice(&out) || has_hollow_parameters(&out) {
         return Err(Fault::RequestTarget);
     }

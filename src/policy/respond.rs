@@ -87,7 +87,7 @@ mod tests {
     fn compile(yaml: &str) -> Result<Respond, String> {
         let mut problems = Problems::default();
         let made = Respond::compile(&serde_yaml::from_str(yaml).unwrap(), &Path::of(["respond"]), &mut problems);
-        made.ok_or_else(|| problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect())
+        made.ok_or_else(|| problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect::<Vec<_>>().join("; "))
     }
 
     #[test]

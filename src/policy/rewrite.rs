@@ -62,9 +62,10 @@ impl Rewrite {
         });
         let front = front.collect::<Result<Box<[Box<str>]>, String>>()?;
         let covers = |offer: &Offer| offer.literal.as_ref().is_none_or(|literal| literal.starts_with(&front));
-        match offers.iter().all(covers) {
-            true => Ok(Self::Strip(front)),
-            false => Err(format!("the route's match does not begin with `{text}`")),
+        if offers.iter().all(covers) {
+            Ok(Self::Strip(front))
+        } else {
+            Err(format!("the route's match does not begin with `{text}`"))
         }
     }
 
@@ -109,7 +110,7 @@ mod tests {
         let mut problems = Problems::default();
         let config = serde_yaml::from_str(yaml).unwrap();
         let made = Rewrite::compile(&config, &[offer], &Path::of(["rewrite"]), &mut problems);
-        made.ok_or_else(|| problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect())
+        made.ok_or_else(|| problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect::<Vec<_>>().join("; "))
     }
 
     fn below(literal: &str) -> Offer {

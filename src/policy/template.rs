@@ -58,10 +58,10 @@ fn segment(text: &str, part: &str, last: bool) -> Result<Segment, String> {
     }
     if let Some(name) = part.strip_prefix(':') {
         let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
-        return match name.bytes().all(fits) && !name.is_empty() {
-            true => Ok(Segment::Param(name.into())),
-            false => Err(format!("`{text}`: `{part}` is not a name, e.g. :id")),
-        };
+        let whole = !name.is_empty() && name.bytes().all(fits);
+        return whole
+            .then(|| Segment::Param(name.into()))
+            .ok_or_else(|| format!("`{text}`: `{part}` is not a name, e.g. :id"));
     }
     if part.contains('*') {
         return Err(format!("`{text}`: `*` stands only at the end, as /*"));

@@ -9,8 +9,10 @@ use serde::de::{self, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::path::Regex;
-use super::predicate::Condition;
+use super::predicate::{Condition, Predicate};
 use super::{host, path};
+use crate::policy::template::Offer;
+use crate::problem::{Path, Problems};
 use crate::units::{or_short, scalar, short_form};
 
 /// One match: a request has to fit all that is said.
@@ -18,7 +20,7 @@ use crate::units::{or_short, scalar, short_form};
 #[serde(deny_unknown_fields, remote = "Self")]
 #[schemars(transform = or_short)]
 pub struct Match {
-    /// Any of these methods; every method when left out.
+    /// Any of these methods (HEAD is not in GET); every method when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<Method>,
     /// The host; every host when left out.
@@ -58,6 +60,76 @@ impl FromStr for Match {
         let (host, path) = target.split_at(slash);
         let host = if host.is_empty() { host::HostPattern::Any } else { host.parse()? };
         Ok(Self { methods, host, path: Some(path.parse()?), ..Self::default() })
+    }
+}
+
+impl Match {
+    /// What this match gives to the templates of its route.
+    pub fn offer(&self) -> Offer {
+        let names = match (&self.path, &self.regex) {
+            (Some(path), _) => path.names(),
+            (None, Some(regex)) => regex.names(),
+            (None, None) => None,
+        };
+        Offer {
+            names: names.map(|names| names.to_vec()).unwrap_or_default(),
+            rest: self.regex.is_none() && self.path.as_ref().is_none_or(path::PathPattern::is_open),
+            literal: match &self.regex {
+                Some(_) => None,
+                None => Some(self.path.as_ref().map(path::PathPattern::literal).unwrap_or_default()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Match {
+    /// The short form; conditions are not in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, method) in self.methods.iter().enumerate() {
+            write!(f, "{}{method}", if at > 0 { "," } else { "" })?;
+        }
+        if !self.methods.is_empty() {
+            f.write_str(" ")?;
+        }
+        if self.host != host::HostPattern::Any {
+            write!(f, "{}", self.host)?;
+        }
+        match (&self.path, &self.regex) {
+            (Some(path), _) => path.fmt(f),
+            (None, Some(regex)) => write!(f, "{regex}"),
+            (None, None) => f.write_str("/*"),
+        }
+    }
+}
+
+/// The conditions of every match, checked.
+pub fn compile(all: &[Match], priority: Option<u32>, at: &Path, problems: &mut Problems) -> Box<[Box<[Predicate]>]> {
+    if priority.is_some() && !all.iter().all(|one| one.regex.is_some()) {
+        problems.error(at.key("priority"), "is only for a regex against another; other matches have their order");
+    }
+    let at = at.key("match");
+    if all.is_empty() {
+        problems.error(at.clone(), "needs at least one match");
+    }
+    let compile = |(index, one): (usize, &Match)| {
+        let at = if all.len() > 1 { at.index(index) } else { at.clone() };
+        one.check(&at, problems);
+        Predicate::all(one, &at, problems)
+    };
+    all.iter().enumerate().map(compile).collect()
+}
+
+impl Match {
+    fn check(&self, at: &Path, problems: &mut Problems) {
+        if self.path.is_some() && self.regex.is_some() {
+            problems.error(at.clone(), "takes one of `path` and `regex`");
+        }
+        if let Some(regex) = &self.regex
+            && !regex.literal().is_empty()
+            && !regex.literal().starts_with('/')
+        {
+            problems.error(at.key("regex"), format!("`{regex}` matches nothing: a path begins with `/`"));
+        }
     }
 }
 

@@ -1,16 +1,47 @@
 //! Which request goes where.
+//!
+//! The order of routes in the document never matters. Of all routes that fit a request, the most specific one takes it:
+//!
+//! 1. by path: an exact path; then the longer literal text in front of what varies, and where that is the same,
+//!    `/*` before `:id` (of two templates, the one with plain text where they first differ); then regular expressions,
+//!    the higher `priority` first; `/*`, which names no path at all, comes last;
+//! 2. by host: exact, then the longest wildcard, then any;
+//! 3. by the number of conditions (methods are one, each header, query parameter and cookie is one): more come first.
+//!
+//! Two routes that are equal in all three and can fit the same request are a problem of the document. A route whose
+//! condition fails is passed over, and the next most specific one is asked.
+//!
+//! Paths are compared decoded and without `;` parameters (see [`crate::canonical::key`]), regular expressions too, so
+//! that no spelling of a path gets around a route; what is forwarded keeps its spelling.
 
+mod build;
+pub mod explain;
 pub mod host;
 pub mod matches;
 pub mod path;
 pub mod predicate;
 pub mod split;
+pub mod table;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{headers, redirect, respond, rewrite};
-use crate::units::{Duration, Name};
+use std::sync::Arc;
+
+use crate::policy::headers::{self, Fields};
+use crate::policy::redirect::{self, Redirect};
+use crate::policy::respond::{self, Respond};
+use crate::policy::rewrite::{self, Rewrite};
+use crate::policy::template::Offer;
+use crate::pool::Timeout;
+use crate::problem::{Path, Problems};
+use crate::units::Name;
+
+pub use crate::policy::template::Params;
+pub use explain::{Explanation, Nearest, Question, Why};
+pub use predicate::{Methods, Predicate};
+pub use split::{Pools, Split};
+pub use table::{Found, Table};
 
 /// One route: which requests, under which rules, to where.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,32 +79,103 @@ pub struct Config {
     #[serde(default, skip_serializing_if = "headers::Config::is_empty")]
     pub response: headers::Config,
     /// Where this route waits shorter or longer than its pools say.
-    #[serde(default, skip_serializing_if = "Timeout::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub timeout: Timeout,
 }
 
-/// Limits of waiting; what is left out is as the pool says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "RouteTimeout")]
-pub struct Timeout {
-    /// Until the upstream accepts the connection.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub connect: Option<Duration>,
-    /// Until TLS with the upstream is agreed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Duration>,
-    /// The longest silence of the upstream.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub idle: Option<Duration>,
-    /// The longest that the upstream takes nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub write: Option<Duration>,
+fn is_default(timeout: &Timeout) -> bool {
+    *timeout == Timeout::default()
 }
 
-impl Timeout {
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+/// A route, decided once: a request looks nothing up by name.
+#[derive(Debug)]
+pub struct Route {
+    pub name: Name,
+    /// Where it stands in the document, e.g. `yumen.yaml:31:3`.
+    pub place: Box<str>,
+    /// What it matches, as the document says it.
+    pub matches: Box<[matches::Match]>,
+    pub priority: u32,
+    pub action: Action,
+    pub rewrite: Option<Rewrite>,
+    pub host: host::UpstreamHost,
+    pub request: Fields,
+    pub response: Fields,
+    /// `None` where the pool's own hold.
+    pub timeout: Option<Timeout>,
+    predicates: Box<[Box<[Predicate]>]>,
+}
+
+/// What a route does with a request.
+#[derive(Debug)]
+pub enum Action {
+    Forward(Split),
+    Redirect(Redirect),
+    Respond(Respond),
+}
+
+impl Route {
+    /// Names become things: pools, templates, secrets. `at` is `routes.NAME`.
+    pub fn compile(
+        name: &Name,
+        config: &Config,
+        at: &Path,
+        place: &str,
+        pools: &split::Pools,
+        problems: &mut Problems,
+    ) -> Option<Arc<Self>> {
+        let before = problems.errors();
+        let predicates = matches::compile(&config.matches.0, config.priority, at, problems);
+        let offers: Vec<Offer> = config.matches.0.iter().map(matches::Match::offer).collect();
+        let action = Action::compile(config, &offers, at, pools, problems);
+        let rewrite = config.rewrite.as_ref();
+        let rewrite = rewrite.and_then(|config| Rewrite::compile(config, &offers, &at.key("rewrite"), problems));
+        if config.rewrite.is_some() && config.to.is_none() {
+            problems.error(at.key("rewrite"), "changes what is forwarded, and this route forwards nothing");
+        }
+        let request = Fields::compile(&config.request, &at.key("request"), problems);
+        let response = Fields::compile(&config.response, &at.key("response"), problems);
+        let route = Self {
+            name: name.clone(),
+            place: place.into(),
+            matches: config.matches.0.clone().into(),
+            priority: config.priority.unwrap_or(0),
+            action: action?,
+            rewrite,
+            host: config.host.clone(),
+            request,
+            response,
+            timeout: Some(config.timeout.clone()).filter(|timeout| !is_default(timeout)),
+            predicates,
+        };
+        (problems.errors() == before).then(|| Arc::new(route))
+    }
+
+    /// Each match with its conditions.
+    fn entries(&self) -> impl Iterator<Item = (&matches::Match, &[Predicate])> {
+        self.matches.iter().zip(self.predicates.iter().map(|predicates| &**predicates))
+    }
+}
+
+impl Action {
+    fn compile(
+        config: &Config,
+        offers: &[Offer],
+        at: &Path,
+        pools: &split::Pools,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        match (&config.to, &config.redirect, &config.respond) {
+            (Some(to), None, None) => Split::compile(to, pools, &at.key("to"), problems).map(Self::Forward),
+            (None, Some(redirect), None) => {
+                Redirect::compile(redirect, offers, &at.key("redirect"), problems).map(Self::Redirect)
+            }
+            (None, None, Some(respond)) => Respond::compile(respond, &at.key("respond"), problems).map(Self::Respond),
+            _ => {
+                problems.error(at.clone(), "takes exactly one of `to`, `redirect` and `respond`");
+                None
+            }
+        }
     }
 }
 
@@ -107,5 +209,52 @@ mod tests {
             assert_eq!(short, long);
             assert_eq!(read(&serde_yaml::to_string(&short).unwrap()).unwrap(), short);
         }
+    }
+
+    #[test]
+    fn long_forms_are_strict() {
+        for wrong in
+            ["redirect: { too: https }", "respond: { code: 204 }", "match: { hots: a }", "respond: { status: yes }"]
+        {
+            assert!(read(&format!("{{ match: /x, {wrong} }}")).is_err(), "{wrong}");
+        }
+        assert!(read("{ match: { headers: { x: { iss: a } } }, respond: 204 }").is_err());
+    }
+
+    #[test]
+    fn a_redirect_keeps_the_query_and_what_it_is_not_told_to_change() {
+        let table = table::tests::table(
+            "
+            https: { match: /a/*, redirect: https }
+            moved: { match: '/b/:id/*', redirect: { to: 'https://new.example.com:8443/x/:id/*', status: 302 } }
+            origin: { match: /c/*, redirect: 'http://c.example.com' }
+            path: { match: /d, redirect: /e }
+            ",
+        );
+        let sent = [
+            ("GET www.example.com/a/%2e/b?x=1&y", 308, "https://www.example.com/a/b?x=1&y"),
+            ("GET /b/7/y/z?q", 302, "https://new.example.com:8443/x/7/y/z?q"),
+            ("GET /c/d", 308, "http://c.example.com/c/d"),
+            ("GET /d", 308, "/e"),
+        ];
+        for (line, status, location) in sent {
+            let (question, mut params) = (table::tests::ask(line), Params::default());
+            let Found::Route(route) = table.find(&question, &mut params) else { panic!("{line}") };
+            let Action::Redirect(redirect) = &route.action else { panic!("{line}") };
+            assert_eq!(
+                (redirect.status, redirect.location(&question, &params)),
+                (status, Ok(location.to_owned())),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_routes_that_differ_by_one_header_are_no_ties() {
+        let route = |at: usize| format!("t{at}: {{ match: {{ path: /x, headers: {{ x-tenant: t{at}, x-all: a }} }} }}");
+        let mut routes: Vec<String> = (0..3000).map(route).collect();
+        assert_eq!(table::tests::compile(&routes.join("\n")).1, Vec::<String>::new());
+        routes.push("twice: { match: { path: /x, headers: { x-tenant: t7, x-all: a } } }".to_owned());
+        assert_eq!(table::tests::compile(&routes.join("\n")).1.len(), 1);
     }
 }

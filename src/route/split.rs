@@ -1,11 +1,16 @@
 //! Which of several pools: by weight, smoothly, without a lock.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pool::Pool;
+use crate::problem::{Path, Problems, nearest};
 use crate::units::{Name, or_short, short_form};
 
 /// Pools and their weights, e.g. `{ orders: 90, orders-canary: 10 }`; 0 to 1000, and 0 means never.
@@ -23,3 +28,155 @@ impl FromStr for To {
 }
 
 short_form!(To, "the name of a pool, or pools with their weights");
+
+/// The pools of a document by name; `None` where one is defined but has problems of its own.
+pub type Pools = BTreeMap<Name, Option<Arc<Pool>>>;
+
+const MAX_POOLS: usize = 64;
+const MAX_WEIGHT: u32 = 1000;
+
+/// The pools of a route, and whose turn it is.
+pub struct Split {
+    pools: Box<[Arc<Pool>]>,
+    turns: Turns,
+}
+
+impl fmt::Debug for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.pools.iter().map(|pool| pool.name())).finish()
+    }
+}
+
+impl Split {
+    pub fn compile(config: &To, pools: &Pools, at: &Path, problems: &mut Problems) -> Option<Self> {
+        let before = problems.errors();
+        let place = |name: &Name| if config.0.len() > 1 { at.key(name.as_str()) } else { at.clone() };
+        if config.0.len() > MAX_POOLS {
+            problems.error(at.clone(), format!("at most {MAX_POOLS} pools share a route"));
+        }
+        if config.0.values().all(|weight| *weight == 0) {
+            problems.error(at.clone(), "needs a pool with a weight above 0");
+        }
+        let mut found = Vec::with_capacity(config.0.len());
+        for (name, weight) in &config.0 {
+            if *weight > MAX_WEIGHT {
+                problems.error(place(name), format!("`{weight}` is more than the largest weight, {MAX_WEIGHT}"));
+            }
+            match pools.get(name) {
+                Some(pool) => found.extend(pool.clone()),
+                None => problems.error(place(name), not_defined(name, pools)),
+            }
+        }
+        let whole = problems.errors() == before && found.len() == config.0.len();
+        whole.then(|| Self { pools: found.into(), turns: Turns::new(&config.0.values().copied().collect::<Vec<_>>()) })
+    }
+
+    /// The pool of the next request.
+    pub fn pick(&self) -> Option<&Arc<Pool>> {
+        self.pools.get(self.turns.next())
+    }
+    pub fn pools(&self) -> &[Arc<Pool>] {
+        &self.pools
+    }
+}
+
+fn not_defined(name: &Name, pools: &Pools) -> String {
+    let known: Vec<&str> = pools.keys().map(Name::as_str).collect();
+    match known.len() {
+        0 => format!("pool `{name}` is not defined, and no other is"),
+        1..=12 => format!("pool `{name}` is not defined. Pools: {}", known.join(", ")),
+        _ => match nearest(name.as_str(), known) {
+            Some(near) => format!("pool `{name}` is not defined. Did you mean `{near}`?"),
+            None => format!("pool `{name}` is not defined"),
+        },
+    }
+}
+
+/// Smooth weighted turns (the way of nginx), worked out ahead: 2 and 1 give a b a, a b a, and so on.
+#[derive(Debug)]
+pub struct Turns {
+    order: Box<[u16]>,
+    at: AtomicUsize,
+}
+
+impl Turns {
+    /// Weights are made smaller by what divides all of them.
+    pub fn new(weights: &[u32]) -> Self {
+        let divisor = weights.iter().fold(0, |a, b| divisor(a, *b)).max(1);
+        let weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / divisor)).collect();
+        let total: i64 = weights.iter().sum();
+        let mut due = vec![0_i64; weights.len()];
+        let mut turn = || {
+            due.iter_mut().zip(&weights).for_each(|(due, weight)| *due += weight);
+            let first = due.iter().enumerate().rev().max_by_key(|(_, due)| **due).map_or(0, |(at, _)| at);
+            due.iter_mut().skip(first).take(1).for_each(|due| *due -= total);
+            u16::try_from(first).unwrap_or(0)
+        };
+        Self { order: (0..total).map(|_| turn()).collect(), at: AtomicUsize::new(0) }
+    }
+
+    /// Whose turn it is.
+    pub fn next(&self) -> usize {
+        match self.order.len() {
+            0 | 1 => self.order.first().map_or(0, |only| usize::from(*only)),
+            turns => {
+                let at = self.at.fetch_add(1, Ordering::Relaxed) % turns;
+                self.order.get(at).map_or(0, |turn| usize::from(*turn))
+            }
+        }
+    }
+}
+
+fn divisor(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { divisor(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn turns<const N: usize>(weights: &[u32]) -> [usize; N] {
+        let turns = Turns::new(weights);
+        std::array::from_fn(|_| turns.next())
+    }
+
+    #[test]
+    fn turns_are_spread_out() {
+        assert_eq!(turns(&[100]), [0, 0, 0]);
+        assert_eq!(turns(&[50, 50]), [0, 1, 0, 1]);
+        assert_eq!(turns(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(turns(&[0, 7]), [1, 1, 1], "0 means never");
+        assert_eq!(turns::<20>(&[90, 10]).iter().filter(|turn| **turn == 1).count(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn every_round_gives_each_its_weight(weights in prop::collection::vec(0_u32..=50, 1..6)) {
+            prop_assume!(weights.iter().any(|weight| *weight > 0));
+            let turns = Turns::new(&weights);
+            let mut seen = vec![0; weights.len()];
+            (0..weights.iter().sum()).for_each(|_: u32| seen[turns.next()] += 1);
+            prop_assert_eq!(seen, weights);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_split_is_refused() {
+        let pools: Pools = ["events", "orders"].into_iter().map(|name| (name.parse().unwrap(), None)).collect();
+        let table = [
+            ("event", "to: pool `event` is not defined. Pools: events, orders"),
+            ("{ orders: 1, event: 1 }", "to.event: pool `event` is not defined. Pools: events, orders"),
+            ("{ orders: 0, events: 0 }", "to: needs a pool with a weight above 0"),
+            ("{ orders: 1001 }", "to: `1001` is more than the largest weight, 1000"),
+            ("{}", "to: needs a pool with a weight above 0"),
+        ];
+        for (yaml, sentence) in table {
+            let mut problems = Problems::default();
+            let made = Split::compile(&serde_yaml::from_str(yaml).unwrap(), &pools, &Path::of(["to"]), &mut problems);
+            let said: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect();
+            assert!(made.is_none() && said == [sentence], "{yaml}: {said:?}");
+        }
+    }
+}

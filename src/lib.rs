@@ -1,5 +1,6 @@
 //! Yumen: an API gateway that you can trust at the edge.
 
+pub mod answer;
 pub mod canonical;
 pub mod chore;
 pub mod exchange;

@@ -1,9 +1,16 @@
 //! The texts of our own answers, in the client's language; codes and logs are never translated.
 
-use std::path::PathBuf;
+mod choose;
+mod read;
+
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use unic_langid::LanguageIdentifier;
+
+use crate::fault::Fault;
+use crate::problem::{self, Problems};
 
 /// The language of the answers that the gateway gives itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,5 +25,63 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self { languages: vec!["en".into(), "zh-CN".into()], messages: None }
+    }
+}
+
+/// What a person reads of a fault.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Text {
+    pub title: Box<str>,
+    pub detail: Box<str>,
+}
+
+/// Every text in one language, in the order of `Fault::ALL`.
+#[derive(Debug)]
+pub struct Language {
+    /// As `Content-Language` has it.
+    pub tag: Box<str>,
+    texts: Box<[Text]>,
+}
+
+impl Language {
+    pub fn texts(&self) -> impl Iterator<Item = (Fault, &Text)> {
+        Fault::ALL.iter().copied().zip(&self.texts)
+    }
+}
+
+/// Every text in every language, read once; nothing is formatted while requests wait.
+#[derive(Debug)]
+pub struct Messages {
+    /// Never empty; the first one is for everyone else.
+    languages: Vec<Language>,
+    tags: Vec<LanguageIdentifier>,
+    files: Vec<PathBuf>,
+}
+
+impl Messages {
+    /// Reads the message files; relative paths start at `base`, the directory of the document.
+    pub fn compile(config: &Config, base: &Path, at: &problem::Path, problems: &mut Problems) -> Self {
+        read::compile(config, base, at, problems)
+    }
+
+    /// Which languages there are; `choose` gives a place in this list.
+    pub fn languages(&self) -> &[Language] {
+        &self.languages
+    }
+
+    /// The place of the language that suits an `Accept-Language` best.
+    pub fn choose(&self, accept_language: Option<&str>) -> usize {
+        accept_language.and_then(|accepted| choose::best(accepted, &self.tags)).unwrap_or(0)
+    }
+
+    /// What to say of a fault to a client, and in which language that is.
+    pub fn text(&self, fault: Fault, accept_language: Option<&str>) -> Option<(&Text, &str)> {
+        let language = self.languages.get(self.choose(accept_language))?;
+        Some((language.texts.get(fault as usize)?, &language.tag))
+    }
+
+    /// What to watch: the directory of message files and each file that was read.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 }

@@ -1,8 +1,11 @@
 //! What the gateway tells the outside: metrics, access log, trace context and its own log.
 
 pub mod access;
+pub mod clock;
 pub mod metrics;
 pub mod program;
+pub mod random;
+pub mod trace;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

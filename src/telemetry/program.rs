@@ -1,7 +1,13 @@
 //! The program's own log: one line per event on standard error, its level changeable while it runs.
 
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+use log::{LevelFilter, Log, Metadata, Record};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::clock::Moment;
 
 /// How much the program says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,4 +27,148 @@ pub enum Level {
     Info,
     Debug,
     Trace,
+}
+
+impl From<Level> for LevelFilter {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::Error,
+            Level::Warn => Self::Warn,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
+        }
+    }
+}
+
+/// Libraries that tell of each failed request what our own lines tell better; they are heard only when someone digs.
+const CHATTY: [&str; 8] = ["pingora", "h2", "rustls", "tokio_rustls", "hickory", "hyper", "mio", "notify"];
+
+/// Begins the log. `RUST_LOG`, when set, decides alone; else the level that `set_level` says.
+pub fn start(level: Level) {
+    let directives = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let mut builder = env_logger::Builder::new();
+    match &directives {
+        Some(text) => builder.parse_filters(text),
+        None => builder.filter_level(LevelFilter::Trace),
+    };
+    builder.format(move |to, record| write(to, record, SystemTime::now(), journal));
+    let inner = builder.build();
+    let most = inner.filter();
+    // A second start, as in tests, keeps the first log.
+    if log::set_boxed_logger(Box::new(Logger { inner, fixed: directives.is_some() })).is_ok() {
+        log::set_max_level(if directives.is_some() { most } else { level.into() });
+    }
+}
+
+/// Changes the level of a running program, unless `RUST_LOG` has decided it.
+pub fn set_level(level: Level) {
+    if std::env::var_os("RUST_LOG").is_none_or(|text| text.is_empty()) {
+        log::set_max_level(level.into());
+    }
+}
+
+/// `env_logger` writes; which records it sees changes while it runs, which its own filter cannot.
+struct Logger {
+    inner: env_logger::Logger,
+    /// `RUST_LOG` has decided.
+    fixed: bool,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        (self.fixed || metadata.level() <= heard(metadata.target(), log::max_level())) && self.inner.enabled(metadata)
+    }
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.inner.log(record);
+        }
+    }
+    fn flush(&self) {
+        self.inner.flush();
+    }
+}
+
+/// How much of a target's messages is written when ours are written at `level`.
+fn heard(target: &str, level: LevelFilter) -> LevelFilter {
+    let chatty = CHATTY.iter().any(|name| target.starts_with(name));
+    if chatty && level < LevelFilter::Debug { level.min(LevelFilter::Error) } else { level }
+}
+
+/// `2026-11-21T10:00:00Z WARN message`, or with the journal's priority and without the time, which it adds itself.
+fn write(to: &mut impl Write, record: &Record<'_>, now: SystemTime, journal: bool) -> io::Result<()> {
+    let mut line = Vec::with_capacity(256);
+    if journal {
+        let priority = match record.level() {
+            log::Level::Error => 3,
+            log::Level::Warn => 4,
+            log::Level::Info => 6,
+            log::Level::Debug | log::Level::Trace => 7,
+        };
+        write!(line, "<{priority}>")?;
+    } else {
+        line.extend_from_slice(&Moment::of(now).rfc3339());
+        write!(line, " {} ", record.level())?;
+    }
+    if !record.target().starts_with("yumen") {
+        write!(line, "{}: ", record.target())?;
+    }
+    let start = line.len();
+    write!(line, "{}", record.args())?;
+    let message = line.split_off(start);
+    one_line(&mut line, &message);
+    line.push(b'\n');
+    to.write_all(&line)
+}
+
+/// A message stays on its line and cannot steer a terminal, whoever's text is in it.
+fn one_line(to: &mut Vec<u8>, message: &[u8]) {
+    let message = String::from_utf8_lossy(message);
+    for letter in message.chars() {
+        if letter.is_control() {
+            to.extend(letter.escape_default().map(|part| u8::try_from(part).unwrap_or(b'?')));
+        } else {
+            to.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    fn line(target: &str, level: log::Level, message: &str, journal: bool) -> String {
+        let mut to = Vec::new();
+        let now = UNIX_EPOCH + Duration::from_hours(498_682);
+        let args = format_args!("{message}");
+        write(&mut to, &Record::builder().target(target).level(level).args(args).build(), now, journal).unwrap();
+        String::from_utf8(to).unwrap()
+    }
+
+    #[test]
+    fn a_line_has_its_time_or_its_priority() {
+        assert_eq!(line("yumen::gateway", log::Level::Warn, "late", false), "2026-11-21T10:00:00Z WARN late\n");
+        assert_eq!(line("yumen", log::Level::Error, "late", true), "<3>late\n");
+        assert_eq!(line("pingora_core", log::Level::Info, "late", true), "<6>pingora_core: late\n");
+    }
+
+    #[test]
+    fn a_message_cannot_forge_another_line() {
+        let forged = "GET /\n2026-11-21T10:00:00Z ERROR all is lost\x1b[31m";
+        assert_eq!(
+            line("yumen", log::Level::Info, forged, false),
+            "2026-11-21T10:00:00Z INFO GET /\\n2026-11-21T10:00:00Z ERROR all is lost\\u{1b}[31m\n"
+        );
+    }
+
+    #[test]
+    fn libraries_are_heard_only_when_someone_digs() {
+        assert_eq!(heard("pingora_proxy", LevelFilter::Info), LevelFilter::Error);
+        assert_eq!(heard("pingora_proxy", LevelFilter::Debug), LevelFilter::Debug);
+        assert_eq!(heard("yumen::proxy", LevelFilter::Info), LevelFilter::Info);
+        assert_eq!(heard("yumen::proxy", LevelFilter::Warn), LevelFilter::Warn);
+    }
 }

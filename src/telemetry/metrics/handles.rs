@@ -72,7 +72,8 @@ impl Slots {
     }
 }
 
-/// One route behind one listener.
+/// One route behind one listener. Its series are put on the page by its first request: ten thousand idle routes
+/// cost the page nothing.
 pub struct RouteMetrics {
     families: Arc<Families>,
     listener: Box<str>,
@@ -81,9 +82,13 @@ pub struct RouteMetrics {
     alone: Lease,
     requests: Slots,
     faults: [OnceLock<IntCounter>; Fault::ALL.len()],
+    times: OnceLock<Times>,
+    in_flight: OnceLock<IntGauge>,
+}
+
+struct Times {
     duration: Histogram,
     overhead: Histogram,
-    in_flight: IntGauge,
 }
 
 impl RouteMetrics {
@@ -91,9 +96,8 @@ impl RouteMetrics {
         Self {
             requests: Slots::default(),
             faults: [const { OnceLock::new() }; Fault::ALL.len()],
-            duration: alone.child(&families.duration, &[route]),
-            overhead: alone.child(&families.overhead, &[route]),
-            in_flight: alone.child(&families.in_flight, &[route]),
+            times: OnceLock::new(),
+            in_flight: OnceLock::new(),
             families: Arc::clone(families),
             listener: listener.into(),
             route: route.into(),
@@ -105,8 +109,12 @@ impl RouteMetrics {
     /// One request has ended: how long it took, and how much of that was not waiting for the upstream, in seconds.
     pub fn count(&self, method: &Method, status: u16, seconds: f64, overhead: f64) {
         self.ended(place(method), status);
-        self.duration.observe(seconds);
-        self.overhead.observe(overhead);
+        let times = self.times.get_or_init(|| Times {
+            duration: self.alone.child(&self.families.duration, &[&self.route]),
+            overhead: self.alone.child(&self.families.overhead, &[&self.route]),
+        });
+        times.duration.observe(seconds);
+        times.overhead.observe(overhead);
     }
 
     /// One request was refused before it could be read as one: its method is not known, its time is not measured.
@@ -125,8 +133,12 @@ impl RouteMetrics {
 
     /// One request has begun; it has ended when the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.inc();
+        self.in_flight().inc();
         InFlight(Arc::clone(self))
+    }
+
+    fn in_flight(&self) -> &IntGauge {
+        self.in_flight.get_or_init(|| self.alone.child(&self.families.in_flight, &[&self.route]))
     }
 
     fn ended(&self, method: u32, status: u16) {
@@ -143,7 +155,7 @@ pub struct InFlight(Arc<RouteMetrics>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.dec();
+        self.0.in_flight().dec();
     }
 }
 

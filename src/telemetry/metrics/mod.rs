@@ -179,6 +179,35 @@ mod tests {
         assert!(said.status.success() && said.stderr.is_empty(), "{}", String::from_utf8_lossy(&said.stderr));
     }
 
+    /// The names that alert rules and the dashboard query, each with its place in the text.
+    fn queried(text: &str) -> Vec<&str> {
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let words = text.split(|letter| !is_name(letter));
+        words.filter(|word| ["yumen_", "process_"].iter().any(|prefix| word.starts_with(prefix))).collect()
+    }
+
+    #[test]
+    fn alerts_and_dashboard_query_only_metrics_that_exist_and_the_dashboard_shows_all() {
+        let alerts = include_str!("../../../conf/prometheus/alerts.yaml");
+        let dashboard = include_str!("../../../conf/grafana/yumen.json");
+        let names: Vec<_> = LIST.iter().map(|row| row.name).collect();
+        let base = |word: &str| ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word).to_owned();
+        for word in queried(alerts).into_iter().chain(queried(dashboard)) {
+            assert!(names.contains(&word) || names.contains(&&*base(word)), "{word} does not exist");
+        }
+        let shown: Vec<_> = queried(dashboard).into_iter().map(base).collect();
+        assert!(names.iter().all(|name| shown.iter().any(|shown| shown == name)), "the dashboard leaves one out");
+    }
+
+    #[test]
+    fn the_alert_rules_and_the_dashboard_are_well_formed() {
+        let dashboard: serde_json::Value = serde_json::from_str(include_str!("../../../conf/grafana/yumen.json")).unwrap();
+        assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 10));
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/prometheus/alerts.yaml");
+        let Ok(said) = Command::new("promtool").args(["check", "rules", rules]).output() else { return };
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    }
+
     #[test]
     fn series_of_removed_routes_go_and_counters_of_kept_ones_stay() {
         let metrics = Metrics::new().unwrap();
@@ -191,6 +220,13 @@ mod tests {
         let page = metrics.render();
         assert!(page.contains(r#"yumen_http_requests_total{code="200",listener="edge",method="GET",route="kept"} 2"#), "{page}");
         assert!(!page.contains("gone"), "{page}");
+    }
+
+    #[test]
+    fn idle_routes_cost_the_page_nothing() {
+        let metrics = Metrics::new().unwrap();
+        let _routes: Vec<_> = (0..100).map(|at| metrics.route("edge", &format!("route-{at}"))).collect();
+        assert!(!metrics.render().contains("route-"));
     }
 
     #[test]
@@ -211,7 +247,7 @@ mod tests {
         let route = metrics.route("edge", "-");
         for status in 0..=u16::MAX {
             let method = Method::from_bytes(format!("X{status}").as_bytes()).unwrap();
-            route.count(&method, if status < 100 || status > 599 { status } else { 404 }, 0.0, 0.0);
+            route.count(&method, if (100..=599).contains(&status) { 404 } else { status }, 0.0, 0.0);
         }
         let series = metrics.render().lines().filter(|line| line.starts_with("yumen_http_requests_total")).count();
         assert_eq!(series, 2);
@@ -233,7 +269,9 @@ mod tests {
     fn a_family_never_outgrows_its_ceiling_and_shrinks_again() {
         let metrics = Metrics::new().unwrap();
         let targets: Vec<_> = (0..CEILING + 5).map(|at| metrics.target("pool", &at.to_string())).collect();
-        targets.iter().for_each(|target| target.set(1));
+        for target in &targets {
+            target.set(1);
+        }
         let series = |page: &str| page.lines().filter(|line| line.starts_with("yumen_target_up")).count();
         let page = metrics.render();
         assert_eq!(series(&page), CEILING + 1);

@@ -1,0 +1,197 @@
+//! What names a request: its id (UUID version 7) and its place in a trace (W3C Trace Context).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::random;
+
+/// A new name for a request, as text: UUIDs of version 7 sort by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; 36]);
+
+impl RequestId {
+    pub fn new(now: SystemTime) -> Self {
+        let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
+        let noise = (u128::from(random::next()) << 64 | u128::from(random::next())).to_le_bytes();
+        let noise = noise.first_chunk::<10>().copied().unwrap_or_default();
+        let mut text = [0; 36];
+        uuid::Builder::from_unix_timestamp_millis(millis, &noise).into_uuid().hyphenated().encode_lower(&mut text);
+        Self(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// Where a request stands in its trace: `traceparent`, continued or started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trace {
+    /// 32 hexadecimal digits in lower case, as all ids here.
+    id: [u8; 32],
+    /// The span of the caller; none when the trace starts here.
+    parent: Option<[u8; 16]>,
+    /// Our own span, which is the caller of the upstream's.
+    span: [u8; 16],
+    sampled: bool,
+}
+
+impl Trace {
+    /// Continues the trace of a valid `traceparent`, else starts one. Who starts one must not forward `tracestate`.
+    pub fn of(traceparent: Option<&[u8]>) -> Self {
+        traceparent.and_then(Self::continued).unwrap_or_else(Self::started)
+    }
+
+    /// A new trace; sampled, because who decides not to keep it stands further on.
+    pub fn started() -> Self {
+        let mut id = [0; 32];
+        put(&mut id, 0, &hex(random_id()));
+        put(&mut id, 16, &hex(random_id()));
+        let span = hex(random_id());
+        Self { id, parent: None, span, sampled: true }
+    }
+
+    /// The next step of the trace that a `traceparent` names, if it is valid (section 3.2.2).
+    pub fn continued(traceparent: &[u8]) -> Option<Self> {
+        let (version, rest) = traceparent.split_at_checked(3)?;
+        let (id, rest) = rest.split_first_chunk::<32>()?;
+        let (parent, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<16>()?;
+        let (flags, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<2>()?;
+        let version_is_known = version == b"00-";
+        let [high, low, b'-'] = version else { return None };
+        // A version yet unknown may say more, behind another dash.
+        let ends = rest.is_empty() || (!version_is_known && rest.starts_with(b"-"));
+        let digits = digit(*high).is_some() && digit(*low).is_some() && version != b"ff-";
+        let valid = |text: &[u8]| text.iter().all(|byte| digit(*byte).is_some());
+        let names = |text: &[u8]| valid(text) && text.iter().any(|byte| *byte != b'0');
+        let sampled = digit(*flags.last()?)? & 1 == 1;
+        (digits && ends && names(id) && names(parent) && valid(flags))
+            .then(|| Self { id: *id, parent: Some(*parent), span: hex(random_id()), sampled })
+    }
+
+    pub fn id(&self) -> &str {
+        std::str::from_utf8(&self.id).unwrap_or_default()
+    }
+    pub fn span(&self) -> &str {
+        std::str::from_utf8(&self.span).unwrap_or_default()
+    }
+    /// The span of the caller.
+    pub fn parent(&self) -> Option<&str> {
+        self.parent.as_ref().and_then(|span| std::str::from_utf8(span).ok())
+    }
+    /// Whether the trace came with the request.
+    pub fn is_continued(&self) -> bool {
+        self.parent.is_some()
+    }
+    pub fn is_sampled(&self) -> bool {
+        self.sampled
+    }
+
+    /// `traceparent` for the upstream.
+    pub fn traceparent(&self) -> [u8; 55] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        put(&mut text, 3, &self.id);
+        put(&mut text, 36, &self.span);
+        put(&mut text, 54, if self.sampled { b"1" } else { b"0" });
+        text
+    }
+}
+
+/// All zero means "none" in a trace.
+fn random_id() -> u64 {
+    random::next().max(1)
+}
+
+fn hex(number: u64) -> [u8; 16] {
+    let mut text = [0; 16];
+    for (place, shift) in text.iter_mut().zip((0..64).step_by(4).rev()) {
+        *place = b"0123456789abcdef".get((number >> shift & 0xf) as usize).copied().unwrap_or(b'0');
+    }
+    text
+}
+
+fn put(text: &mut [u8], at: usize, part: &[u8]) {
+    if let Some(place) = text.get_mut(at..at + part.len()) {
+        place.copy_from_slice(part);
+    }
+}
+
+/// The value of a hexadecimal digit; capitals are not valid in a `traceparent`.
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0af7651916cd43dd8448eb211c80319c";
+
+    #[test]
+    fn continues_valid_traces() {
+        for (text, sampled) in [
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00", false),
+            ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-ff", true),
+            ("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true),
+            ("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-the-future-holds", true),
+            ("fe-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-02-", false),
+        ] {
+            let trace = Trace::continued(text.as_bytes()).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!((trace.id(), trace.is_sampled()), (ID, sampled), "{text}");
+            let forwarded = String::from_utf8(trace.traceparent().to_vec()).unwrap();
+            assert_eq!(forwarded, format!("00-{ID}-{}-0{}", trace.span(), u8::from(sampled)));
+            assert_eq!(trace.parent(), Some("b7ad6b7169203331"));
+            assert_ne!(trace.parent(), Some(trace.span()));
+            assert!(Trace::continued(forwarded.as_bytes()).is_some());
+        }
+    }
+
+    /// From the test suite of the W3C (trace-context/test/test.py).
+    #[test]
+    fn starts_anew_on_invalid_ones() {
+        for text in [
+            "",
+            "00",
+            "garbage",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-1",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-.1",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0.",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01.",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01",
+            "00-.af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-.7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c8031-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b71692033-01",
+            "0-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "000-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            ".0-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01.what-the-future-will-be-like",
+            " 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(Trace::continued(text.as_bytes()), None, "{text}");
+            let trace = Trace::of(Some(text.as_bytes()));
+            assert!(!trace.is_continued() && trace.id() != ID);
+            assert!(Trace::continued(&trace.traceparent()).is_some(), "what we start is valid");
+        }
+    }
+
+    #[test]
+    fn request_ids_are_uuids_of_version_seven_and_of_their_time() {
+        let now = UNIX_EPOCH + std::time::Duration::from_millis(1_795_255_200_123);
+        let id = RequestId::new(now);
+        let uuid = uuid::Uuid::parse_str(id.as_str()).unwrap();
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_timestamp().unwrap().to_unix().0, 1_795_255_200);
+        assert_ne!(RequestId::new(now), id);
+    }
+}

@@ -1,1 +1,85 @@
-//! (room under construction)
+//! The whole configuration, compiled; swapped as one.
+
+mod compile;
+mod live;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+pub use compile::{Compiled, check, compile, fingerprint};
+pub use live::{Live, Tools};
+
+use crate::answer::Answers;
+use crate::chore::Chore;
+pub use crate::config::runtime::{ClientIp, Forwarded};
+use crate::listener::Listener;
+use crate::pool::{self, Pool};
+use crate::route::{Route, Table};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::counted::Counted;
+use crate::telemetry::metrics::Figure;
+use crate::telemetry::program::Level;
+use crate::units::Name;
+
+/// Everything that a request needs to know, and everything that runs beside requests.
+pub struct Snapshot {
+    pub generation: u64,
+    /// Of the document and of every file that it names.
+    pub hash: String,
+    /// What was read: a change of any of them is a reason to reload.
+    pub files: Vec<PathBuf>,
+    pub listeners: Vec<Arc<Listener>>,
+    pub admin: Arc<Listener>,
+    pub admin_hosts: Vec<String>,
+    pub client_ip: ClientIp,
+    pub answers: Arc<Answers>,
+    pub access: Arc<AccessLog>,
+    pub log: Level,
+    /// Settings that only a new process can take up.
+    pub process: Process,
+    pub drain: Duration,
+    pub table: Table,
+    pub routes: Vec<Arc<Route>>,
+    pub pools: BTreeMap<Name, Arc<Pool>>,
+    /// What requests count that find no route.
+    pub nowhere: Counted,
+    /// On the metrics page for as long as this snapshot lives.
+    certificates: Vec<Figure>,
+}
+
+/// What is decided when the process starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Process {
+    pub workers: usize,
+    pub upstream_connections: usize,
+}
+
+impl Snapshot {
+    /// Everything that has to run beside requests.
+    pub fn chores(&self) -> Vec<Chore> {
+        self.pools.values().flat_map(Pool::chores).collect()
+    }
+
+    /// The state of each pool.
+    pub fn pool_states(&self) -> Vec<pool::Status> {
+        self.pools.values().map(|pool| pool.status()).collect()
+    }
+
+    /// The routes with their places, matches and pools.
+    pub fn describe_routes(&self) -> Value {
+        let row = |route: &Arc<Route>| {
+            let pools: Vec<_> = route.pools().iter().map(|pool| pool.name().as_str()).collect();
+            (route.name.to_string(), json!({ "place": route.place, "match": route.matches, "pools": pools }))
+        };
+        Value::Object(self.routes.iter().map(row).collect::<Map<_, _>>())
+    }
+
+    /// How many certificates are served.
+    pub fn certificates(&self) -> usize {
+        self.certificates.len()
+    }
+}

@@ -1,32 +1,37 @@
 //! `yumen check`: reads the whole document and says everything that is wrong with it, changing nothing.
 
-use std::io::Write;
-use std::path::PathBuf;
+use clap::Args;
 
-use crate::config::{self, Loaded, report};
-use crate::problem::Problems;
+use super::{Document, Exit, Format, fail, print};
+use crate::config::{self, report};
+use crate::snapshot::{self, Tools};
 
-/// What the command was asked to do.
-#[derive(Debug, Clone)]
-pub struct Args {
-    pub config: PathBuf,
-    /// As JSON, for programs.
-    pub json: bool,
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    document: Document,
+    /// For people, or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
 }
 
-/// Checks; `compile` adds what only compiling shows, such as certificates. The exit code is 0, 66, 77 or 78.
-pub fn run(args: &Args, compile: impl FnOnce(&Loaded) -> Problems) -> u8 {
-    let mut loaded = config::load(&args.config);
-    if loaded.problems.errors() == 0 {
-        let further = compile(&loaded);
+/// Reads and compiles, but opens nothing and asks nobody. The exit code is 0, 66, 77 or 78.
+pub(super) fn run(options: &Options) -> Exit {
+    let tools = match Tools::new() {
+        Ok(tools) => tools,
+        Err(why) => return fail(Exit::Internal, &why),
+    };
+    let mut loaded = config::load(&options.document.config);
+    if loaded.unreadable.is_none() {
+        let further = snapshot::check(&loaded, &tools);
         loaded.problems.append(further);
     }
-    let text = if args.json {
-        format!("{:#}\n", report::json(&loaded.problems, &loaded.places))
-    } else {
-        report::human(&loaded.problems, &loaded.places)
+    let text = match options.format {
+        Format::Json => format!("{:#}\n", report::json(&loaded.problems, &loaded.places)),
+        Format::Human => report::human(&loaded.problems, &loaded.places),
     };
-    // Nobody reads on: that is no failure of the check.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    loaded.code()
+    match print(&text) {
+        Exit::Fine => Exit::of(loaded.code()),
+        failed => failed,
+    }
 }

@@ -1,5 +1,130 @@
-//! One file for each verb of the command line.
+//! The command line: one file per verb, one exit code for every end.
 
-pub mod check;
-pub mod schema;
-pub mod show;
+mod check;
+mod completions;
+mod demo;
+mod explain;
+mod reload;
+mod run;
+mod schema;
+mod show;
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+/// How a verb ended (sysexits.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Fine = 0,
+    Usage = 64,
+    FileMissing = 66,
+    NotRunning = 69,
+    Internal = 70,
+    CannotBind = 71,
+    NotPermitted = 77,
+    Invalid = 78,
+}
+
+impl Exit {
+    /// The exit that a code stands for; an unknown one is ours to explain.
+    fn of(code: u8) -> Self {
+        let all = [Self::Fine, Self::Usage, Self::FileMissing, Self::NotRunning, Self::CannotBind, Self::NotPermitted, Self::Invalid];
+        all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Internal)
+    }
+}
+
+/// An API gateway that you can trust at the edge.
+#[derive(Parser)]
+#[command(name = "yumen", version, disable_help_subcommand = true, max_term_width = 100)]
+struct Yumen {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve: read the document, listen, forward, reload when the file changes.
+    Run(Document),
+    /// Try it: two small origins and a gateway before them, with the curl lines to type.
+    Demo(demo::Options),
+    /// Say everything that is wrong with a document, with its place, and change nothing.
+    Check(check::Options),
+    /// Say where a request would go and why, without sending it.
+    Explain(explain::Options),
+    /// Print every effective value and where it came from.
+    Show(show::Options),
+    /// Print the JSON schema of the document.
+    Schema,
+    /// Ask the running gateway to read its document again; the exit code is the verdict.
+    Reload(reload::Options),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell to complete in.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Which document.
+#[derive(Args, Clone, Debug)]
+pub struct Document {
+    /// The document.
+    #[arg(short, long, value_name = "FILE", env = "YUMEN_CONFIG", default_value = "/etc/yumen/yumen.yaml")]
+    pub config: PathBuf,
+}
+
+/// For whom to print.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Human,
+    Json,
+}
+
+/// Runs what the command line asks for and returns the exit code of the process.
+pub fn main() -> u8 {
+    let exit = match Yumen::try_parse() {
+        Ok(yumen) => yumen.verb.run(),
+        Err(help) => {
+            let _ = help.print();
+            if help.use_stderr() { Exit::Usage } else { Exit::Fine }
+        }
+    };
+    exit as u8
+}
+
+impl Verb {
+    fn run(self) -> Exit {
+        match self {
+            Self::Run(document) => run::run(&document),
+            Self::Demo(options) => demo::run(&options),
+            Self::Check(options) => check::run(&options),
+            Self::Explain(options) => explain::run(&options),
+            Self::Show(options) => show::run(&options),
+            Self::Schema => schema::run(),
+            Self::Reload(options) => reload::run(&options),
+            Self::Completions { shell } => completions::script(shell, &mut Yumen::command()),
+            Self::Man => completions::manual(Yumen::command()),
+        }
+    }
+}
+
+/// Says one sentence on stderr and ends with `exit`.
+fn fail(exit: Exit, sentence: &str) -> Exit {
+    eprintln!("yumen: {sentence}");
+    exit
+}
+
+/// Prints to stdout; a reader that has left (`| head`) is no error.
+fn print(text: &str) -> Exit {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(why) if why.kind() != std::io::ErrorKind::BrokenPipe => {
+            fail(Exit::Internal, &format!("cannot print: {why}"))
+        }
+        _ => Exit::Fine,
+    }
+}

@@ -1,11 +1,9 @@
-//! `yumen schema`: the JSON schema of the document, for editors.
+//! `yumen schema`: what may stand in the document, as a JSON schema for editors.
 
-use std::io::Write;
-
+use super::{Exit, print};
 use crate::config::schema;
 
-/// Prints the schema; the exit code is 0.
-pub fn run() -> u8 {
-    let _ = std::io::stdout().write_all(format!("{:#}\n", schema::schema()).as_bytes());
-    0
+/// Prints the schema.
+pub(super) fn run() -> Exit {
+    print(&format!("{:#}\n", schema::schema()))
 }

@@ -1,38 +1,32 @@
 //! `yumen show [PATH]`: every effective value and where it came from, secrets left out.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::PathBuf;
 
+use clap::Args;
 use serde_yaml::Value;
 
+use super::{Document, Exit};
 use crate::config::{self, Loaded, Places, report, secret};
 use crate::problem::{Path, Step, nearest};
 
-/// What the command was asked to do.
-#[derive(Debug, Clone)]
-pub struct Args {
-    pub config: PathBuf,
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    document: Document,
     /// A part of the document, e.g. `routes.orders`; everything when left out.
-    pub path: Option<String>,
+    path: Option<String>,
 }
 
 /// Shows; the exit code is 0, 64 for a path that is not there, or that of a document that is wrong.
-pub fn run(args: &Args) -> u8 {
-    let loaded = config::load(&args.config);
+pub(super) fn run(options: &Options) -> Exit {
+    let loaded = config::load(&options.document.config);
     if loaded.code() > 0 {
-        let _ = std::io::stderr().write_all(report::human(&loaded.problems, &loaded.places).as_bytes());
-        return loaded.code();
+        eprint!("{}", report::human(&loaded.problems, &loaded.places));
+        return Exit::of(loaded.code());
     }
-    match show(&loaded, args.path.as_deref().unwrap_or_default()) {
-        Ok(text) => {
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            0
-        }
-        Err(sentence) => {
-            let _ = writeln!(std::io::stderr(), "{sentence}");
-            64
-        }
+    match show(&loaded, options.path.as_deref().unwrap_or_default()) {
+        Ok(text) => super::print(&text),
+        Err(sentence) => super::fail(Exit::Usage, &sentence),
     }
 }
 

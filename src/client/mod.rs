@@ -1,1 +1,3 @@
-//! (room under construction)
+//! Side calls: what the gateway itself asks of others.
+
+pub mod http;

@@ -1,4 +1,159 @@
-//! (room under construction)
+//! The process: put together from the first snapshot, then reloaded, watched, and drained at its end.
 
-pub mod conn;
+pub mod admin;
+mod conn;
+mod door;
+pub mod keeper;
 pub mod listen;
+pub mod reload;
+pub mod signals;
+pub mod source;
+pub mod watch;
+pub mod workers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch as channel;
+
+use self::keeper::Keeper;
+use self::listen::{Listeners, Worker};
+use self::reload::Reloader;
+use self::signals::{Order, Signals};
+use self::source::Source;
+use self::workers::Workers;
+use crate::config::report;
+use crate::proxy;
+use crate::snapshot::{self, Live, Snapshot, Tools};
+use crate::telemetry::program;
+
+/// How long a host name may keep the start waiting: without its first answer a pool has no targets.
+const FIRST_LOOKUP: Duration = Duration::from_secs(2);
+/// How long the last lines of the access log may take at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// Why the gateway could not start.
+#[derive(Debug)]
+pub enum Error {
+    /// The document is wrong or cannot be read: what `check` prints, and the exit code.
+    Document(String, u8),
+    /// An address cannot be listened on.
+    Bind(String),
+    /// Threads, metrics, signals: the machine.
+    Internal(String),
+}
+
+/// Serves until told to stop. `started` learns where the listeners are once all of them accept.
+pub fn run(source: Source, started: impl FnOnce(&Gateway)) -> Result<(), Error> {
+    let (snapshot, tools) = first(&source)?;
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|why| Error::Internal(format!("cannot start a runtime: {why}")))?;
+    runtime.block_on(async {
+        let gateway = Gateway::start(source, snapshot, tools).await?;
+        started(&gateway);
+        gateway.serve().await;
+        Ok(())
+    })
+}
+
+/// The first snapshot, or why there is none. Warnings go to the log.
+fn first(source: &Source) -> Result<(Snapshot, Tools), Error> {
+    let mut loaded = source.load();
+    let tools = Tools::new().map_err(Error::Internal)?;
+    let code = loaded.code();
+    let compiled = snapshot::compile(&mut loaded, &tools, None);
+    let report = report::human(&compiled.problems, &loaded.places);
+    match compiled.snapshot {
+        Some(snapshot) => {
+            program::set_level(snapshot.log);
+            if !compiled.problems.is_empty() {
+                log::warn!("{}", report.trim_end());
+            }
+            Ok((snapshot, tools))
+        }
+        None => Err(Error::Document(report, if code == 0 { 78 } else { code })),
+    }
+}
+
+/// A gateway that serves.
+pub struct Gateway {
+    live: Arc<Live>,
+    reloader: Arc<Reloader>,
+    stop: channel::Sender<bool>,
+    signals: Signals,
+    /// Kept for their threads, which end with it.
+    _workers: Workers,
+}
+
+impl Gateway {
+    /// Binds, starts the workers and the chores; returns when every listener accepts.
+    async fn start(source: Source, first: Snapshot, tools: Tools) -> Result<Self, Error> {
+        let internal = |what: &str, why: std::io::Error| Error::Internal(format!("{what}: {why}"));
+        let signals = Signals::listen().map_err(|why| internal("cannot listen to signals", why))?;
+        let workers = Workers::start(first.process.workers).map_err(|why| internal("cannot start workers", why))?;
+        let kept = first.process.upstream_connections / workers.handles().len().max(1);
+        let live = Arc::new(Live::new(first, tools));
+        let keeper = Keeper::new(Handle::current());
+        keeper.replace(live.load().chores());
+        lookups(&live.load_full()).await;
+        let (stop, stopped) = channel::channel(false);
+        let crew = workers.handles().iter();
+        let crew = crew.map(|handle| Worker { runtime: handle.clone(), app: Arc::new(proxy::app(live.clone(), kept)) });
+        let listeners = Listeners::new(crew.collect(), door::door(live.clone()), stopped);
+        let reloader = Reloader::start(source, live.clone(), listeners, keeper).map_err(Error::Bind)?;
+        Ok(Self { live, reloader, stop, signals, _workers: workers })
+    }
+
+    /// Where the listeners are: their names with the addresses that they are bound to, the admin listener last.
+    pub fn bound(&self) -> Vec<(String, String)> {
+        self.reloader.bound()
+    }
+
+    /// Serves and obeys until the last request has ended.
+    async fn serve(mut self) {
+        let follow = tokio::spawn(self.reloader.clone().follow());
+        loop {
+            match self.signals.next().await {
+                Order::Reload => drop(self.reloader.reload("signal").await),
+                Order::Reopen => self.live.load().access.reopen(),
+                Order::Drain => break self.drain().await,
+                Order::Stop => break,
+            }
+        }
+        follow.abort();
+        self.live.load().access.flush(LAST_LINES);
+    }
+
+    /// Readiness off, no new connections, then out as soon as nothing is in flight or the time is over.
+    async fn drain(&mut self) {
+        let patience = self.live.load().drain;
+        log::info!("draining: {} connections, at most {patience:?}", self.reloader.connections());
+        self.live.drain();
+        let _ = self.stop.send(true);
+        let reloader = self.reloader.clone();
+        let empty = async {
+            while reloader.connections() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let left = tokio::select! {
+            () = empty => return log::info!("drained"),
+            () = tokio::time::sleep(patience) => "the time is over".to_owned(),
+            order = self.signals.next() => format!("a second signal came ({order:?})"),
+        };
+        log::warn!("leaving with {} connections: {left}", self.reloader.connections());
+    }
+}
+
+/// Waits for the first answer to each host name, for a while.
+async fn lookups(snapshot: &Snapshot) {
+    let all = async {
+        for pool in snapshot.pools.values() {
+            pool.ready().await;
+        }
+    };
+    if tokio::time::timeout(FIRST_LOOKUP, all).await.is_err() {
+        log::warn!("a host name has no address yet; its pool answers 503 until it has");
+    }
+}

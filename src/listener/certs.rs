@@ -79,6 +79,12 @@ impl Certificates {
         }
     }
 
+    /// Whether clients that ask for either name get the same certificate.
+    pub(super) fn same(&self, one: Option<&str>, other: &str) -> bool {
+        self.expiries.len() < 2
+            || self.choose(one).zip(self.choose(Some(other))).is_none_or(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// Exact name, then wildcard over one label, then the first certificate.
     fn choose(&self, name: Option<&str>) -> Option<&Arc<CertifiedKey>> {
         let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());

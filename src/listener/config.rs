@@ -39,6 +39,22 @@ pub struct Config {
     pub limits: Limits,
 }
 
+impl Config {
+    /// A plain listener with everything else as it is built in.
+    pub fn plain(bind: Address) -> Self {
+        Self {
+            bind: Binds(vec![bind]),
+            like: None,
+            protocols: both(),
+            redirect: None,
+            proxy_protocol: None,
+            tls: None,
+            timeout: Timeout::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// A version of HTTP that a listener speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

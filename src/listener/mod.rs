@@ -65,6 +65,12 @@ impl Listener {
         self.tls.as_ref().map(|tls| &tls.server)
     }
 
+    /// Whether a client that asked for `name` in its handshake may ask for `host` on the same connection: both have the
+    /// same certificate here (RFC 9110 section 7.4). Always on a plain listener.
+    pub fn serves(&self, name: Option<&str>, host: &str) -> bool {
+        self.tls.as_ref().is_none_or(|tls| tls.certificates.same(name, host))
+    }
+
     /// When each certificate ends.
     pub fn expiries(&self) -> &[Expiry] {
         self.tls.as_ref().map_or(&[], |tls| &tls.expiries)

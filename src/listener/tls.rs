@@ -23,6 +23,7 @@ type Ticketer = Option<Arc<dyn ProducesTickets>>;
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) server: Arc<ServerConfig>,
+    pub(super) certificates: Arc<Certificates>,
     pub(super) expiries: Vec<Expiry>,
     /// Holds the ticket keys on their shelf.
     _tickets: Arc<Ticketer>,
@@ -56,7 +57,8 @@ pub(super) fn compile(
         None => builder.with_no_client_auth(),
     };
     let expiries = certificates.expiries.clone();
-    let mut server = builder.with_cert_resolver(Arc::new(certificates));
+    let certificates = Arc::new(certificates);
+    let mut server = builder.with_cert_resolver(certificates.clone());
     server.alpn_protocols = protocols.iter().rev().map(|protocol| alpn(*protocol).to_vec()).collect();
     server.session_storage = Arc::new(NoServerSessionStorage {});
     let tickets = TICKETERS.keep((name.clone(), ca.unwrap_or_default()), ticketer);
@@ -64,7 +66,7 @@ pub(super) fn compile(
         Some(ticketer) if tls.tickets => server.ticketer = ticketer.clone(),
         _ => server.send_tls13_tickets = 0,
     }
-    Some(Compiled { server: Arc::new(server), expiries, _tickets: tickets })
+    Some(Compiled { server: Arc::new(server), certificates, expiries, _tickets: tickets })
 }
 
 fn ticketer() -> Ticketer {

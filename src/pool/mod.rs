@@ -26,6 +26,7 @@ use crate::exchange::Request;
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::state::Shelf;
+use crate::telemetry::metrics::PoolMetrics;
 use crate::units::{Duration, Name};
 
 pub mod balance;
@@ -46,7 +47,7 @@ use discover::{Lookup, Resolver};
 use endpoint::Endpoint;
 use health::{Check, Prober};
 use live::Live;
-pub use status::Status;
+pub use status::{PoolState, Status};
 use target::Cell;
 pub use target::{Picked, Target};
 pub use timeout::Timeout;
@@ -177,6 +178,8 @@ pub struct Shelves {
 pub struct Tools<'a> {
     pub shelves: &'a Shelves,
     pub observer: &'a Arc<dyn Observer>,
+    /// What its requests count.
+    pub counted: Option<Arc<PoolMetrics>>,
 }
 
 /// What of a pool as a whole outlives reloads.
@@ -203,10 +206,18 @@ pub struct Pool {
     shelves: Shelves,
     standing: Arc<Standing>,
     observer: Arc<dyn Observer>,
+    counted: Option<Arc<PoolMetrics>>,
+    files: Vec<PathBuf>,
     live: ArcSwap<Live>,
     /// Held while `live` is made anew; tells that the targets are others now.
     renewed: watch::Sender<()>,
     renewing: Mutex<()>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pool").field(&self.name).finish()
+    }
 }
 
 impl Pool {
@@ -241,6 +252,8 @@ impl Pool {
             shelves,
             standing,
             observer: Arc::clone(tools.observer),
+            counted: tools.counted.clone(),
+            files: config.files(),
             live: ArcSwap::from_pointee(Live::none()),
             renewed: watch::Sender::new(()),
             renewing: Mutex::new(()),
@@ -277,6 +290,16 @@ impl Pool {
 
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// What its requests count.
+    pub fn counted(&self) -> Option<&PoolMetrics> {
+        self.counted.as_deref()
+    }
+
+    /// The files that the pool is made of, to be watched for changes.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     pub fn status(&self) -> Status {

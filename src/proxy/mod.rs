@@ -1,1 +1,204 @@
-//! (room under construction)
+//! One request, from first byte to log line: Pingora's phases, each a few lines, in the order in which they happen.
+
+mod ctx;
+mod fail;
+mod finish;
+mod forward;
+pub mod intake;
+mod reply;
+mod response;
+pub mod view;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderValue;
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use self::ctx::Ctx;
+use self::intake::field;
+use self::view::View;
+use crate::fault::Fault;
+use crate::listener::connection_of;
+use crate::pool::Pool;
+use crate::route::{Action, Found, Params};
+use crate::snapshot::Live;
+use crate::telemetry::metrics::RouteMetrics;
+use crate::telemetry::trace::Trace;
+
+/// Tries of one request at most, the first included.
+const MOST_TRIES: u32 = 3;
+
+/// The gateway as Pingora sees it.
+pub struct Proxy {
+    live: Arc<Live>,
+}
+
+/// What a worker runs for each request.
+pub type App = HttpProxy<Proxy>;
+
+/// One worker's proxy with its own connections to targets, at most `connections` of them kept while idle.
+pub fn app(live: Arc<Live>, connections: usize) -> App {
+    let conf = ServerConf {
+        threads: 1,
+        max_retries: MOST_TRIES as usize,
+        upstream_keepalive_pool_size: connections.max(1),
+        ..ServerConf::default()
+    };
+    let mut app = HttpProxy::new(Proxy { live }, Arc::new(conf));
+    app.handle_init_modules();
+    app
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::default()
+    }
+
+    /// None: each would cost something on every request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    /// Look: make the request safe, find its route.
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        let snapshot = self.live.load();
+        ctx.connection = session.digest().and_then(connection_of).cloned();
+        let Some(connection) = &ctx.connection else { return Err(Fault::GatewayInternal.into()) };
+        let request = session.req_header_mut();
+        ctx.trace = Trace::of(request.headers.get(field::TRACEPARENT).map(HeaderValue::as_bytes));
+        let intake = ctx.intake.insert(intake::make_safe(request, connection, &snapshot.client_ip)?);
+        if intake.trusted {
+            ctx.carried_id = ctx::carried_id(&request.headers);
+        }
+        if connection.listener.redirect.is_some() {
+            return Ok(());
+        }
+        let mut params = Params::default();
+        match snapshot.table.find(&View::of(request, intake, &ctx.params), &mut params) {
+            Found::Route(route) => {
+                ctx.in_flight = route.counted.through(&connection.listener.name).map(RouteMetrics::begin);
+                ctx.route = Some(route.clone());
+                ctx.params = params;
+                Ok(())
+            }
+            Found::Method { allow, nearest } => {
+                ctx.allow = Some(allow);
+                ctx.why = Some(nearest.to_string());
+                Err(Fault::RouteMethod.into())
+            }
+            Found::Nothing { nearest } => {
+                ctx.why = nearest.map(|nearest| nearest.to_string());
+                Err(Fault::RouteNone.into())
+            }
+        }
+    }
+
+    /// Decide: answer here, or choose where it goes.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        let Some(route) = ctx.route.clone() else { return response::redirect_https(session, ctx).await };
+        match &route.action {
+            Action::Forward(_) => {
+                ctx.choose(session.req_header())?;
+                Ok(false)
+            }
+            Action::Redirect(redirect) => response::redirect(session, ctx, redirect).await,
+            Action::Respond(respond) => response::respond(session, ctx, respond).await,
+        }
+    }
+
+    /// Choose: the first try has its target already, a further one gets another.
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        if ctx.picked.is_none() {
+            ctx.choose(session.req_header())?;
+        }
+        ctx.upstream.tries += 1;
+        ctx.upstream.asked = Some(Instant::now());
+        let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
+        Ok(picked.peer(route.timeout.as_ref()))
+    }
+
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
+        // Nothing was sent: another target may be asked, whatever the method.
+        let again = ctx.upstream.tries < MOST_TRIES && ctx.choose_another(session.req_header());
+        e.set_retry(again);
+        e
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::fd::RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        ctx.upstream.reused = reused;
+        if let Some(counted) = ctx.pool.as_deref().and_then(Pool::counted) {
+            counted.connected(reused);
+        }
+        Ok(())
+    }
+
+    /// Send.
+    async fn upstream_request_filter(&self, _: &mut Session, out: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+        forward::request(out, ctx)
+    }
+
+    /// Only what is safe to send twice is sent again, and only where a kept connection turned out to be closed.
+    fn error_while_proxy(&self, _: &HttpPeer, session: &mut Session, mut e: Box<Error>, ctx: &mut Ctx, reused: bool) -> Box<Error> {
+        let safe = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated()
+            && session.response_written().is_none()
+            && ctx.upstream.tries < MOST_TRIES;
+        if safe { e.retry.decide_reuse(reused) } else { e.set_retry(false) }
+        e
+    }
+
+    /// Answer.
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        response::forwarded(session, head, ctx)
+    }
+
+    fn upstream_response_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<Option<Duration>> {
+        if end {
+            ctx.upstream.ended = Some(Instant::now());
+        }
+        Ok(None)
+    }
+
+    /// Apologise.
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let fault = fail::fault_of(e, ctx.upstream.answered.is_some(), ctx.upstream.reused);
+        ctx.fault = Some(fault);
+        if ctx.why.is_none() {
+            ctx.why = fail::why(e);
+        }
+        let answers = self.live.load().answers.clone();
+        let sent = reply::apologise(session, fault, &answers, ctx).await;
+        FailToProxy { error_code: fault.status(), can_reuse_downstream: sent.is_ok() && ctx.upstream.tries == 0 }
+    }
+
+    /// Tell.
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+        finish::tell(&self.live, session, ctx);
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
+    }
+}

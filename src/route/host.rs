@@ -86,6 +86,16 @@ pub enum UpstreamHost {
     Set(Box<str>),
 }
 
+impl UpstreamHost {
+    /// The host that takes the place of the client's.
+    pub fn set(&self) -> Option<&str> {
+        match self {
+            Self::Pass => None,
+            Self::Set(host) => Some(host),
+        }
+    }
+}
+
 impl FromStr for UpstreamHost {
     type Err = String;
 

@@ -34,7 +34,9 @@ use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
 use crate::policy::template::Offer;
 use crate::pool::Timeout;
+use crate::pool::Pool;
 use crate::problem::{Path, Problems};
+use crate::telemetry::counted::Counted;
 use crate::units::Name;
 
 pub use crate::policy::template::Params;
@@ -103,6 +105,8 @@ pub struct Route {
     pub response: Fields,
     /// `None` where the pool's own hold.
     pub timeout: Option<Timeout>,
+    /// What its requests count.
+    pub counted: Counted,
     predicates: Box<[Box<[Predicate]>]>,
 }
 
@@ -122,6 +126,7 @@ impl Route {
         at: &Path,
         place: &str,
         pools: &split::Pools,
+        counted: Counted,
         problems: &mut Problems,
     ) -> Option<Arc<Self>> {
         let before = problems.errors();
@@ -146,9 +151,25 @@ impl Route {
             request,
             response,
             timeout: Some(config.timeout.clone()).filter(|timeout| !is_default(timeout)),
+            counted,
             predicates,
         };
         (problems.errors() == before).then(|| Arc::new(route))
+    }
+
+    /// The pool of the next request; none where the route answers itself.
+    pub fn draw(&self) -> Option<&Arc<Pool>> {
+        match &self.action {
+            Action::Forward(split) => split.pick(),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        }
+    }
+
+    pub fn pools(&self) -> &[Arc<Pool>] {
+        match &self.action {
+            Action::Forward(split) => split.pools(),
+            Action::Redirect(_) | Action::Respond(_) => &[],
+        }
     }
 
     /// Each match with its conditions.

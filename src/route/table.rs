@@ -247,6 +247,7 @@ impl<'t> Walk<'_, '_, 't> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use crate::telemetry::counted::Counted;
     use proptest::prelude::*;
 
     use super::*;
@@ -282,6 +283,7 @@ pub(super) mod tests {
                 &at,
                 &format!("yumen.yaml:{}:3", line + 1),
                 &Pools::new(),
+                Counted::default(),
                 &mut problems,
             ));
         }

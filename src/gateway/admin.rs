@@ -1,0 +1,140 @@
+//! The admin door: health, readiness, metrics, status, and the order to reload. Nothing changes by GET.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode, header};
+use pingora_core::apps::http_app::ServeHttp;
+use pingora_core::protocols::http::ServerSession;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::door;
+use super::listen::{Listeners, Worker};
+use super::reload::Reloader;
+use crate::pool::PoolState;
+use crate::canonical;
+use crate::snapshot::Live;
+
+/// Answers on the admin listener.
+pub struct Admin {
+    live: Arc<Live>,
+    reloader: Arc<Reloader>,
+    /// Kept, for to its listeners a dropped sender is the end.
+    _open: watch::Sender<bool>,
+}
+
+/// The admin listener, on the runtime of the caller; it serves until the process ends, through the drain too.
+pub fn listeners(live: &Arc<Live>, reloader: &Arc<Reloader>) -> Listeners<Admin> {
+    let (open, never) = watch::channel(false);
+    let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone(), _open: open });
+    Listeners::new(vec![Worker { runtime: tokio::runtime::Handle::current(), app }], door::door(live.clone()), never)
+}
+
+type Answer = Response<Vec<u8>>;
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Answer {
+        let request = session.req_header();
+        let (method, path) = (request.method.clone(), request.uri.path().to_owned());
+        let query = request.uri.query().map(str::to_owned);
+        let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        if !host.is_some_and(|host| self.knows(&host)) {
+            return text(StatusCode::MISDIRECTED_REQUEST, "this door answers to its own names only (admin.hosts)\n");
+        }
+        match (&method, path.as_str()) {
+            (&Method::POST, "/reload") if query.as_deref() == Some("wait") => self.reload().await,
+            (&Method::POST, "/reload") => self.order(),
+            (&Method::GET | &Method::HEAD, path) => self.look(path),
+            (_, "/reload") => allow("POST"),
+            _ => allow("GET, HEAD"),
+        }
+    }
+}
+
+impl Admin {
+    /// A page on some other site must not reach us through a name that its owner points here (DNS rebinding).
+    fn knows(&self, host: &str) -> bool {
+        let Ok((name, _)) = canonical::host(host) else { return false };
+        let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        ip.is_ok() || name == "localhost" || self.live.load().admin_hosts.iter().any(|known| *known == *name)
+    }
+
+    fn look(&self, path: &str) -> Answer {
+        match path {
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" if self.live.is_draining() => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            "/readyz" => text(StatusCode::OK, "ready\n"),
+            "/metrics" => metrics(&self.live),
+            "/health" => self.health(),
+            "/status" => page(StatusCode::OK, &self.reloader.status()),
+            "/routes" => page(StatusCode::OK, &self.live.load().describe_routes()),
+            "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),
+            "/reload" => allow("POST"),
+            _ => text(StatusCode::NOT_FOUND, "/livez /readyz /health /metrics /status /routes /pools, POST /reload\n"),
+        }
+    }
+
+    /// The state of each pool, and of the whole: `up`, `degraded` (some target is down) or `down` (some pool is).
+    fn health(&self) -> Answer {
+        let pools = self.live.load().pool_states();
+        let any = |state: PoolState| pools.iter().any(|pool| pool.state == state);
+        let state = match (any(PoolState::Down), any(PoolState::Degraded)) {
+            _ if self.live.is_draining() => "draining",
+            (true, _) => "down",
+            (_, true) => "degraded",
+            _ => "up",
+        };
+        let services: serde_json::Map<String, Value> =
+            pools.iter().map(|pool| (pool.name.to_string(), json!(pool))).collect();
+        page(StatusCode::OK, &json!({ "status": state, "pools": services }))
+    }
+
+    /// Orders a reload without waiting for what becomes of it.
+    fn order(&self) -> Answer {
+        let reloader = self.reloader.clone();
+        self.reloader.keeper().once(async move { drop(reloader.reload("admin").await) });
+        page(StatusCode::ACCEPTED, &json!({ "result": "ordered" }))
+    }
+
+    async fn reload(&self) -> Answer {
+        let outcome = self.reloader.reload("admin").await;
+        let status = if outcome.applied() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+        page(status, &json!(outcome))
+    }
+}
+
+fn metrics(live: &Live) -> Answer {
+    let mut answer = text(StatusCode::OK, &live.tools.metrics.render());
+    let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
+    answer
+}
+
+fn text(status: StatusCode, body: &str) -> Answer {
+    answer(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+}
+
+fn page(status: StatusCode, value: &Value) -> Answer {
+    let mut body = serde_json::to_vec_pretty(value).unwrap_or_default();
+    body.push(b'\n');
+    answer(status, "application/json", body)
+}
+
+fn allow(methods: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n");
+    answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(methods));
+    answer
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Answer {
+    let mut answer = Response::new(Vec::new());
+    *answer.status_mut() = status;
+    let fields = answer.headers_mut();
+    fields.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    fields.insert(header::CONTENT_LENGTH, body.len().into());
+    fields.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    *answer.body_mut() = body;
+    answer
+}

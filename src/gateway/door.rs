@@ -1,0 +1,71 @@
+//! Refusals at the door: requests that were wrong before they could be read as one are counted, told and answered.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::listen::{Door, Seen};
+use crate::answer::Asked;
+use crate::fault::Fault;
+use crate::snapshot::Live;
+use crate::telemetry::access::{Entry, Timings};
+use crate::telemetry::trace::{RequestId, Trace};
+use crate::units::Name;
+
+/// What the accept loops of one set of listeners ask when they must refuse, and tell of connections.
+pub fn door(live: Arc<Live>) -> Arc<dyn Door> {
+    Arc::new(Refusals { live })
+}
+
+struct Refusals {
+    live: Arc<Live>,
+}
+
+impl Door for Refusals {
+    fn refuse(&self, fault: Fault, seen: &Seen<'_>) -> Vec<u8> {
+        let snapshot = self.live.load();
+        let listener = &seen.connection.listener.name;
+        if let Some(counted) = snapshot.nowhere.through(listener) {
+            counted.refuse(fault);
+        }
+        let now = SystemTime::now();
+        let id = RequestId::new(now);
+        if snapshot.access.is_on() {
+            snapshot.access.write(&entry(fault, seen, now, id.as_str(), Trace::started().id()));
+        }
+        let accept_language = seen.field("accept-language");
+        let asked = Asked { request_id: id.as_str(), accept_language, ..Asked::default() };
+        snapshot.answers.answer(fault, &asked).render_h1(now)
+    }
+
+    fn handshake(&self, _: &Name, version: &'static str, result: &'static str) {
+        self.live.tools.metrics.handshake(version, result);
+    }
+}
+
+/// The line of a request that was never read as one.
+fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a str, trace_id: &'a str) -> Entry<'a> {
+    Entry {
+        time,
+        request_id,
+        trace_id,
+        listener: seen.connection.listener.name.as_str(),
+        route: None,
+        method: seen.method().unwrap_or("-"),
+        host: seen.field("host").unwrap_or("-").as_bytes(),
+        path: seen.target().map_or("-", |target| target.split('?').next().unwrap_or("-")).as_bytes(),
+        query: None,
+        protocol: "HTTP/1.1",
+        status: fault.status(),
+        bytes_in: seen.head.len() as u64,
+        bytes_out: 0,
+        user_agent: seen.field("user-agent").map(str::as_bytes),
+        referer: None,
+        client: seen.connection.peer.ip().to_canonical(),
+        pool: None,
+        target: None,
+        tries: 0,
+        reason: Some(fault.code()),
+        detail: None,
+        timings: Timings::default(),
+    }
+}

@@ -1,0 +1,148 @@
+//! Notices that a file has changed, however it was written.
+//!
+//! Directories are watched, not files: an editor renames over the file, a Kubernetes volume swaps a symlink.
+//! Events lie (bind mounts send none), so the content is also compared every few seconds.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+/// How long a directory must be quiet before its files are read: writers often write in pieces.
+const QUIET: Duration = Duration::from_millis(80);
+/// How often the content is compared when no event came.
+const POLL: Duration = Duration::from_secs(5);
+
+/// The files of the live snapshot, and who is told when their content changes.
+pub struct Watch {
+    event: Arc<Notify>,
+    followed: Mutex<Followed>,
+}
+
+#[derive(Default)]
+struct Followed {
+    files: Vec<PathBuf>,
+    directories: BTreeSet<PathBuf>,
+    watcher: Option<RecommendedWatcher>,
+    content: u64,
+}
+
+impl Watch {
+    pub fn new() -> Self {
+        Self { event: Arc::default(), followed: Mutex::default() }
+    }
+
+    /// From now on these files matter, with what is in them now.
+    pub fn follow(&self, files: Vec<PathBuf>) {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let directories = directories(&files);
+        if followed.watcher.is_none() || followed.directories != directories {
+            followed.watcher = watcher(&self.event, &directories);
+            followed.directories = directories;
+        }
+        followed.content = content(&files);
+        followed.files = files;
+    }
+
+    /// Returns when the content of the followed files is no longer what it was when they were followed
+    /// or when this last returned.
+    pub async fn changed(&self) {
+        loop {
+            let _ = tokio::time::timeout(POLL, self.event.notified()).await;
+            while tokio::time::timeout(QUIET, self.event.notified()).await.is_ok() {}
+            if self.differs() {
+                return;
+            }
+        }
+    }
+
+    fn differs(&self) -> bool {
+        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = content(&followed.files);
+        std::mem::replace(&mut followed.content, now) != now
+    }
+}
+
+/// The directories that hold the files, and those that hold what symlinks lead to.
+fn directories(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let parent = |file: &Path| file.parent().map(Path::to_path_buf);
+    let real = |file: &PathBuf| std::fs::canonicalize(file).ok().and_then(|real| parent(&real));
+    files.iter().flat_map(|file| [parent(file), real(file)]).flatten().collect()
+}
+
+/// Watches what can be watched; where nothing can (inotify exhausted), the comparison every few seconds remains.
+fn watcher(event: &Arc<Notify>, directories: &BTreeSet<PathBuf>) -> Option<RecommendedWatcher> {
+    let event = event.clone();
+    let tell = move |what: notify::Result<notify::Event>| {
+        if !matches!(what.map(|event| event.kind), Ok(notify::EventKind::Access(_))) {
+            event.notify_one();
+        }
+    };
+    let mut watcher = notify::recommended_watcher(tell)
+        .inspect_err(|why| log::warn!("cannot watch files, comparing every {POLL:?} instead: {why}"))
+        .ok()?;
+    for directory in directories {
+        let place = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        if let Err(why) = watcher.watch(place, RecursiveMode::NonRecursive) {
+            log::warn!("cannot watch {}, comparing every {POLL:?} instead: {why}", place.display());
+        }
+    }
+    Some(watcher)
+}
+
+/// A number that differs when the content differs: of each file its bytes, of each directory its names.
+fn content(files: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for file in files {
+        file.hash(&mut hasher);
+        if let Ok(names) = std::fs::read_dir(file) {
+            let names: BTreeSet<_> = names.flatten().map(|entry| entry.file_name()).collect();
+            names.hash(&mut hasher);
+        } else {
+            std::fs::read(file).ok().hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn noticed(watch: &Watch) {
+        tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("the change was noticed");
+    }
+
+    #[tokio::test]
+    async fn a_write_a_rename_and_a_symlink_swap_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, first, second) = (dir.path().join("y.yaml"), dir.path().join("1"), dir.path().join("2"));
+        std::fs::write(&file, "a").unwrap();
+        let watch = Watch::new();
+        watch.follow(vec![file.clone()]);
+        std::fs::write(&file, "b").unwrap();
+        noticed(&watch).await;
+        std::fs::write(&first, "c").unwrap();
+        std::fs::rename(&first, &file).unwrap();
+        noticed(&watch).await;
+        std::fs::write(&first, "d").unwrap();
+        std::os::unix::fs::symlink(&first, &second).unwrap();
+        std::fs::rename(&second, &file).unwrap();
+        noticed(&watch).await;
+    }
+
+    #[tokio::test]
+    async fn touching_a_file_is_no_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("y.yaml");
+        std::fs::write(&file, "a").unwrap();
+        let watch = Watch::new();
+        watch.follow(vec![file.clone()]);
+        std::fs::write(&file, "a").unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(400), watch.changed()).await.is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! The last phase of a request: its figures, its line in the access log, and a word to the operator if he must act.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use http::{Version, header};
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use crate::fault::Fault;
+use crate::pool::Pool;
+use crate::snapshot::{Live, Snapshot};
+use crate::telemetry::access::{Entry, Timings};
+
+/// Counts the request, writes its line, and says what went wrong on our side or the target's.
+pub fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
+    let snapshot = live.load();
+    let (total, upstream) = times(ctx);
+    let status = status(session, ctx.fault);
+    count(&snapshot, session, ctx, status, total, upstream);
+    if snapshot.access.is_on() {
+        line(&snapshot, session, ctx, status, total, upstream);
+    }
+    if let Some(fault) = ctx.fault {
+        say(fault, session, ctx);
+    }
+    if let Some(picked) = ctx.picked.take() {
+        picked.record(ctx.fault.is_none_or(|fault| fault == Fault::ClientGone) && status < 500);
+    }
+}
+
+/// The whole, and the part of it that was spent waiting for the target.
+fn times(ctx: &Ctx) -> (Duration, Duration) {
+    let now = Instant::now();
+    let waited = ctx.upstream.asked.map(|asked| ctx.upstream.ended.unwrap_or(now).saturating_duration_since(asked));
+    (now.saturating_duration_since(ctx.started), waited.unwrap_or_default())
+}
+
+/// The status that was sent; where none was, the one that the fault stands for.
+fn status(session: &Session, fault: Option<Fault>) -> u16 {
+    let sent = session.response_written().map(|head| head.status.as_u16()).filter(|status| *status >= 200 || *status == 101);
+    match (sent, fault) {
+        (_, Some(Fault::ClientGone)) | (None, None) => Fault::ClientGone.status(),
+        (Some(sent), _) => sent,
+        (None, Some(fault)) => fault.status(),
+    }
+}
+
+fn count(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: Duration, upstream: Duration) {
+    let overhead = total.saturating_sub(upstream).as_secs_f64();
+    let method = &session.req_header().method;
+    let Some(connection) = &ctx.connection else { return };
+    let listener = &connection.listener.name;
+    let counted = ctx.route.as_ref().map_or(&snapshot.nowhere, |route| &route.counted);
+    if let Some(counted) = counted.through(listener) {
+        counted.count(method, status, total.as_secs_f64(), overhead);
+        if let Some(fault) = ctx.fault {
+            counted.fault(fault);
+        }
+    }
+    if let (Some(counted), Some(_)) = (ctx.pool.as_deref().and_then(Pool::counted), ctx.upstream.asked) {
+        let answered = ctx.upstream.answered.is_some().then_some(status);
+        counted.count(answered, upstream.as_secs_f64());
+    }
+}
+
+fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: Duration, upstream: Duration) {
+    let Some(connection) = &ctx.connection else { return };
+    let request = session.req_header();
+    let host = ctx.intake.as_ref().map_or(b"-".as_slice(), |intake| intake.host.as_bytes());
+    let client = ctx.intake.as_ref().map_or_else(|| connection.peer.ip().to_canonical(), |intake| intake.client);
+    let said = |name| request.headers.get(name).map(header::HeaderValue::as_bytes);
+    let target = ctx.picked.as_ref().map(|picked| picked.target().name());
+    let first_byte = ctx.upstream.asked.zip(ctx.upstream.answered).map(|(asked, answered)| answered - asked);
+    snapshot.access.write(&Entry {
+        time: ctx.arrived,
+        request_id: ctx.id(),
+        trace_id: ctx.trace.id(),
+        listener: connection.listener.name.as_str(),
+        route: ctx.route.as_ref().map(|route| route.name.as_str()),
+        method: request.method.as_str(),
+        host,
+        path: request.uri.path().as_bytes(),
+        query: request.uri.query().map(str::as_bytes),
+        protocol: protocol(request.version),
+        status,
+        bytes_in: session.body_bytes_read() as u64,
+        bytes_out: session.body_bytes_sent() as u64,
+        user_agent: said(header::USER_AGENT),
+        referer: said(header::REFERER),
+        client,
+        pool: ctx.pool.as_ref().map(|pool| pool.name().as_str()),
+        target,
+        tries: ctx.upstream.tries,
+        reason: ctx.fault.map(Fault::code),
+        detail: ctx.why.as_deref(),
+        timings: Timings { total, connect: None, first_byte, upstream: ctx.upstream.asked.map(|_| upstream) },
+    });
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Lines of the program's log about requests in one second, at most: the rest is in the access log and the metrics.
+const MOST_WORDS: u64 = 20;
+
+/// What an operator must know of; what a client did wrong is for the access log only.
+fn say(fault: Fault, session: &Session, ctx: &Ctx) {
+    static SECOND: AtomicU64 = AtomicU64::new(0);
+    static SAID: AtomicU64 = AtomicU64::new(0);
+    let level = fault.level();
+    if level > log::Level::Warn {
+        return;
+    }
+    let second = ctx.arrived.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if SECOND.swap(second, Relaxed) != second {
+        SAID.store(0, Relaxed);
+    }
+    if SAID.fetch_add(1, Relaxed) >= MOST_WORDS {
+        return;
+    }
+    log::log!(
+        level,
+        "{fault}: {} {} (route {}, pool {}, target {}, request {}): {}",
+        session.req_header().method,
+        session.req_header().uri.path(),
+        ctx.route.as_ref().map_or("-", |route| route.name.as_str()),
+        ctx.pool.as_ref().map_or("-", |pool| pool.name().as_str()),
+        ctx.picked.as_ref().map_or("-", |picked| picked.target().name()),
+        ctx.id(),
+        ctx.why.as_deref().unwrap_or("no further cause"),
+    );
+}

@@ -1,0 +1,55 @@
+//! Writes a response of our own: a redirect, a fixed answer, or an apology.
+
+use bytes::Bytes;
+use http::{Method, header};
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use super::intake::field;
+use crate::answer::{Answers, Asked};
+use crate::fault::Fault;
+
+/// Writes `head` and `body`, with what every answer carries; a HEAD request gets no body.
+pub async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes, ctx: &Ctx) -> Result<()> {
+    head.insert_header(field::X_REQUEST_ID, ctx.id())?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
+    send(session, head, body).await
+}
+
+async fn send(session: &mut Session, head: ResponseHeader, body: Bytes) -> Result<()> {
+    if !session.is_body_empty() {
+        // What is left of the request is not read: the connection ends with this answer.
+        session.set_keepalive(None);
+    }
+    let silent = body.is_empty();
+    session.write_response_header(Box::new(head), silent).await?;
+    if !silent {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// Answers with what the one table says of `fault`, in the client's language. Nothing is written after a response
+/// has begun: the connection or stream is cut instead, so that the client sees that the answer is not whole.
+pub async fn apologise(session: &mut Session, fault: Fault, answers: &Answers, ctx: &Ctx) -> Result<()> {
+    if session.response_written().is_some_and(|written| !written.status.is_informational()) || fault == Fault::ClientGone {
+        session.set_keepalive(None);
+        return Ok(());
+    }
+    let request = session.req_header();
+    let accept = request.headers.get(header::ACCEPT_LANGUAGE).and_then(|languages| languages.to_str().ok());
+    let kind = request.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
+    let grpc = kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
+    let asked = Asked {
+        request_id: ctx.id(),
+        accept_language: accept,
+        head: request.method == Method::HEAD,
+        grpc,
+        allow: ctx.allow.as_deref(),
+    };
+    let answer = answers.answer(fault, &asked);
+    send(session, answer.header()?, answer.body).await
+}

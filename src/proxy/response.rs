@@ -1,0 +1,98 @@
+//! The answer as the client gets it: a target's, without what belongs to our connection to it, or the route's own.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use pingora_error::Result;
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use super::intake::{connection_names, field};
+use super::reply;
+use super::view::View;
+use crate::fault::Fault;
+use crate::policy::redirect::Redirect;
+use crate::policy::respond::Respond;
+
+/// Informational answers before the answer, at most.
+const MOST_INFORMED: u32 = 16;
+
+/// Cleans the head of a target's answer and applies the route's changes to it.
+pub fn forwarded(session: &Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+        ctx.upstream.informed += 1;
+        return if ctx.upstream.informed > MOST_INFORMED { Err(Fault::UpstreamProtocol.into()) } else { Ok(()) };
+    }
+    ctx.upstream.answered = Some(Instant::now());
+    let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if switching && !session.is_upgrade_req() {
+        return Err(Fault::UpstreamUpgrade.into());
+    }
+    strip_hop_by_hop(head, switching);
+    head.insert_header(field::X_REQUEST_ID, ctx.id())?;
+    if let Some(route) = &ctx.route {
+        route.response.response(head);
+    }
+    Ok(())
+}
+
+/// RFC 9110 section 7.6.1; the framing itself is Pingora's.
+fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
+    if head.headers.contains_key(header::CONNECTION) {
+        for name in connection_names(&head.headers) {
+            let framing = name == header::UPGRADE || name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH;
+            if !framing && name != header::CONNECTION {
+                head.remove_header(&name);
+            }
+        }
+    }
+    if !switching {
+        head.remove_header(&header::CONNECTION);
+        head.remove_header(&header::UPGRADE);
+    }
+    head.remove_header(&field::KEEP_ALIVE);
+    head.remove_header(&field::PROXY_CONNECTION);
+    head.remove_header(&header::PROXY_AUTHENTICATE);
+    head.remove_header(&header::TE);
+}
+
+/// The listener's `redirect: https`: same host and path, on the port that is https's own.
+pub async fn redirect_https(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    let Some(intake) = &ctx.intake else { return Err(Fault::GatewayInternal.into()) };
+    let request = session.req_header();
+    let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
+    let status = if request.method == Method::GET || request.method == Method::HEAD { 301 } else { 308 };
+    let mut head = ResponseHeader::build(status, Some(4))?;
+    head.insert_header(header::LOCATION, format!("https://{}{target}", intake.host))?;
+    reply::write(session, head, Bytes::new(), ctx).await?;
+    Ok(true)
+}
+
+/// The route's `redirect`.
+pub async fn redirect(session: &mut Session, ctx: &mut Ctx, redirect: &Redirect) -> Result<bool> {
+    let Some(intake) = &ctx.intake else { return Err(Fault::GatewayInternal.into()) };
+    let location = redirect.location(&View::of(session.req_header(), intake, &ctx.params), &ctx.params)?;
+    let mut head = ResponseHeader::build(redirect.status, Some(4))?;
+    head.insert_header(header::LOCATION, location)?;
+    own(session, ctx, head, Bytes::new()).await
+}
+
+/// The route's `respond`.
+pub async fn respond(session: &mut Session, ctx: &mut Ctx, respond: &Respond) -> Result<bool> {
+    let mut head = ResponseHeader::build(respond.status, Some(4))?;
+    if let Some(kind) = &respond.kind {
+        head.insert_header(header::CONTENT_TYPE, kind.clone())?;
+    }
+    own(session, ctx, head, respond.body.clone()).await
+}
+
+/// An answer of the route's own, with the route's changes to the fields of answers.
+async fn own(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, body: Bytes) -> Result<bool> {
+    if let Some(route) = &ctx.route {
+        route.response.response(&mut head);
+    }
+    reply::write(session, head, body, ctx).await?;
+    Ok(true)
+}

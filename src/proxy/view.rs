@@ -1,0 +1,47 @@
+//! The request as routes, policies and balancers see it.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method};
+use pingora_http::RequestHeader;
+
+use super::intake::Intake;
+use crate::exchange::Request;
+use crate::route::Params;
+
+/// A request that was made safe, seen from below.
+pub struct View<'a> {
+    header: &'a RequestHeader,
+    intake: &'a Intake,
+    params: &'a Params,
+}
+
+impl<'a> View<'a> {
+    pub fn of(header: &'a RequestHeader, intake: &'a Intake, params: &'a Params) -> Self {
+        Self { header, intake, params }
+    }
+}
+
+impl Request for View<'_> {
+    fn method(&self) -> &Method {
+        &self.header.method
+    }
+    fn host(&self) -> &str {
+        &self.intake.host
+    }
+    fn path(&self) -> &str {
+        self.header.uri.path()
+    }
+    fn query(&self) -> Option<&str> {
+        self.header.uri.query()
+    }
+    fn headers(&self) -> &HeaderMap {
+        &self.header.headers
+    }
+    fn client(&self) -> IpAddr {
+        self.intake.client
+    }
+    fn param(&self, name: &str) -> Option<&str> {
+        self.params.get(self.path(), name)
+    }
+}

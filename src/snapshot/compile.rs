@@ -1,0 +1,173 @@
+//! Names become things: a document that was read becomes a snapshot, or every problem that keeps it from being one.
+
+use std::collections::BTreeMap;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use super::live::Tools;
+use super::{Process, Snapshot};
+use crate::answer::Answers;
+use crate::config::{Document, Loaded};
+use crate::listener::{self, Listener};
+use crate::messages::Messages;
+use crate::pool::Pool;
+use crate::problem::{Path, Problems};
+use crate::route::{Route, Table};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::counted::Counted;
+use crate::units::Name;
+
+/// What came of it, and what there is to say about it.
+pub struct Compiled {
+    pub snapshot: Option<Snapshot>,
+    pub problems: Problems,
+}
+
+/// Compiles what was read. Reads files (certificates, secrets, messages); opens the access log if it is another one
+/// than `before` has; asks nobody. All problems are gathered, those of the reading too.
+pub fn compile(loaded: &mut Loaded, tools: &Tools, before: Option<&Snapshot>) -> Compiled {
+    let mut problems = std::mem::take(&mut loaded.problems);
+    let parts = Parts::compile(loaded, tools, &mut problems);
+    let whole = parts.filter(|_| problems.errors() == 0);
+    let snapshot = whole.and_then(|parts| parts.assemble(loaded, tools, before, &mut problems));
+    Compiled { snapshot, problems }
+}
+
+/// Everything that [`compile`] complains of, without opening anything.
+pub fn check(loaded: &Loaded, tools: &Tools) -> Problems {
+    let mut problems = Problems::default();
+    let _ = Parts::compile(loaded, tools, &mut problems);
+    problems
+}
+
+/// Hash of the contents of all these files; what cannot be read counts as empty.
+pub fn fingerprint(files: &[PathBuf]) -> String {
+    use aws_lc_rs::digest::{Context, SHA256};
+    use std::fmt::Write;
+    let mut context = Context::new(&SHA256);
+    for file in files {
+        let content = std::fs::read(file).unwrap_or_default();
+        context.update(file.as_os_str().as_encoded_bytes());
+        context.update(&content.len().to_le_bytes());
+        context.update(&content);
+    }
+    let digest = context.finish();
+    digest.as_ref().iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// What is compiled section by section; each gathers its problems, so nothing stops at the first.
+struct Parts {
+    listeners: Vec<Arc<Listener>>,
+    admin: Arc<Listener>,
+    pools: BTreeMap<Name, Option<Arc<Pool>>>,
+    routes: Vec<Arc<Route>>,
+    table: Table,
+    answers: Arc<Answers>,
+    nowhere: Counted,
+}
+
+impl Parts {
+    fn compile(loaded: &Loaded, tools: &Tools, problems: &mut Problems) -> Option<Self> {
+        let (document, places) = (&loaded.document, &loaded.places);
+        let listeners: Vec<_> = document
+            .listeners
+            .iter()
+            .filter_map(|(name, config)| {
+                Listener::compile(name, config, &Path::of(["listeners", name.as_str()]), problems)
+            })
+            .collect();
+        let names: Vec<Name> = document.listeners.keys().cloned().collect();
+        let pools = pools(document, tools, problems);
+        let routes: Vec<_> = document
+            .routes
+            .iter()
+            .filter_map(|(name, config)| {
+                let at = Path::of(["routes", name.as_str()]);
+                let counted = Counted::new(&tools.metrics, name.as_str(), &names);
+                Route::compile(name, config, &at, &places.at(&at).to_string(), &pools, counted, problems)
+            })
+            .collect();
+        let table = Table::compile(&routes, problems);
+        let messages = Messages::compile(&document.errors, FilePath::new(""), &Path::of(["errors"]), problems);
+        let admin = admin(document, problems);
+        let nowhere = Counted::new(&tools.metrics, "-", &names);
+        Some(Self { listeners, admin: admin?, pools, routes, table, answers: Answers::new(messages), nowhere })
+    }
+
+    fn assemble(self, loaded: &Loaded, tools: &Tools, before: Option<&Snapshot>, problems: &mut Problems) -> Option<Snapshot> {
+        let document = &loaded.document;
+        let wanted = &document.observe.access_log;
+        let access = match before.map(|before| &before.access).filter(|log| log.config() == wanted) {
+            Some(same) => same.clone(),
+            None => AccessLog::open(wanted, tools.metrics.access_log_dropped())
+                .map_err(|why| problems.error(Path::of(["observe", "access_log", "to"]), format!("cannot be opened: {why}")))
+                .ok()?,
+        };
+        let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
+        let files = files(loaded, &self.listeners, &pools, self.answers.messages());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
+        let certificates = certificates.map(|expiry| {
+            let figure = tools.metrics.certificate(&expiry.file.to_string_lossy());
+            figure.set(expiry.ends);
+            figure
+        });
+        Some(Snapshot {
+            generation: before.map_or(1, |before| before.generation + 1),
+            hash: fingerprint(&files),
+            certificates: certificates.collect(),
+            files,
+            listeners: self.listeners,
+            admin: self.admin,
+            admin_hosts: document.admin.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
+            client_ip: document.runtime.client_ip.clone(),
+            answers: self.answers,
+            access,
+            log: document.observe.log.level,
+            process: Process {
+                workers: document.runtime.workers.get(cores),
+                upstream_connections: document.runtime.upstream_connections.get().into(),
+            },
+            drain: document.runtime.drain.requests.get(),
+            table: self.table,
+            routes: self.routes,
+            pools,
+            nowhere: self.nowhere,
+        })
+    }
+}
+
+fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMap<Name, Option<Arc<Pool>>> {
+    let compile = |(name, config)| {
+        let at = Path::of(["pools", Name::as_str(name)]);
+        (name.clone(), Pool::compile(name, config, &at, &tools.for_pool(name), problems))
+    };
+    let mut pools: BTreeMap<_, _> = document.pools.iter().map(compile).collect();
+    // A name that means nothing was reported by the reader, at its place.
+    for to in document.routes.values().filter_map(|route| route.to.as_ref()) {
+        to.0.keys().for_each(|name| drop(pools.entry(name.clone()).or_insert(None)));
+    }
+    pools
+}
+
+/// The admin listener is a listener like others, with an address and nothing else of its own.
+fn admin(document: &Document, problems: &mut Problems) -> Option<Arc<Listener>> {
+    let name: Name = "admin".parse().ok()?;
+    let config = listener::Config::plain(document.admin.bind.clone());
+    Listener::compile(&name, &config, &Path::of(["admin"]), problems)
+}
+
+/// Everything whose change is a reason to read the document again.
+fn files(loaded: &Loaded, listeners: &[Arc<Listener>], pools: &BTreeMap<Name, Arc<Pool>>, messages: &Messages) -> Vec<PathBuf> {
+    let mut files = loaded.files.clone();
+    files.extend(loaded.directories.iter().cloned());
+    files.extend(listeners.iter().flat_map(|listener| listener.files()).cloned());
+    files.extend(pools.values().flat_map(|pool| pool.files()).cloned());
+    files.extend(messages.files().iter().cloned());
+    let mut seen = std::collections::HashSet::new();
+    files.retain(|file| seen.insert(file.clone()));
+    files
+}

@@ -1,0 +1,91 @@
+//! What the process holds through all reloads: the snapshot that serves, the figures, the shelves of live state.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::Snapshot;
+use crate::pool::{self, Observer, Shelves};
+use crate::telemetry::metrics::{Figure, Metrics};
+use crate::units::Name;
+
+/// What a snapshot is compiled with.
+pub struct Tools {
+    pub metrics: Arc<Metrics>,
+    shelves: Shelves,
+    observer: Arc<dyn Observer>,
+}
+
+impl Tools {
+    /// The error says which metric is a mistake.
+    pub fn new() -> Result<Self, String> {
+        let metrics = Metrics::new().map_err(|why| why.to_string())?;
+        let observer = Arc::new(Health { metrics: metrics.clone(), figures: Mutex::default() });
+        Ok(Self { metrics, shelves: Shelves::default(), observer })
+    }
+
+    /// What a pool is compiled with.
+    pub fn for_pool(&self, name: &Name) -> pool::Tools<'_> {
+        let counted = Some(self.metrics.pool(name.as_str()));
+        pool::Tools { shelves: &self.shelves, observer: &self.observer, counted }
+    }
+}
+
+/// Shows the health of targets on the metrics page, as long as someone uses them.
+struct Health {
+    metrics: Arc<Metrics>,
+    figures: Mutex<HashMap<(Box<str>, Box<str>), Figure>>,
+}
+
+impl Observer for Health {
+    fn target_up(&self, pool: &str, target: &str, up: bool) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let figure = figures.entry((pool.into(), target.into())).or_insert_with(|| self.metrics.target(pool, target));
+        figure.set(up.into());
+    }
+
+    fn target_gone(&self, pool: &str, target: &str) {
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        figures.remove(&(Box::from(pool), Box::from(target)));
+    }
+}
+
+/// The snapshot that serves, and what outlives it.
+pub struct Live {
+    pub tools: Tools,
+    pub started: Instant,
+    current: ArcSwap<Snapshot>,
+    draining: AtomicBool,
+}
+
+impl Live {
+    pub fn new(first: Snapshot, tools: Tools) -> Self {
+        tools.metrics.applied(first.generation, &first.hash);
+        Self { tools, started: Instant::now(), current: ArcSwap::from_pointee(first), draining: AtomicBool::new(false) }
+    }
+
+    /// The snapshot that serves, for the length of a phase.
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    pub fn load_full(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// From now on `next` serves; requests that have begun keep what they hold.
+    pub fn store(&self, next: Arc<Snapshot>) {
+        self.current.store(next);
+    }
+
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+}

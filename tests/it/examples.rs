@@ -1,0 +1,126 @@
+//! Every document and example that we ship passes `check`: under `conf/`, in the guides, at the top of each policy.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::harness::Setup;
+use crate::harness::tls::Authority;
+use crate::house::files_below;
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Checks a document with the files and variables that it names laid out for it.
+fn check(name: &str, text: &str) {
+    let paths = regex::Regex::new(
+        r"(?P<lead>file:|[ \[\x22])(?P<path>[\w./-]*/[\w.-]+\.(?:crt|pem|key)|/(?:run|etc|var|tmp)/[\w./-]+)",
+    )
+    .unwrap();
+    let authority = Authority::new();
+    let (mut setup, mut pairs) = (Setup::new().file("ca.pem", &authority.pem), BTreeMap::new());
+    for found in paths.captures_iter(text) {
+        let path = found["path"].trim_start_matches('/').to_owned();
+        let stem = path.rsplit_once('.').map_or(path.as_str(), |(stem, _)| stem).to_owned();
+        let pair = pairs.entry(stem).or_insert_with(|| authority.issue(&["api.example.com"]));
+        setup = match path.rsplit('.').next() {
+            _ if path.contains("ca.") => setup.file(&path, &authority.pem),
+            Some("key") => setup.file(&path, &pair.key),
+            Some("crt" | "pem") => setup.file(&path, &pair.cert),
+            _ => setup.file(&path, "secret"),
+        };
+    }
+    let text = paths.replace_all(text, |found: &regex::Captures<'_>| {
+        format!("{}$DIR/{}", &found["lead"], found["path"].trim_start_matches('/'))
+    });
+    let variables = regex::Regex::new(r"env:\w+").unwrap();
+    let text =
+        variables.replace_all(&text, "env:PATH").replace("./messages", top().join("conf/messages").to_str().unwrap());
+    let ended = setup.run(&text, "check", &[]);
+    assert_eq!(ended.code, 0, "{name}\n{text}\n{}{}", ended.out, ended.err);
+}
+
+/// The fenced YAML of a text, each block without its marks.
+fn fenced(text: &str) -> Vec<String> {
+    let block = regex::Regex::new(r"(?ms)^```yaml[^\n]*\n(.*?)^```").unwrap();
+    block.captures_iter(text).map(|found| found[1].to_owned()).collect()
+}
+
+/// A fragment as a whole document: what it leaves out is filled in with the least that passes.
+fn whole(fragment: &str) -> String {
+    let says = |key: &str| fragment.lines().any(|line| line.starts_with(key));
+    let mut text = fragment.to_owned();
+    for (key, least) in [
+        ("pools:", "pools: { orders: [\"127.0.0.1:1\"], catalog: [\"127.0.0.1:2\"] }"),
+        ("routes:", "routes: { all: { match: /*, respond: 204 } }"),
+    ] {
+        if !says(key) {
+            text = format!("{text}\n{least}\n");
+        }
+    }
+    text
+}
+
+#[test]
+fn every_document_under_conf_passes() {
+    let mut checked = 0;
+    for file in files_below(&top().join("conf")) {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        if file.extension().is_some_and(|end| end == "yaml") && text.lines().any(|line| line == "version: 1") {
+            check(&file.display().to_string(), &text);
+            checked += 1;
+        }
+    }
+    assert!(checked > 3, "only {checked} documents under conf/");
+}
+
+#[test]
+fn every_example_in_the_guides_passes() {
+    let guides = files_below(&top().join(".github")).into_iter().chain([top().join("README.md")]);
+    for guide in guides.filter(|file| file.extension().is_some_and(|end| end == "md")) {
+        for block in fenced(&fs::read_to_string(&guide).unwrap()) {
+            check(&guide.display().to_string(), &whole(&block));
+        }
+    }
+}
+
+#[test]
+fn every_example_of_a_policy_passes() {
+    for file in files_below(&top().join("src/policy")) {
+        let header: String = fs::read_to_string(&file)
+            .unwrap()
+            .lines()
+            .map_while(|line| line.strip_prefix("//!"))
+            .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
+            .collect();
+        for example in fenced(&header).iter().flat_map(|block| alternatives(block)) {
+            let mut route = "  example:\n".to_owned();
+            if !example.contains("match:") {
+                route +=
+                    if example.contains("strip: /api") { "    match: /api/*\n" } else { "    match: /orders/:id/*\n" };
+            }
+            if !["to:", "redirect:", "respond:"].iter().any(|key| example.starts_with(key)) {
+                route += "    to: orders\n";
+            }
+            route.extend(example.lines().map(|line| format!("    {line}\n")));
+            check(&file.display().to_string(), &whole(&format!("routes:\n{route}")));
+        }
+    }
+}
+
+/// A block that says a key twice shows alternatives: each is an example of its own.
+fn alternatives(block: &str) -> Vec<String> {
+    let mut found = vec![String::new()];
+    for line in block.lines() {
+        let key = line.split(':').next().unwrap();
+        let said = |example: &String| example.lines().any(|line| line.split(':').next() == Some(key));
+        if !line.starts_with(' ') && said(found.last().unwrap()) {
+            found.push(String::new());
+        }
+        let last = found.last_mut().unwrap();
+        *last += line;
+        last.push('\n');
+    }
+    found
+}

@@ -1,0 +1,64 @@
+//! Programs from outside: started, read to their end, never left behind.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A program that ended: its exit code and what it wrote.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs a program to its end, at most a minute.
+pub fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Ended {
+    finish(Command::new(program.as_ref()).args(arguments))
+}
+
+pub fn finish(command: &mut Command) -> Ended {
+    let name = format!("{command:?}");
+    let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = started.unwrap_or_else(|e| panic!("{name}: {e}; `tests/run` installs what tests need"));
+    let Output { status, stdout, stderr } = within(child, Duration::from_mins(1), &name);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ended { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
+}
+
+fn within(mut child: Child, patience: Duration, name: &str) -> Output {
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let out = thread::spawn(move || drained(out));
+    let err = thread::spawn(move || drained(err));
+    let deadline = Instant::now() + patience;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("{name} did not end in {patience:?}");
+        }
+        thread::park_timeout(Duration::from_millis(5));
+    };
+    Output { status, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+}
+
+fn drained(from: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = from.map(|mut from| from.read_to_end(&mut bytes));
+    bytes
+}
+
+/// Runs `yumen` with these arguments to its end.
+pub fn yumen(arguments: &[&str]) -> Ended {
+    run(env!("CARGO_BIN_EXE_yumen"), arguments)
+}
+
+/// Sends a signal to a process of ours.
+pub fn signal(pid: u32, name: &str) {
+    assert_eq!(run("kill", &[&format!("-{name}"), &pid.to_string()]).code, 0, "kill -{name}");
+}

@@ -1,0 +1,202 @@
+//! No dead keys: every key of the schema, with the test that observes it on the wire.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::harness::tools::yumen;
+use crate::house::files_below;
+
+const KEYS: &[(&str, &str)] = &[
+    ("version", "inheritance::only_version_1_is_read"),
+    ("include", "reload::an_included_file_is_watched_too"),
+    ("runtime", "inheritance::workers_are_threads"),
+    ("runtime.workers", "inheritance::workers_are_threads"),
+    ("runtime.upstream_connections", "inheritance::idle_upstream_connections_are_capped"),
+    ("runtime.drain", "seeing::the_drain_ends_at_its_deadline"),
+    ("runtime.drain.requests", "seeing::the_drain_ends_at_its_deadline"),
+    ("runtime.client_ip", "client_address::the_right_most_untrusted_hop_is_the_client"),
+    ("runtime.client_ip.trust", "client_address::the_right_most_untrusted_hop_is_the_client"),
+    ("runtime.client_ip.from", "client_address::forwarded_and_x_real_ip_are_read_where_the_document_says_so"),
+    ("admin", "seeing::the_admin_door_tells_how_things_are"),
+    ("admin.bind", "seeing::the_admin_door_may_be_a_unix_socket_that_only_we_can_open"),
+    ("admin.hosts", "seeing::the_admin_door_answers_to_its_own_names_only"),
+    ("observe", "seeing::an_access_line_tells_the_whole_story"),
+    ("observe.log", "reload::the_level_of_the_log_changes_while_running"),
+    ("observe.log.level", "reload::the_level_of_the_log_changes_while_running"),
+    ("observe.access_log", "seeing::an_access_line_tells_the_whole_story"),
+    ("observe.access_log.to", "seeing::the_access_log_may_be_off_or_on_stderr"),
+    ("observe.access_log.format", "seeing::combined_lines_are_as_everyone_knows_them"),
+    ("observe.access_log.query", "seeing::the_query_is_logged_where_the_document_says_so"),
+    ("errors", "errors::texts_come_in_the_language_that_the_client_asks_for"),
+    ("errors.languages", "errors::a_language_that_is_not_listed_is_not_spoken"),
+    ("errors.messages", "errors::texts_of_ones_own_replace_ours"),
+    ("defaults", "inheritance::defaults_of_a_pool_hold_unless_it_says_otherwise"),
+    ("defaults.listener", "inheritance::defaults_of_a_listener_hold_unless_it_says_otherwise"),
+    ("defaults.pool", "inheritance::defaults_of_a_pool_hold_unless_it_says_otherwise"),
+    ("defaults.route", "inheritance::defaults_of_a_route_hold_and_like_takes_those_of_another"),
+    ("listeners", "listeners::several_listeners_on_several_addresses_serve"),
+    ("listeners.*.bind", "listeners::several_listeners_on_several_addresses_serve"),
+    ("listeners.*.like", "inheritance::a_listener_is_like_another"),
+    ("listeners.*.protocols", "listeners::a_listener_speaks_only_its_protocols"),
+    ("listeners.*.redirect", "listeners::a_plain_listener_may_send_everyone_to_https"),
+    ("listeners.*.proxy_protocol", "listeners::the_proxy_protocol_tells_the_client_address"),
+    ("listeners.*.proxy_protocol.trust", "listeners::the_proxy_protocol_tells_the_client_address"),
+    ("listeners.*.tls", "listeners::tls_serves_and_chooses_the_certificate_by_name"),
+    ("listeners.*.tls.min", "listeners::the_oldest_version_is_what_the_document_says"),
+    ("listeners.*.tls.certs", "listeners::tls_serves_and_chooses_the_certificate_by_name"),
+    ("listeners.*.tls.certs.cert", "listeners::tls_serves_and_chooses_the_certificate_by_name"),
+    ("listeners.*.tls.certs.key", "listeners::a_key_that_does_not_fit_its_certificate_is_refused"),
+    ("listeners.*.tls.client_ca", "listeners::client_certificates_are_required_or_optional"),
+    ("listeners.*.tls.client_ca.file", "listeners::client_certificates_are_required_or_optional"),
+    ("listeners.*.tls.client_ca.mode", "listeners::client_certificates_are_required_or_optional"),
+    ("listeners.*.tls.tickets", "listeners::sessions_resume_by_ticket_unless_switched_off"),
+    ("listeners.*.timeout", "limits::a_slow_head_is_cut_however_it_drips"),
+    ("listeners.*.timeout.handshake", "limits::a_tls_handshake_that_stops_is_cut"),
+    ("listeners.*.timeout.head", "limits::a_slow_head_is_cut_however_it_drips"),
+    ("listeners.*.timeout.idle", "limits::an_idle_connection_is_closed_after_its_time"),
+    ("listeners.*.timeout.write", "limits::a_client_that_reads_nothing_is_cut_and_memory_stays"),
+    ("listeners.*.limits", "limits::the_defaults_hold_without_a_word"),
+    ("listeners.*.limits.connections", "limits::connections_are_capped_and_come_back"),
+    ("listeners.*.limits.per_address", "limits::connections_are_capped_and_come_back"),
+    ("listeners.*.limits.requests", "limits::a_connection_ends_after_its_requests"),
+    ("listeners.*.limits.streams", "limits::streams_of_one_connection_are_capped"),
+    ("listeners.*.limits.fields", "limits::too_many_fields_are_431"),
+    ("listeners.*.limits.head", "limits::too_large_a_head_is_431"),
+    ("listeners.*.limits.uri", "limits::too_long_a_target_is_414"),
+    ("listeners.*.limits.body_rate", "limits::a_body_that_is_too_slow_is_408_and_frees_the_upstream"),
+    ("pools", "forwarding::a_request_is_forwarded_and_its_answer_returned"),
+    ("pools.*.targets", "pools::round_robin_is_smooth_by_weight"),
+    ("pools.*.targets.at", "pools::round_robin_is_smooth_by_weight"),
+    ("pools.*.targets.weight", "pools::round_robin_is_smooth_by_weight"),
+    ("pools.*.like", "pools::like_takes_the_settings_of_another_pool"),
+    ("pools.*.protocol", "pools::an_upstream_may_speak_h2c"),
+    ("pools.*.tls", "pools::an_upstream_is_verified_under_tls"),
+    ("pools.*.tls.sni", "pools::an_upstream_is_verified_under_tls"),
+    ("pools.*.tls.ca", "pools::an_upstream_is_verified_under_tls"),
+    ("pools.*.tls.verify", "pools::an_upstream_is_verified_under_tls"),
+    ("pools.*.tls.cert", "pools::an_upstream_may_ask_for_our_certificate"),
+    ("pools.*.tls.key", "pools::an_upstream_may_ask_for_our_certificate"),
+    ("pools.*.balance", "pools::a_hash_keeps_a_key_at_its_target_and_moves_few_when_one_goes"),
+    ("pools.*.health", "pools::a_sick_target_gets_no_requests_until_it_is_well_again"),
+    ("pools.*.health.http", "pools::health_asks_for_status_body_and_host"),
+    ("pools.*.health.tcp", "pools::health_asks_for_status_body_and_host"),
+    ("pools.*.health.every", "pools::probes_come_as_often_as_the_document_says"),
+    ("pools.*.health.timeout", "pools::a_slow_probe_is_a_failed_one"),
+    ("pools.*.health.down_after", "pools::a_new_target_beside_others_is_probed_before_it_serves"),
+    ("pools.*.health.up_after", "pools::a_sick_target_gets_no_requests_until_it_is_well_again"),
+    ("pools.*.health.status", "pools::health_asks_for_status_body_and_host"),
+    ("pools.*.health.body", "pools::health_asks_for_status_body_and_host"),
+    ("pools.*.health.host", "pools::health_asks_for_status_body_and_host"),
+    ("pools.*.timeout", "pools::a_silent_upstream_is_504"),
+    ("pools.*.timeout.connect", "pools::a_refused_connection_is_502_and_an_endless_one_504"),
+    ("pools.*.timeout.tls", "pools::a_tls_handshake_that_stops_is_504"),
+    ("pools.*.timeout.idle", "pools::a_silent_upstream_is_504"),
+    ("pools.*.timeout.write", "pools::an_upstream_that_takes_nothing_is_cut_at_the_write_deadline"),
+    ("pools.*.keep_alive", "pools::an_idle_upstream_connection_is_closed_in_time"),
+    ("pools.*.keep_alive.idle", "pools::an_idle_upstream_connection_is_closed_in_time"),
+    ("routes", "routing::the_most_specific_path_wins_whatever_the_order"),
+    ("routes.*.like", "inheritance::defaults_of_a_route_hold_and_like_takes_those_of_another"),
+    ("routes.*.match", "routing::a_list_of_matches_means_any_of_them"),
+    ("routes.*.match.methods", "routing::a_failed_condition_falls_through_to_the_next_route"),
+    ("routes.*.match.host", "routing::an_exact_host_wins_over_a_wildcard_and_a_wildcard_over_any"),
+    ("routes.*.match.path", "routing::the_most_specific_path_wins_whatever_the_order"),
+    ("routes.*.match.regex", "routing::a_regex_has_to_match_the_whole_path_and_priority_decides_between_two"),
+    ("routes.*.match.headers", "routing::headers_queries_and_cookies_decide"),
+    ("routes.*.match.headers.*.is", "routing::headers_queries_and_cookies_decide"),
+    ("routes.*.match.headers.*.present", "routing::headers_queries_and_cookies_decide"),
+    ("routes.*.match.headers.*.regex", "routing::more_conditions_win_over_fewer"),
+    ("routes.*.match.query", "routing::headers_queries_and_cookies_decide"),
+    ("routes.*.match.query.*.is", "routing::headers_queries_and_cookies_decide"),
+    ("routes.*.match.query.*.present", "routing::long_conditions_on_query_and_cookie_decide"),
+    ("routes.*.match.query.*.regex", "routing::long_conditions_on_query_and_cookie_decide"),
+    ("routes.*.match.cookies", "routing::headers_queries_and_cookies_decide"),
+    ("routes.*.match.cookies.*.is", "routing::long_conditions_on_query_and_cookie_decide"),
+    ("routes.*.match.cookies.*.present", "routing::long_conditions_on_query_and_cookie_decide"),
+    ("routes.*.match.cookies.*.regex", "routing::headers_queries_and_cookies_decide"),
+    ("routes.*.priority", "routing::a_regex_has_to_match_the_whole_path_and_priority_decides_between_two"),
+    ("routes.*.to", "answering::weights_are_kept_and_smooth"),
+    ("routes.*.redirect", "answering::redirects_keep_the_path_and_the_query"),
+    ("routes.*.redirect.to", "answering::redirects_keep_the_path_and_the_query"),
+    ("routes.*.redirect.status", "answering::redirects_keep_the_path_and_the_query"),
+    ("routes.*.respond", "answering::respond_answers_by_itself"),
+    ("routes.*.respond.status", "answering::respond_answers_by_itself"),
+    ("routes.*.respond.body", "answering::respond_answers_by_itself"),
+    ("routes.*.respond.type", "answering::respond_answers_by_itself"),
+    ("routes.*.rewrite", "answering::rewrite_strips_replaces_and_builds_paths"),
+    ("routes.*.rewrite.strip", "answering::rewrite_strips_replaces_and_builds_paths"),
+    ("routes.*.rewrite.prefix", "answering::rewrite_strips_replaces_and_builds_paths"),
+    ("routes.*.rewrite.path", "answering::rewrite_strips_replaces_and_builds_paths"),
+    ("routes.*.host", "answering::the_upstream_sees_the_host_that_the_route_says"),
+    ("routes.*.request", "answering::request_fields_are_set_added_and_removed"),
+    ("routes.*.request.set", "answering::request_fields_are_set_added_and_removed"),
+    ("routes.*.request.add", "answering::request_fields_are_set_added_and_removed"),
+    ("routes.*.request.remove", "answering::request_fields_are_set_added_and_removed"),
+    ("routes.*.response", "answering::response_fields_are_set_added_and_removed"),
+    ("routes.*.response.set", "answering::response_fields_are_set_added_and_removed"),
+    ("routes.*.response.add", "answering::response_fields_are_set_added_and_removed"),
+    ("routes.*.response.remove", "answering::response_fields_are_set_added_and_removed"),
+    ("routes.*.timeout", "pools::a_route_may_wait_longer_or_shorter_than_its_pool"),
+    ("routes.*.timeout.connect", "pools::a_route_shortens_each_timeout_of_its_pool"),
+    ("routes.*.timeout.tls", "pools::a_route_shortens_each_timeout_of_its_pool"),
+    ("routes.*.timeout.idle", "pools::a_route_may_wait_longer_or_shorter_than_its_pool"),
+    ("routes.*.timeout.write", "pools::a_route_shortens_each_timeout_of_its_pool"),
+];
+
+/// Every key below this part of the schema; `defaults` repeats the keys of the things and is not entered.
+fn collect(schema: &Value, part: &Value, at: &str, keys: &mut BTreeSet<String>) {
+    if let Some(reference) = part["$ref"].as_str() {
+        collect(schema, schema.pointer(reference.trim_start_matches('#')).unwrap(), at, keys);
+    }
+    for choice in ["anyOf", "oneOf", "allOf"].iter().filter_map(|word| part[*word].as_array()).flatten() {
+        collect(schema, choice, at, keys);
+    }
+    if part["items"].is_object() {
+        collect(schema, &part["items"], at, keys);
+    }
+    let dot = if at.is_empty() { "" } else { "." };
+    for word in ["additionalProperties", "patternProperties"] {
+        if let Some(each) = part[word].as_object() {
+            let each = if word == "patternProperties" { each.values().next().unwrap() } else { &part[word] };
+            collect(schema, each, &format!("{at}{dot}*"), keys);
+        }
+    }
+    for (key, value) in part["properties"].as_object().into_iter().flatten() {
+        let path = format!("{at}{dot}{key}");
+        if keys.insert(path.clone()) && at != "defaults" {
+            collect(schema, value, &path, keys);
+        }
+    }
+}
+
+#[test]
+fn every_key_of_the_schema_has_a_test_that_observes_it() {
+    let schema: Value = serde_json::from_str(&yumen(&["schema"]).out).expect("`yumen schema` prints JSON");
+    let mut keys = BTreeSet::new();
+    collect(&schema, &schema, "", &mut keys);
+    let rows: BTreeMap<_, _> = KEYS.iter().copied().collect();
+    assert_eq!(rows.len(), KEYS.len(), "a key has two rows");
+    let dead: Vec<_> = keys.iter().filter(|key| !rows.contains_key(key.as_str())).collect();
+    assert!(dead.is_empty(), "no test observes {dead:#?}");
+    let gone: Vec<_> = rows.keys().filter(|key| !keys.contains(**key)).collect();
+    assert!(gone.is_empty(), "no longer in the schema: {gone:#?}");
+}
+
+#[test]
+fn every_test_of_the_table_exists() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let texts: BTreeMap<_, _> = files_below(&dir)
+        .into_iter()
+        .map(|file| {
+            (file.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&file).unwrap_or_default())
+        })
+        .collect();
+    let is_there = |test: &str| {
+        let (module, name) = test.split_once("::").unwrap();
+        texts.get(module).is_some_and(|text| text.contains(&format!("#[test]\nfn {name}()")))
+    };
+    let missing: Vec<_> = KEYS.iter().filter(|(_, test)| !is_there(test)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+}

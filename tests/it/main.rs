@@ -1,0 +1,36 @@
+//! One test binary: starts the real program on free ports with real origins beside it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    clippy::large_stack_arrays,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::needless_pass_by_value
+)]
+
+mod answering;
+mod client_address;
+mod errors;
+mod examples;
+mod forwarding;
+mod framing;
+mod harness;
+mod hostile_origin;
+mod house;
+mod http2;
+mod inheritance;
+mod keys;
+mod limits;
+mod listeners;
+mod outside;
+mod paths;
+mod pools;
+mod program;
+mod reload;
+mod routing;
+mod seeing;
+mod websocket;

@@ -1,6 +1,7 @@
 //! Refusals at the door: requests that were wrong before they could be read as one are counted, told and answered.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::listen::{Door, Seen};
@@ -8,16 +9,38 @@ use crate::answer::Asked;
 use crate::fault::Fault;
 use crate::snapshot::Live;
 use crate::telemetry::access::{Entry, Timings};
+use crate::telemetry::metrics::{Connected, ListenerMetrics};
 use crate::telemetry::trace::{RequestId, Trace};
 use crate::units::Name;
 
 /// What the accept loops of one set of listeners ask when they must refuse, and tell of connections.
 pub fn door(live: Arc<Live>) -> Arc<dyn Door> {
-    Arc::new(Refusals { live })
+    Arc::new(Refusals { live, listeners: Mutex::default() })
 }
+
+/// What is allowed where CONNECT and TRACE are not.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 struct Refusals {
     live: Arc<Live>,
+    /// What each listener counts, and a guard for each of its open connections.
+    listeners: Mutex<HashMap<Name, Counters>>,
+}
+
+struct Counters {
+    metrics: Arc<ListenerMetrics>,
+    open: Vec<Connected>,
+}
+
+impl Refusals {
+    fn counters<T>(&self, listener: &Name, count: impl FnOnce(&mut Counters) -> T) -> T {
+        let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counters) = listeners.get_mut(listener) {
+            return count(counters);
+        }
+        let metrics = self.live.tools.metrics.listener(listener.as_str());
+        count(listeners.entry(listener.clone()).or_insert(Counters { metrics, open: Vec::new() }))
+    }
 }
 
 impl Door for Refusals {
@@ -33,8 +56,21 @@ impl Door for Refusals {
             snapshot.access.write(&entry(fault, seen, now, id.as_str(), Trace::started().id()));
         }
         let accept_language = seen.field("accept-language");
-        let asked = Asked { request_id: id.as_str(), accept_language, ..Asked::default() };
+        let allow = (fault == Fault::RouteMethod).then_some(METHODS);
+        let asked = Asked { request_id: id.as_str(), accept_language, allow, ..Asked::default() };
         snapshot.answers.answer(fault, &asked).render_h1(now)
+    }
+
+    fn opened(&self, listener: &Name) {
+        self.counters(listener, |counters| counters.open.push(counters.metrics.open()));
+    }
+
+    fn closed(&self, listener: &Name) {
+        drop(self.counters(listener, |counters| counters.open.pop()));
+    }
+
+    fn turned_away(&self, listener: &Name, why: &'static str) {
+        self.counters(listener, |counters| counters.metrics.refuse(why));
     }
 
     fn handshake(&self, _: &Name, version: &'static str, result: &'static str) {

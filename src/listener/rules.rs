@@ -42,7 +42,8 @@ pub(crate) fn check_method(method: &[u8]) -> Result<(), Fault> {
 
 /// Origin form, absolute form, or `*` for OPTIONS; visible ASCII without a fragment (RFC 9112 section 3.2).
 pub(crate) fn check_target(target: &[u8], method: &[u8]) -> Result<(), Fault> {
-    let strange = target.iter().any(|b| !matches!(b, 0x21..=0x7e) || *b == b'#');
+    // No URI holds these (RFC 3986), and Pingora would refuse them without telling us.
+    let strange = target.iter().any(|b| !b.is_ascii_graphic() || matches!(b, b'"' | b'#' | b'<' | b'>' | b'`'));
     let shaped = target.starts_with(b"/") || authority(target).is_some() || (target == b"*" && method == b"OPTIONS");
     if strange || !shaped { Err(Fault::RequestTarget) } else { Ok(()) }
 }

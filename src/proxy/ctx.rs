@@ -108,7 +108,8 @@ impl Ctx {
         failed.record(false);
         self.tried.push(failed.target().clone());
         let picked = self.choose(request).is_ok();
-        let new = self.picked.as_ref().is_some_and(|next| !self.tried.iter().any(|old| Arc::ptr_eq(old, next.target())));
+        let new =
+            self.picked.as_ref().is_some_and(|next| !self.tried.iter().any(|old| Arc::ptr_eq(old, next.target())));
         if !new {
             // Kept for the log: the request ends with the target that failed.
             self.picked = Some(failed);
@@ -118,7 +119,7 @@ impl Ctx {
 }
 
 /// The id that a hop has given, if it is one.
-pub fn carried_id(headers: &HeaderMap) -> Option<Box<str>> {
+pub(super) fn carried_id(headers: &HeaderMap) -> Option<Box<str>> {
     let given = headers.get(field::X_REQUEST_ID).and_then(|id| id.to_str().ok());
     let fits = |id: &&str| !id.is_empty() && id.len() <= LONGEST_ID && id.bytes().all(|b| b.is_ascii_graphic());
     given.filter(fits).map(Into::into)

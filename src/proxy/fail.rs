@@ -6,7 +6,7 @@ use crate::fault::Fault;
 use crate::listener::bad_body;
 
 /// The fault behind an error. `answered`: the target's head had come; `reused`: on a connection used before.
-pub fn fault_of(error: &Error, answered: bool, reused: bool) -> Fault {
+pub(super) fn fault_of(error: &Error, answered: bool, reused: bool) -> Fault {
     if let Some(fault) = cause(error).or_else(|| bad_body(error)) {
         return fault;
     }
@@ -33,7 +33,7 @@ fn cause(error: &Error) -> Option<Fault> {
 }
 
 /// What the log is told: the error in Pingora's words, without what the client sent.
-pub fn why(error: &Error) -> Option<String> {
+pub(super) fn why(error: &Error) -> Option<String> {
     match cause(error) {
         Some(_) => None,
         None => Some(error.to_string().chars().take(300).collect()),

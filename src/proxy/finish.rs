@@ -13,7 +13,7 @@ use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::{Entry, Timings};
 
 /// Counts the request, writes its line, and says what went wrong on our side or the target's.
-pub fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
+pub(super) fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
     let snapshot = live.load();
     let (total, upstream) = times(ctx);
     let status = status(session, ctx.fault);
@@ -38,7 +38,8 @@ fn times(ctx: &Ctx) -> (Duration, Duration) {
 
 /// The status that was sent; where none was, the one that the fault stands for.
 fn status(session: &Session, fault: Option<Fault>) -> u16 {
-    let sent = session.response_written().map(|head| head.status.as_u16()).filter(|status| *status >= 200 || *status == 101);
+    let sent =
+        session.response_written().map(|head| head.status.as_u16()).filter(|status| *status >= 200 || *status == 101);
     match (sent, fault) {
         (_, Some(Fault::ClientGone)) | (None, None) => Fault::ClientGone.status(),
         (Some(sent), _) => sent,

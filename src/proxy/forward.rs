@@ -12,7 +12,7 @@ use super::intake::{Intake, field};
 use crate::fault::Fault;
 
 /// Sets what hops tell each other, then what the route says of path, host and fields.
-pub fn request(out: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+pub(super) fn request(out: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
     let (Some(intake), Some(connection), Some(route)) = (&ctx.intake, &ctx.connection, &ctx.route) else {
         return Err(Fault::GatewayInternal.into());
     };

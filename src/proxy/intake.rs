@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use http::header::{self, HeaderName};
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, Version};
 use pingora_http::RequestHeader;
 
 use crate::canonical;
 use crate::fault::Fault;
-use crate::listener::{Connection, Limits};
+use crate::listener::Connection;
+use crate::listener::rules::check_h2;
 use crate::snapshot::{ClientIp, Forwarded};
 
 /// What the client was found to be and to want; the canonical path is put back into the request itself.
@@ -44,16 +45,11 @@ pub mod field {
 const MOST_HOPS: usize = 5;
 
 /// Checks `request`, puts its canonical path and host back into it, and says who asks. Each refusal is a [`Fault`].
-pub fn make_safe(
-    request: &mut RequestHeader,
-    connection: &Connection,
-    client_ip: &ClientIp,
-) -> Result<Intake, Fault> {
-    check_method(&request.method)?;
+pub fn make_safe(request: &mut RequestHeader, connection: &Connection, client_ip: &ClientIp) -> Result<Intake, Fault> {
     if request.version == Version::HTTP_2 {
-        check_fields(&request.headers, &connection.listener.limits)?;
+        // For HTTP/1 the same was checked byte by byte when the head was read.
+        check_h2(request, &connection.listener.limits)?;
     }
-    check_expect(request)?;
     check_hops(&request.headers)?;
     let named = canonical_target(request, connection.listener.limits.uri.len())?;
     let (host, port) = canonical_host(request, named.as_deref())?;
@@ -72,44 +68,6 @@ pub fn make_safe(
     }
     let port = port.filter(|port| *port != if https { 443 } else { 80 });
     Ok(Intake { host, port, client, trusted, https })
-}
-
-/// Methods that are forwarded (RFC 9110 section 9, RFC 5789); CONNECT and TRACE are understood and refused.
-fn check_method(method: &Method) -> Result<(), Fault> {
-    match *method {
-        Method::GET
-        | Method::HEAD
-        | Method::POST
-        | Method::PUT
-        | Method::PATCH
-        | Method::DELETE
-        | Method::OPTIONS => Ok(()),
-        Method::CONNECT | Method::TRACE => Err(Fault::RouteMethod),
-        _ => Err(Fault::RequestMethodUnknown),
-    }
-}
-
-/// The limits of the head; for HTTP/1 they were checked byte by byte when it was read.
-fn check_fields(headers: &HeaderMap, limits: &Limits) -> Result<(), Fault> {
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if headers.len() > limits.fields || bytes > limits.head.len() {
-        return Err(Fault::RequestHeaderTooLarge);
-    }
-    if headers.keys().any(|name| name.as_str().contains('_')) {
-        return Err(Fault::RequestMalformed);
-    }
-    if headers.get_all(header::CONTENT_LENGTH).iter().count() > 1 || headers.contains_key(header::TRANSFER_ENCODING) {
-        return Err(Fault::RequestFraming);
-    }
-    Ok(())
-}
-
-fn check_expect(request: &RequestHeader) -> Result<(), Fault> {
-    let Some(expect) = request.headers.get(header::EXPECT) else { return Ok(()) };
-    if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-        return Err(Fault::RequestExpect);
-    }
-    Ok(())
 }
 
 /// RFC 9110 section 7.6.3: `Via` tells of the way behind the request; too many of ours are a loop.
@@ -252,7 +210,8 @@ fn is_protected(name: &HeaderName) -> bool {
 
 /// Removes what belongs to this connection only (RFC 9110 section 7.6.1); a WebSocket handshake keeps its two fields.
 fn strip_hop_by_hop(request: &mut RequestHeader) {
-    let websocket = request.headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let websocket =
+        request.headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let named = connection_names(&request.headers);
     for name in named.iter().filter(|name| !is_protected(name)) {
         request.remove_header(name);

@@ -12,7 +12,7 @@ use crate::answer::{Answers, Asked};
 use crate::fault::Fault;
 
 /// Writes `head` and `body`, with what every answer carries; a HEAD request gets no body.
-pub async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes, ctx: &Ctx) -> Result<()> {
+pub(super) async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes, ctx: &Ctx) -> Result<()> {
     head.insert_header(field::X_REQUEST_ID, ctx.id())?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
     let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
@@ -34,8 +34,10 @@ async fn send(session: &mut Session, head: ResponseHeader, body: Bytes) -> Resul
 
 /// Answers with what the one table says of `fault`, in the client's language. Nothing is written after a response
 /// has begun: the connection or stream is cut instead, so that the client sees that the answer is not whole.
-pub async fn apologise(session: &mut Session, fault: Fault, answers: &Answers, ctx: &Ctx) -> Result<()> {
-    if session.response_written().is_some_and(|written| !written.status.is_informational()) || fault == Fault::ClientGone {
+pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Answers, ctx: &Ctx) -> Result<()> {
+    if session.response_written().is_some_and(|written| !written.status.is_informational())
+        || fault == Fault::ClientGone
+    {
         session.set_keepalive(None);
         return Ok(());
     }

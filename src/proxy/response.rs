@@ -20,7 +20,7 @@ use crate::policy::respond::Respond;
 const MOST_INFORMED: u32 = 16;
 
 /// Cleans the head of a target's answer and applies the route's changes to it.
-pub fn forwarded(session: &Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+pub(super) fn forwarded(session: &Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         ctx.upstream.informed += 1;
         return if ctx.upstream.informed > MOST_INFORMED { Err(Fault::UpstreamProtocol.into()) } else { Ok(()) };
@@ -42,7 +42,8 @@ pub fn forwarded(session: &Session, head: &mut ResponseHeader, ctx: &mut Ctx) ->
 fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
     if head.headers.contains_key(header::CONNECTION) {
         for name in connection_names(&head.headers) {
-            let framing = name == header::UPGRADE || name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH;
+            let framing =
+                name == header::UPGRADE || name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH;
             if !framing && name != header::CONNECTION {
                 head.remove_header(&name);
             }
@@ -59,7 +60,7 @@ fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
 }
 
 /// The listener's `redirect: https`: same host and path, on the port that is https's own.
-pub async fn redirect_https(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+pub(super) async fn redirect_https(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     let Some(intake) = &ctx.intake else { return Err(Fault::GatewayInternal.into()) };
     let request = session.req_header();
     let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -71,7 +72,7 @@ pub async fn redirect_https(session: &mut Session, ctx: &mut Ctx) -> Result<bool
 }
 
 /// The route's `redirect`.
-pub async fn redirect(session: &mut Session, ctx: &mut Ctx, redirect: &Redirect) -> Result<bool> {
+pub(super) async fn redirect(session: &mut Session, ctx: &mut Ctx, redirect: &Redirect) -> Result<bool> {
     let Some(intake) = &ctx.intake else { return Err(Fault::GatewayInternal.into()) };
     let location = redirect.location(&View::of(session.req_header(), intake, &ctx.params), &ctx.params)?;
     let mut head = ResponseHeader::build(redirect.status, Some(4))?;
@@ -80,7 +81,7 @@ pub async fn redirect(session: &mut Session, ctx: &mut Ctx, redirect: &Redirect)
 }
 
 /// The route's `respond`.
-pub async fn respond(session: &mut Session, ctx: &mut Ctx, respond: &Respond) -> Result<bool> {
+pub(super) async fn respond(session: &mut Session, ctx: &mut Ctx, respond: &Respond) -> Result<bool> {
     let mut head = ResponseHeader::build(respond.status, Some(4))?;
     if let Some(kind) = &respond.kind {
         head.insert_header(header::CONTENT_TYPE, kind.clone())?;

@@ -63,7 +63,10 @@ where
                 Box::pin(refuse(conn, fault, door)).await;
                 return None;
             }
-            Next::Over => return None,
+            Next::Over => {
+                conn.goodbye().await;
+                return None;
+            }
         }
         let mut session = ServerSession::new_http1(conn);
         if let Some(settings) = settings.take() {
@@ -89,6 +92,14 @@ async fn closed(mut shutdown: watch::Receiver<bool>) {
 }
 
 impl Conn {
+    /// Under TLS an end without a word looks like an attack.
+    async fn goodbye(&mut self) {
+        if self.connection().tls.is_some() && !self.eof {
+            // The client may be gone already.
+            let _ = self.shutdown().await;
+        }
+    }
+
     fn poll_next(
         &mut self,
         cx: &mut Context<'_>,

@@ -26,7 +26,7 @@ type Connection = h2::server::Connection<Stream, Bytes>;
 /// Malformed requests after which a connection is not worth having.
 const MALFORMED: u32 = 32;
 /// How long a client may take to answer our goodbye.
-const GOODBYE: Duration = Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_secs(1);
 
 fn options(listener: &Listener) -> H2Options {
     let limits = &listener.limits;

@@ -36,7 +36,8 @@ impl HttpServerApp for Echo {
         let connection = connection_of(http.digest()?)?.clone();
         if target == "/switch" {
             let mut header = ResponseHeader::build(101, None).ok()?;
-            header.insert_header("upgrade", "echo").ok()?;
+            header.insert_header("upgrade", "websocket").ok()?;
+            header.insert_header("connection", "upgrade").ok()?;
             http.write_response_header(Box::new(header)).await.ok()?;
         }
         let (mut body, mut status) = (Vec::new(), 200);
@@ -86,24 +87,30 @@ impl Door for Counting {
     }
 }
 
-struct House {
-    listeners: Listeners<Echo>,
+struct House<A = Echo> {
+    listeners: Listeners<A>,
     door: Arc<Counting>,
     shutdown: watch::Sender<bool>,
 }
 
 impl House {
     fn empty() -> Self {
-        let (shutdown, closing) = watch::channel(false);
-        let door = Arc::new(Counting::default());
-        let workers = vec![Worker { runtime: tokio::runtime::Handle::current(), app: Arc::new(Echo) }];
-        Self { listeners: Listeners::new(workers, door.clone(), closing), door, shutdown }
+        Self::of(Echo)
     }
 
     fn with(more: serde_json::Value) -> Self {
         let house = Self::empty();
         house.listeners.apply(vec![listener("edge", more)]).unwrap();
         house
+    }
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> House<A> {
+    fn of(app: A) -> Self {
+        let (shutdown, closing) = watch::channel(false);
+        let door = Arc::new(Counting::default());
+        let workers = vec![Worker { runtime: tokio::runtime::Handle::current(), app: Arc::new(app) }];
+        Self { listeners: Listeners::new(workers, door.clone(), closing), door, shutdown }
     }
 
     async fn connect(&self) -> TcpStream {
@@ -303,7 +310,7 @@ async fn the_last_request_of_a_connection_says_so() {
 #[tokio::test]
 async fn nothing_is_tunnelled_before_the_101() {
     let house = House::with(serde_json::json!({}));
-    let ask = "GET /switch HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\nConnection: upgrade\r\n\r\nraw\nbytes.";
+    let ask = "GET /switch HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nraw\nbytes.";
     let got = house.ask(ask).await;
     assert!(got.starts_with("HTTP/1.1 101") && got.ends_with("raw\nbytes."), "{got}");
     // Without a 101 the bytes are the next request.
@@ -524,4 +531,94 @@ async fn http2_connections_end_when_their_time_has_come() {
         tokio::task::yield_now().await;
     }
     assert!(got.len() < 100_000, "{}", got.len());
+}
+
+/// Pingora's own proxy, with nothing of ours in it.
+struct Bare(std::net::SocketAddr);
+
+#[async_trait]
+impl pingora_proxy::ProxyHttp for Bare {
+    type CTX = ();
+    fn new_ctx(&self) {}
+    async fn upstream_peer(
+        &self,
+        _: &mut pingora_proxy::Session,
+        (): &mut (),
+    ) -> pingora_error::Result<Box<pingora_core::upstreams::peer::HttpPeer>> {
+        Ok(Box::new(pingora_core::upstreams::peer::HttpPeer::new(self.0, false, String::new())))
+    }
+}
+
+#[tokio::test]
+async fn pingoras_proxy_runs_on_our_connections() {
+    let origin = House::with(serde_json::json!({}));
+    let conf = Arc::new(pingora_core::server::configuration::ServerConf::default());
+    let app = pingora_proxy::http_proxy(&conf, Bare(port(&origin.listeners.places()[0])));
+    let house = House::of(app);
+    house.listeners.apply(vec![listener("edge", serde_json::json!({}))]).unwrap();
+
+    let mut stream = house.connect().await;
+    for round in 0..3 {
+        stream.write_all(format!("GET /{round} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+        let mut once = [0; 4096];
+        let read = stream.read(&mut once).await.unwrap();
+        let got = String::from_utf8_lossy(&once[..read]);
+        assert!(got.ends_with(&format!("GET /{round} 127.0.0.1  ")), "head and body in one send: {got}");
+    }
+    let body = "x".repeat(300_000);
+    let length = format!("POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let chunks: Vec<_> = body
+        .as_bytes()
+        .chunks(7777)
+        .map(|chunk| format!("{:x};a=b\r\n{}\r\n", chunk.len(), "x".repeat(chunk.len())))
+        .collect();
+    let chunked = format!(
+        "POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n{CLOSE}{}0\r\nA: b\r\n\r\n",
+        chunks.concat()
+    );
+    let got = house.ask(format!("{length}{chunked}")).await;
+    for start in ["POST /l 127.0.0.1  x", "POST /c 127.0.0.1  x"] {
+        let (_, rest) = got.split_once(start).unwrap();
+        assert_eq!(rest.bytes().take_while(|byte| *byte == b'x').count() + 1, body.len(), "{start}");
+    }
+    let mut client = h2(house.connect().await).await;
+    assert_eq!(h2_ask(&mut client, "/y").await.unwrap(), "GET /y 127.0.0.1  ");
+}
+
+#[tokio::test]
+async fn what_passes_here_passes_in_pingora() {
+    let house = House::with(serde_json::json!({}));
+    for byte in (b'!'..=b'~').filter(|byte| *byte != b'#').map(char::from) {
+        for target in [format!("/{byte}"), format!("/a?{byte}")] {
+            let got = house.ask(format!("GET {target} HTTP/1.1\r\nHost: a\r\nX: \t{byte}\u{e9} \r\n{CLOSE}")).await;
+            let passed = got.contains(&format!("GET {target} "));
+            assert_eq!(passed, !got.contains("request.target"), "{target}: {got}");
+            assert!(passed || "\"<>`".contains(byte));
+        }
+    }
+}
+
+#[test]
+fn workers_with_runtimes_of_their_own_share_each_socket() {
+    let build = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (shutdown, closing) = watch::channel(false);
+    let mut threads = Vec::new();
+    let workers = [Arc::new(Echo), Arc::new(Echo)].map(|app| {
+        let (runtime, mut closing) = (build(), closing.clone());
+        let handle = runtime.handle().clone();
+        threads.push(std::thread::spawn(move || runtime.block_on(closing.wait_for(|closing| *closing)).is_ok()));
+        Worker { runtime: handle, app }
+    });
+    let listeners = Listeners::new(workers.into(), Arc::new(Counting::default()), closing);
+    listeners.apply(vec![listener("edge", serde_json::json!({ "bind": "[::1]:0" }))]).unwrap();
+    let address = port(&listeners.places()[0]);
+    build().block_on(async {
+        for _ in 0..50 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET /w HTTP/1.1\r\nHost: a\r\n{CLOSE}").as_bytes()).await.unwrap();
+            assert!(rest(&mut stream).await.contains("GET /w ::1"));
+        }
+    });
+    shutdown.send(true).unwrap();
+    assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
 }

@@ -52,7 +52,9 @@ impl FromStr for Destination {
             "off" => Ok(Self::Off),
             _ => match text.strip_prefix("file:") {
                 Some(path) if path.starts_with('/') && !path.ends_with('/') => Ok(Self::File(path.into())),
-                Some(path) => Err(format!("`file:{path}` needs the absolute path of a file, e.g. file:/var/log/yumen/access.log")),
+                Some(path) => {
+                    Err(format!("`file:{path}` needs the absolute path of a file, e.g. file:/var/log/yumen/access.log"))
+                }
                 None => {
                     let near = crate::problem::nearest(text, ["stdout", "stderr", "off"]);
                     let near = near.map(|word| format!(", did you mean `{word}`?")).unwrap_or_default();

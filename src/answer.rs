@@ -173,7 +173,8 @@ impl Answer {
 /// What the other proxies on the way are told: `yumen;error=destination_not_found;details="route.none"`.
 fn proxy_status(fault: Fault) -> String {
     let row = fault.row();
-    let (Ok(error), Ok(details)) = (sfv::TokenRef::from_str(row.proxy_status), sfv::StringRef::from_str(row.code)) else {
+    let (Ok(error), Ok(details)) = (sfv::TokenRef::from_str(row.proxy_status), sfv::StringRef::from_str(row.code))
+    else {
         return String::new();
     };
     let mut list = sfv::ListSerializer::new();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-pub use compile::{Compiled, check, compile, fingerprint};
+pub use compile::{Compiled, check, compile, fingerprint, routes};
 pub use live::{Live, Tools};
 
 use crate::answer::Answers;

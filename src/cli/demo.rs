@@ -1,7 +1,7 @@
 //! `yumen demo`: the main job with nothing else installed: two small services, a gateway before them, lines to type.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use clap::Args;
 

@@ -30,7 +30,15 @@ pub enum Exit {
 impl Exit {
     /// The exit that a code stands for; an unknown one is ours to explain.
     fn of(code: u8) -> Self {
-        let all = [Self::Fine, Self::Usage, Self::FileMissing, Self::NotRunning, Self::CannotBind, Self::NotPermitted, Self::Invalid];
+        let all = [
+            Self::Fine,
+            Self::Usage,
+            Self::FileMissing,
+            Self::NotRunning,
+            Self::CannotBind,
+            Self::NotPermitted,
+            Self::Invalid,
+        ];
         all.into_iter().find(|exit| *exit as u8 == code).unwrap_or(Self::Internal)
     }
 }

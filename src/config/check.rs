@@ -20,13 +20,17 @@ pub(super) fn whole(tree: &Node, document: &Document, notes: &mut Notes) {
 }
 
 fn something_listens(tree: &Node, notes: &mut Notes) {
-    let listeners = tree.get("listeners").and_then(Node::map);
-    if listeners.is_none_or(Map::is_empty) {
+    // A section that is no map at all was complained about already.
+    let is_empty = |section| match tree.get(section).map(|node| &node.value) {
+        None | Some(Value::Null) => true,
+        Some(Value::Map(map)) => map.is_empty(),
+        Some(_) => false,
+    };
+    if is_empty("listeners") {
         let sentence = "there is no listener, so nothing can be served; e.g. listeners: { web: { bind: 0.0.0.0:80 } }";
         notes.error(Path::default(), tree.place, sentence);
     }
-    let routes = tree.get("routes").and_then(Node::map);
-    if routes.is_none_or(Map::is_empty) {
+    if is_empty("routes") {
         notes.warn(Path::default(), tree.place, "there is no route, so every request is answered 404");
     }
 }
@@ -36,8 +40,11 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
     let section = |name| tree.get(name).and_then(Node::map).unwrap_or(&empty);
     let pools: Vec<&str> = section("pools").iter().map(|entry| &*entry.key).collect();
     let mut used = BTreeSet::new();
+    // Where a name is mistyped, the pool that was meant would look unused.
+    let mut all_known = true;
     for route in section("routes").iter() {
-        let Some(to) = route.node.get("to") else { continue };
+        let Some(to) = route.node.map().and_then(|route| route.get("to")).map(|to| &to.node) else { continue };
+        all_known &= !matches!(to.value, Value::Gone);
         let at = Path::of(["routes", &route.key, "to"]);
         let named: Vec<_> = match &to.value {
             Value::Map(map) => map.iter().map(|entry| (&*entry.key, at.key(&entry.key), entry.at)).collect(),
@@ -46,15 +53,18 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
         for (name, at, place) in named {
             used.insert(name);
             if section("pools").get(name).is_none() {
-                notes.error(at, place, undefined("pool", name, &pools, "pools"));
+                all_known = false;
+                let sentence = undefined("pool", name, &pools, notes);
+                notes.error(at, place, sentence);
             }
         }
     }
+    if !all_known {
+        return;
+    }
+    used.extend(section("pools").iter().filter_map(|pool| pool.node.get("like").and_then(Node::text)));
     for pool in section("pools").iter().filter(|pool| !used.contains(&*pool.key)) {
-        let borrowed = section("pools").iter().any(|other| other.node.get("like").and_then(Node::text) == Some(&pool.key));
-        if !borrowed {
-            notes.warn(Path::of(["pools", &pool.key]), pool.at, "no route uses this pool");
-        }
+        notes.warn(Path::of(["pools", &pool.key]), pool.at, "no route uses this pool");
     }
 }
 
@@ -67,7 +77,8 @@ fn addresses_are_free(tree: &Node, document: &Document, notes: &mut Notes) {
                 continue;
             }
             let mut at = Path::of(["listeners", name.as_str(), "bind"]);
-            let bind = tree.get("listeners").and_then(|section| section.get(name.as_str())).and_then(|node| node.get("bind"));
+            let bind =
+                tree.get("listeners").and_then(|section| section.get(name.as_str())).and_then(|node| node.get("bind"));
             let list = bind.filter(|bind| matches!(bind.value, Value::List(_)));
             if list.is_some() {
                 at = at.index(index);
@@ -90,7 +101,8 @@ fn addresses_are_free(tree: &Node, document: &Document, notes: &mut Notes) {
 fn admin_is_local(tree: &Node, document: &Document, notes: &mut Notes) {
     let Some(bind) = tree.get("admin").and_then(|admin| admin.get("bind")) else { return };
     if !document.admin.is_local() {
-        let sentence = "other machines can reach this: whoever can connect sees the status and can reload; e.g. 127.0.0.1:9901";
+        let sentence =
+            "other machines can reach this: whoever can connect sees the status and can reload; e.g. 127.0.0.1:9901";
         notes.warn(Path::of(["admin", "bind"]), bind.place, sentence);
     }
 }

@@ -1,8 +1,12 @@
 //! Serde over the tree: a node gives its value to whatever type asks, and a mishap remembers the way to it.
 
+use std::fmt;
+
 use serde::Deserializer;
 use serde::de::value::StrDeserializer;
-use serde::de::{DeserializeSeed, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
+};
 use serde::forward_to_deserialize_any;
 
 use super::mishap::Mishap;
@@ -62,7 +66,9 @@ fn doubtful<'de, V: Visitor<'de>>(word: &'de str, visitor: V) -> Result<V::Value
 
 fn doubtful_mishap(word: &str) -> Mishap {
     let meant = scalar::meant(word);
-    Mishap::wrong(format!("`{word}` is a boolean to some readers and a text to others; write {meant}, or \"{word}\" in quotes"))
+    Mishap::wrong(format!(
+        "`{word}` is a boolean to some readers and a text to others; write {meant}, or \"{word}\" in quotes"
+    ))
 }
 
 impl<'de> Deserializer<'de> for At<'de> {
@@ -118,10 +124,10 @@ impl<'de> Deserializer<'de> for At<'de> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        keys: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mishap> {
-        self.deserialize_map(visitor)
+        if matches!(self.0.value, Value::Map(_)) { self.deserialize_any(visitor) } else { self.refuse(&MapOf(keys)) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Mishap> {
@@ -143,7 +149,11 @@ impl<'de> Deserializer<'de> for At<'de> {
             },
             Value::Number(text) => {
                 let known = words.iter().any(|word| **word == **text);
-                let form = if known { format!("write it in quotes, \"{text}\"") } else { format!("known words: {}", words.join(", ")) };
+                let form = if known {
+                    format!("write it in quotes, \"{text}\"")
+                } else {
+                    format!("known words: {}", words.join(", "))
+                };
                 Err(Mishap::wrong(format!("expected a text, found a number; {form}")))
             }
             _ => Err(Mishap::wrong(format!("expected one of: {}", words.join(", ")))),
@@ -153,6 +163,16 @@ impl<'de> Deserializer<'de> for At<'de> {
     forward_to_deserialize_any! {
         i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct
         identifier ignored_any
+    }
+}
+
+/// A map that was expected, with the keys that it may have.
+struct MapOf(&'static [&'static str]);
+
+impl Expected for MapOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, _)) = self.0.split_first() else { return f.write_str("a map") };
+        write!(f, "a map, e.g. {{ {first}: ... }}, with any of the keys {}", self.0.join(", "))
     }
 }
 
@@ -211,7 +231,8 @@ impl<'de> EnumAccess<'de> for Choice<'de> {
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Mishap> {
         let word = seed.deserialize(StrDeserializer::new(self.word));
-        let word = word.map_err(|mishap: Mishap| if self.value.is_some() { mishap.at_key(self.word) } else { mishap })?;
+        let word =
+            word.map_err(|mishap: Mishap| if self.value.is_some() { mishap.at_key(self.word) } else { mishap })?;
         Ok((word, self))
     }
 }

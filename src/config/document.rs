@@ -195,14 +195,13 @@ impl Top<'_> {
     fn defaults<T: DeserializeOwned>(&mut self, kind: Kind) -> Option<Node> {
         let defaults = &mut self.root.map_mut()?.get_mut("defaults")?.node;
         let at = Path::of(["defaults", kind.one]);
-        let node = match &mut defaults.value {
-            Value::Map(map) => &mut map.get_mut(kind.one)?.node,
-            _ => {
-                let sentence = "expected a map, e.g. defaults: { pool: { timeout: { connect: 1s } } }";
-                self.notes.error(Path::of(["defaults"]), defaults.place, sentence);
-                return None;
-            }
+        let place = defaults.place;
+        let Some(map) = defaults.map_mut() else {
+            let sentence = "expected a map, e.g. defaults: { pool: { timeout: { connect: 1s } } }";
+            self.notes.error(Path::of(["defaults"]), place, sentence);
+            return None;
         };
+        let node = &mut map.get_mut(kind.one)?.node;
         if !matches!(node.value, Value::Map(_)) {
             self.notes.error(at, node.place, format!("expected a map with keys of a {}", kind.one));
             return None;

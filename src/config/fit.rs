@@ -3,9 +3,10 @@
 use serde::de::DeserializeOwned;
 
 use super::de::At;
-use super::mishap::{Kind, Mishap};
+use super::mishap::Kind;
 use super::node::{Node, Place, Value};
 use super::notes::Notes;
+use super::secret;
 use crate::problem::{Path, Step, nearest};
 
 /// Complaints about one object; beyond them nobody reads on.
@@ -35,7 +36,7 @@ pub(super) fn fit<T: DeserializeOwned>(node: &mut Node, at: &Path, extent: Exten
         let (key, kind, sentence) = (mishap.key, mishap.kind.clone(), mishap.sentence.clone());
         let way = mishap.into_way();
         if !follows(&way, &kind, node, extent, &taken) {
-            notes.error(below(at, &way), place(node, &way, key), sentence);
+            notes.error(below(at, &way), place(node, &way, key), without_secret(sentence, node, &way));
         }
         if let Some(wrong) = node.walk_mut(&way) {
             wrong.value = Value::Gone;
@@ -66,6 +67,16 @@ fn follows(way: &[Step], kind: &Kind, node: &Node, extent: Extent, taken: &[Take
             (Some([Step::Key(key), ..]), _) => **key == **missing,
             _ => false,
         }),
+    }
+}
+
+/// The sentence without the value, if that is a secret.
+fn without_secret(sentence: String, node: &Node, way: &[Step]) -> String {
+    let key = way.iter().rev().find_map(|step| if let Step::Key(key) = step { Some(key) } else { None });
+    let text = walk(node, way).and_then(Node::text).filter(|text| !text.is_empty());
+    match (key, text) {
+        (Some(key), Some(text)) if secret::is_secret(key) => sentence.replace(text, "(hidden)"),
+        _ => sentence,
     }
 }
 
@@ -180,7 +191,7 @@ mod tests {
                 "4:7 things.a.mode: unknown word `rond_robin`. Did you mean `round_robin`?",
                 "7:7 things.a.note: `no` is a boolean to some readers and a text to others; write false, or \"no\" in quotes",
                 "6:9 things.a.parts[0]: the key `key` is missing",
-                "6:22 things.a.parts[1]: expected a map, e.g. { key: value }, found the number 3",
+                "6:22 things.a.parts[1]: expected a map, e.g. { cert: ... }, with any of the keys cert, key, found the number 3",
                 "8:7 things.a.port: expected a whole number from 0 to 65535, found the text `80`",
                 "2:12 things.a.timeout.conect: unknown key. Did you mean `connect`?",
                 "2:30 things.a.timeout.idle: `5` needs a unit, e.g. 5s",
@@ -193,7 +204,10 @@ mod tests {
 
     #[test]
     fn what_follows_from_another_complaint_is_not_said() {
-        assert_eq!(complaints("att: 10.0.0.1:80", Extent::Whole), ["1:1 things.a.att: unknown key. Did you mean `at`?"]);
+        assert_eq!(
+            complaints("att: 10.0.0.1:80", Extent::Whole),
+            ["1:1 things.a.att: unknown key. Did you mean `at`?"]
+        );
         assert_eq!(
             complaints("zzzzzzzz: 1", Extent::Whole),
             [
@@ -206,7 +220,10 @@ mod tests {
     #[test]
     fn nothing_is_missing_in_a_part() {
         assert!(complaints("verify: true", Extent::Part).is_empty());
-        assert_eq!(complaints("verify: 1", Extent::Part), ["1:9 things.a.verify: expected true or false, found the number 1"]);
+        assert_eq!(
+            complaints("verify: 1", Extent::Part),
+            ["1:9 things.a.verify: expected true or false, found the number 1"]
+        );
     }
 
     #[test]

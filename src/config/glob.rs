@@ -69,7 +69,9 @@ mod tests {
 
     #[test]
     fn stars_and_question_marks() {
-        for (pattern, text) in [("*.yaml", "a.yaml"), ("a?.y*", "ab.yaml"), ("*", ""), ("**a", "ba"), ("*a*b", "xaxbab")] {
+        for (pattern, text) in
+            [("*.yaml", "a.yaml"), ("a?.y*", "ab.yaml"), ("*", ""), ("**a", "ba"), ("*a*b", "xaxbab")]
+        {
             assert!(fits(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [("*.yaml", "a.yaml.bak"), ("?", ""), ("a*", "b"), ("*a*b", "xbxa")] {

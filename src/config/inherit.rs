@@ -46,7 +46,8 @@ pub(super) fn complete(section: &mut Map, kind: Kind, defaults: Option<&Node>, n
     let depth = |name: &str| chain(name, &bases).count();
     order.sort_by_cached_key(|name| depth(name));
     for name in &order {
-        let base = bases.get(name).and_then(|base| section.get(base)).map(|entry| taken_over(&entry.node, Origin::Like));
+        let base =
+            bases.get(name).and_then(|base| section.get(base)).map(|entry| taken_over(&entry.node, Origin::Like));
         let base = base.or_else(|| defaults.map(|node| taken_over(node, Origin::Defaults)));
         if let (Some(base), Some(entry)) = (base, section.get_mut(name)) {
             over(&mut entry.node, base, kind.whole);
@@ -78,7 +79,7 @@ fn bases(section: &Map, kind: Kind, notes: &mut Notes) -> HashMap<Box<str>, Box<
         if section.get(base).is_some() {
             bases.insert(entry.key.clone(), base.into());
         } else if !notes.silent_on_references {
-            let sentence = undefined(kind.one, base, &names, kind.section);
+            let sentence = undefined(kind.one, base, &names, notes);
             notes.error(Path::of([kind.section, &entry.key, "like"]), like.place, sentence);
         }
     }
@@ -94,7 +95,8 @@ fn bases(section: &Map, kind: Kind, notes: &mut Notes) -> HashMap<Box<str>, Box<
                 notes.error(at, like.place, sentence);
             }
             // Leads into somebody else's circle, which is said there.
-            None if chain.iter().enumerate().any(|(at, name)| chain.iter().skip(at + 1).any(|other| other == name)) => {}
+            None if chain.iter().enumerate().any(|(at, name)| chain.iter().skip(at + 1).any(|other| other == name)) => {
+            }
             None => notes.error(at, like.place, format!("more than {CHAIN} objects in a row that are `like` the next")),
         }
     }
@@ -112,20 +114,21 @@ fn chain<'a>(name: &str, bases: &'a HashMap<Box<str>, Box<str>>) -> impl Iterato
 }
 
 /// "pool `event` is not defined. Pools: events, orders".
-pub(super) fn undefined(one: &str, name: &str, names: &[&str], section: &str) -> String {
+pub(super) fn undefined(one: &str, name: &str, names: &[&str], notes: &mut Notes) -> String {
     const SHOWN: usize = 20;
+    let start = format!("{one} `{name}` is not defined");
     if names.is_empty() {
-        return format!("{one} `{name}` is not defined; there are no {section}");
+        return format!("{start}; there are no {one}s");
     }
-    if names.len() > SHOWN {
-        let near = nearest(name, names.iter().copied()).map(|near| format!(". Did you mean `{near}`?"));
-        return format!("{one} `{name}` is not defined{}", near.unwrap_or_default());
+    if names.len() <= SHOWN {
+        let mut title = format!("{one}s");
+        if let Some(first) = title.get_mut(..1) {
+            first.make_ascii_uppercase();
+        }
+        return format!("{start}. {title}: {}", names.join(", "));
     }
-    let mut title = section.to_owned();
-    if let Some(first) = title.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    format!("{one} `{name}` is not defined. {title}: {}", names.join(", "))
+    let near = if notes.may_compare(names.len()) { nearest(name, names.iter().copied()) } else { None };
+    near.map_or(start.clone(), |near| format!("{start}. Did you mean `{near}`?"))
 }
 
 /// A copy whose parts remember that they were taken over; `like` itself is not.
@@ -224,7 +227,8 @@ mod tests {
 
     #[test]
     fn circles_and_strangers_are_said() {
-        let (_, said) = merged(POOLS, "{ a: { like: b }, b: { like: a }, c: { like: x }, d: { like: d }, e: { like: a } }", "{}");
+        let (_, said) =
+            merged(POOLS, "{ a: { like: b }, b: { like: a }, c: { like: x }, d: { like: d }, e: { like: a } }", "{}");
         assert_eq!(
             said,
             [

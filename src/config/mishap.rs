@@ -46,12 +46,15 @@ impl Mishap {
     }
 }
 
-/// "Did you mean `x`?", or what there is to choose from.
+/// "Did you mean `x`?", or what there is to choose from. Words that are equally near are all named.
 pub(super) fn suggestion(word: &str, known: &[&str], what: &str) -> String {
-    match nearest(word, known.iter().copied()) {
-        Some(near) => format!("Did you mean `{near}`?"),
-        None => format!("{what}: {}", known.join(", ")),
-    }
+    let Some(near) = nearest(word, known.iter().copied()) else {
+        return format!("{what}: {}", known.join(", "));
+    };
+    let distance = |other: &str| strsim::damerau_levenshtein(word, other);
+    let as_near: Vec<String> =
+        known.iter().filter(|other| distance(other) == distance(near)).map(|other| format!("`{other}`")).collect();
+    format!("Did you mean {}?", as_near.join(" or "))
 }
 
 impl Display for Mishap {
@@ -106,12 +109,11 @@ impl Display for Wanted<'_> {
             "u8" => range(f, 0, u8::MAX.into()),
             "u16" => range(f, 0, u16::MAX.into()),
             "u32" => range(f, 0, u32::MAX.into()),
-            "u64" | "usize" => f.write_str("a whole number"),
             "a nonzero u8" => range(f, 1, u8::MAX.into()),
             "a nonzero u16" => range(f, 1, u16::MAX.into()),
             "a nonzero u32" => range(f, 1, u32::MAX.into()),
             "a nonzero u64" | "a nonzero usize" => f.write_str("a whole number from 1"),
-            "i8" | "i16" | "i32" | "i64" => f.write_str("a whole number"),
+            "u64" | "usize" | "i8" | "i16" | "i32" | "i64" => f.write_str("a whole number"),
             "f32" | "f64" => f.write_str("a number"),
             "a sequence" => f.write_str("a list, e.g. [a, b]"),
             "unit" => f.write_str("nothing"),

@@ -88,12 +88,8 @@ impl Loaded {
             check::whole(&reading.root, &document, &mut notes);
         }
         let hash = read::hash(&reading.sources);
-        let places = Places {
-            sources: reading.sources,
-            tree: reading.root,
-            marks: notes.marks,
-            hidden: reading.hidden,
-        };
+        let places =
+            Places { sources: reading.sources, tree: reading.root, marks: notes.marks, hidden: reading.hidden };
         Self {
             document,
             problems: notes.problems,

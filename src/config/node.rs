@@ -4,15 +4,15 @@ use crate::problem::Step;
 
 /// A position in one of the files that were read; lines and columns count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Place {
-    pub file: u32,
-    pub line: u32,
-    pub column: u32,
+pub(super) struct Place {
+    pub(super) file: u32,
+    pub(super) line: u32,
+    pub(super) column: u32,
 }
 
 /// How a node came to be part of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Origin {
+pub(super) enum Origin {
     /// Written in the object itself.
     #[default]
     Own,
@@ -24,14 +24,14 @@ pub enum Origin {
 
 /// One value of the document.
 #[derive(Debug, Clone, Default)]
-pub struct Node {
-    pub place: Place,
-    pub origin: Origin,
-    pub value: Value,
+pub(super) struct Node {
+    pub(super) place: Place,
+    pub(super) origin: Origin,
+    pub(super) value: Value,
 }
 
 #[derive(Debug, Clone, Default)]
-pub enum Value {
+pub(super) enum Value {
     #[default]
     Null,
     Bool(bool),
@@ -48,19 +48,19 @@ pub enum Value {
 
 /// One key of a map and its value.
 #[derive(Debug, Clone)]
-pub struct Entry {
-    pub key: Box<str>,
-    pub at: Place,
-    pub node: Node,
+pub(super) struct Entry {
+    pub(super) key: Box<str>,
+    pub(super) at: Place,
+    pub(super) node: Node,
 }
 
 /// Entries in the order of their keys, each key once.
 #[derive(Debug, Clone, Default)]
-pub struct Map(Vec<Entry>);
+pub(super) struct Map(Vec<Entry>);
 
 impl Map {
     /// Sorts the entries; of those with the same key the first stays, the others are given back, each with the first's place.
-    pub fn new(mut entries: Vec<Entry>) -> (Self, Vec<(Entry, Place)>) {
+    pub(super) fn new(mut entries: Vec<Entry>) -> (Self, Vec<(Entry, Place)>) {
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
         let mut again = Vec::new();
@@ -73,39 +73,28 @@ impl Map {
         (Self(kept), again)
     }
 
-    pub fn get(&self, key: &str) -> Option<&Entry> {
+    pub(super) fn get(&self, key: &str) -> Option<&Entry> {
         self.0.get(self.find(key).ok()?)
     }
 
-    pub fn get_mut(&mut self, key: &str) -> Option<&mut Entry> {
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Entry> {
         let at = self.find(key).ok()?;
         self.0.get_mut(at)
     }
 
-    /// Puts an entry in unless its key is there; the entry comes back if it is.
-    pub fn put(&mut self, entry: Entry) -> Option<Entry> {
-        match self.find(&entry.key) {
-            Ok(_) => Some(entry),
-            Err(at) => {
-                self.0.insert(at, entry);
-                None
-            }
-        }
-    }
-
-    pub fn take(&mut self, key: &str) -> Option<Entry> {
+    pub(super) fn take(&mut self, key: &str) -> Option<Entry> {
         self.find(key).ok().map(|at| self.0.remove(at))
     }
 
-    pub fn iter(&self) -> std::slice::Iter<'_, Entry> {
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Entry> {
         self.0.iter()
     }
 
-    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Entry> {
+    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Entry> {
         self.0.iter_mut()
     }
 
-    pub fn into_entries(self) -> Vec<Entry> {
+    pub(super) fn into_entries(self) -> Vec<Entry> {
         self.0
     }
 
@@ -114,7 +103,7 @@ impl Map {
         Self(entries)
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -124,19 +113,19 @@ impl Map {
 }
 
 impl Node {
-    pub fn new(place: Place, value: Value) -> Self {
+    pub(super) fn new(place: Place, value: Value) -> Self {
         Self { place, origin: Origin::Own, value }
     }
 
-    pub fn map(&self) -> Option<&Map> {
+    pub(super) fn map(&self) -> Option<&Map> {
         if let Value::Map(map) = &self.value { Some(map) } else { None }
     }
 
-    pub fn map_mut(&mut self) -> Option<&mut Map> {
+    pub(super) fn map_mut(&mut self) -> Option<&mut Map> {
         if let Value::Map(map) = &mut self.value { Some(map) } else { None }
     }
 
-    pub fn text(&self) -> Option<&str> {
+    pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) | Value::Number(text) | Value::Doubtful(text) => Some(text),
             _ => None,
@@ -144,11 +133,11 @@ impl Node {
     }
 
     /// The value under a key of a map, unless it is gone.
-    pub fn get(&self, key: &str) -> Option<&Self> {
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
         self.map()?.get(key).map(|entry| &entry.node).filter(|node| !matches!(node.value, Value::Gone))
     }
 
-    pub fn step(&self, step: &Step) -> Option<&Self> {
+    pub(super) fn step(&self, step: &Step) -> Option<&Self> {
         match (step, &self.value) {
             (Step::Key(key), Value::Map(map)) => map.get(key).map(|entry| &entry.node),
             (Step::Index(index), Value::List(items)) => items.get(*index),
@@ -156,7 +145,7 @@ impl Node {
         }
     }
 
-    pub fn walk_mut(&mut self, steps: &[Step]) -> Option<&mut Self> {
+    pub(super) fn walk_mut(&mut self, steps: &[Step]) -> Option<&mut Self> {
         steps.iter().try_fold(self, |node, step| match (step, &mut node.value) {
             (Step::Key(key), Value::Map(map)) => map.get_mut(key).map(|entry| &mut entry.node),
             (Step::Index(index), Value::List(items)) => items.get_mut(*index),
@@ -165,7 +154,7 @@ impl Node {
     }
 
     /// How many nodes this one consists of, and how deep it goes.
-    pub fn weight(&self) -> (usize, usize) {
+    pub(super) fn weight(&self) -> (usize, usize) {
         let sum = |(size, depth): (usize, usize), node: &Self| {
             let (more, deep) = node.weight();
             (size + more, depth.max(deep + 1))

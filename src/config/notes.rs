@@ -12,6 +12,8 @@ pub(super) struct Notes {
     pub(super) marks: Marks,
     /// Set when not everything could be read, so that a name may well be defined.
     pub(super) silent_on_references: bool,
+    /// Words that were compared in the search of nearest ones.
+    compared: usize,
     seen: HashSet<(Place, String)>,
 }
 
@@ -25,7 +27,16 @@ impl Marks {
     }
 }
 
+/// Words compared for suggestions, all complaints together: a broken document of a million names is still read at once.
+const COMPARED: usize = 500_000;
+
 impl Notes {
+    /// Whether so many more words may be compared.
+    pub(super) fn may_compare(&mut self, words: usize) -> bool {
+        self.compared = self.compared.saturating_add(words);
+        self.compared <= COMPARED
+    }
+
     pub(super) fn error(&mut self, at: Path, place: Place, sentence: impl Into<String>) {
         self.note(Level::Error, at, place, sentence.into());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle};
 
 use super::node::{Entry, Map, Node, Place, Value};
 use super::notes::Notes;
@@ -73,7 +73,7 @@ impl Build<'_> {
         let mut documents = 0;
         for event in parser {
             let (event, span) = event.map_err(|why| self.broken(&why))?;
-            let place = self.place(&span);
+            let place = self.place(&span.start);
             match event {
                 Event::DocumentStart(..) => {
                     documents += 1;
@@ -82,15 +82,15 @@ impl Build<'_> {
                     }
                 }
                 Event::Scalar(text, style, anchor, tag) => {
-                    self.no_tag(place, tag.is_some())?;
+                    no_tag(place, tag.is_some())?;
                     self.scalar(&text, style, anchor, place, &span)?;
                 }
                 Event::SequenceStart(style, anchor, tag) => {
-                    self.no_tag(place, tag.is_some())?;
+                    no_tag(place, tag.is_some())?;
                     self.open(Open::List(Vec::new()), style, anchor, place)?;
                 }
                 Event::MappingStart(style, anchor, tag) => {
-                    self.no_tag(place, tag.is_some())?;
+                    no_tag(place, tag.is_some())?;
                     self.open(Open::Map(Vec::new(), None), style, anchor, place)?;
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close()?,
@@ -110,7 +110,7 @@ impl Build<'_> {
             *key = Some((text.into(), at));
             return Ok(());
         }
-        let last = self.line(span.end.line());
+        let last = line(span.end.line());
         if last > at.line && self.key().is_some_and(|key| secret::is_secret(key) && !secret::is_reference(text)) {
             self.budget.hidden.push((self.file, at.line, last));
         }
@@ -207,13 +207,6 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn no_tag(&self, place: Place, tagged: bool) -> Result<(), Stop> {
-        if tagged {
-            return Err(Stop(place, "tags (`!word`) are not read; leave the tag out".into()));
-        }
-        Ok(())
-    }
-
     /// The key that the next value belongs to, also from inside a list.
     fn key(&self) -> Option<&str> {
         self.frames.iter().rev().find_map(|frame| match &frame.open {
@@ -230,22 +223,21 @@ impl Build<'_> {
         })
     }
 
-    fn place(&self, span: &Span) -> Place {
-        let column = u32::try_from(span.start.col() + 1).unwrap_or(u32::MAX);
-        Place { file: self.file, line: self.line(span.start.line()), column }
-    }
-
-    #[allow(clippy::unused_self)]
-    fn line(&self, line: usize) -> u32 {
-        u32::try_from(line).unwrap_or(u32::MAX)
+    fn place(&self, at: &Marker) -> Place {
+        Place { file: self.file, line: line(at.line()), column: line(at.col() + 1) }
     }
 
     fn broken(&self, why: &ScanError) -> Stop {
-        let at = why.marker();
-        let column = u32::try_from(at.col() + 1).unwrap_or(u32::MAX);
-        let place = Place { file: self.file, line: self.line(at.line()), column };
-        Stop(place, sentence(why.kind()))
+        Stop(self.place(why.marker()), sentence(why.kind()))
     }
+}
+
+fn line(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn no_tag(place: Place, tagged: bool) -> Result<(), Stop> {
+    if tagged { Err(Stop(place, "tags (`!word`) are not read; leave the tag out".into())) } else { Ok(()) }
 }
 
 /// What a mistake of the YAML itself is called here; the crate's own words serve where they are plain.
@@ -257,7 +249,9 @@ fn sentence(kind: &ErrorKind) -> String {
         | ErrorKind::TabAtBlockScalarStart
         | ErrorKind::TabInPlainScalar => "a tab stands here; YAML wants spaces",
         ErrorKind::RecursionLimitExceeded => return format!("nested deeper than {DEPTH} levels"),
-        ErrorKind::UnknownAnchor => "this alias has no anchor (`&name`) before it; put the text in quotes if it begins with `*`",
+        ErrorKind::UnknownAnchor => {
+            "this alias has no anchor (`&name`) before it; put the text in quotes if it begins with `*`"
+        }
         ErrorKind::UnclosedFlowCollection { open } => return format!("the `{open}` that opens here is never closed"),
         ErrorKind::MismatchedFlowCollectionEnd { open, close } => return format!("`{open}` is closed by `{close}`"),
         ErrorKind::UnclosedQuotedScalar => "a quote is never closed",
@@ -283,6 +277,8 @@ fn sentence(kind: &ErrorKind) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -324,7 +320,12 @@ mod tests {
             ("a: 1\n---\nb: 1\n", 2, 1, "a second document begins here; one file holds one document"),
             ("a: 1\nb: 2\na: 3\n", 3, 1, "written twice, first in line 1; keep one of them"),
             ("a: !!int 3\n", 1, 10, "tags (`!word`) are not read; leave the tag out"),
-            ("a: *b\n", 1, 4, "this alias has no anchor (`&name`) before it; put the text in quotes if it begins with `*`"),
+            (
+                "a: *b\n",
+                1,
+                4,
+                "this alias has no anchor (`&name`) before it; put the text in quotes if it begins with `*`",
+            ),
             ("a: &b { c: 1 }\nd: { <<: *b }\n", 2, 6, "merge keys (`<<`) are not read; use `like: name` or `defaults`"),
             ("a: &b [*b]\n", 1, 8, "an alias stands inside of what it means, so it would never end"),
             ("a: [1, 2\n", 1, 4, "the `[` that opens here is never closed"),
@@ -343,21 +344,24 @@ mod tests {
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for n in 1..20 {
             let before = format!("*a{}", n - 1);
-            bomb.push_str(&format!("a{n}: &a{n} [{}]\n", [before.as_str(); 10].join(", ")));
+            writeln!(bomb, "a{n}: &a{n} [{}]", [before.as_str(); 10].join(", ")).unwrap();
         }
         assert!(complaint(&bomb).2.starts_with("aliases stand for more than"));
     }
 
     #[test]
     fn depth_is_refused_before_it_hurts() {
-        let block: String = (0..10_000).map(|n| format!("{}a:\n", " ".repeat(n.min(300)))).collect();
+        let mut block = String::new();
+        for n in 0..10_000_usize {
+            writeln!(block, "{}a:", " ".repeat(n.min(300))).unwrap();
+        }
         let nested = ["[".repeat(10_000), "{a: ".repeat(10_000), "- ".repeat(10_000), block];
         for text in nested {
             let said = read(&text).1;
             assert!(said.iter().any(|(_, _, said)| said.starts_with("nested deeper")), "{said:?}");
         }
         let mut stairs = format!("a0: &a0 {}{}\n", "[".repeat(50), "]".repeat(50));
-        stairs.push_str(&format!("a1: {}*a0{}\n", "[".repeat(50), "]".repeat(50)));
+        writeln!(stairs, "a1: {}*a0{}", "[".repeat(50), "]".repeat(50)).unwrap();
         assert_eq!(complaint(&stairs).2, "nested deeper than 64 levels");
     }
 

@@ -94,7 +94,8 @@ impl Places {
         match (node.origin, path.steps()) {
             (Origin::Defaults, [Step::Key(section), ..]) => From::Defaults(one(section), spot),
             (Origin::Like, [Step::Key(section), Step::Key(name), ..]) => {
-                let like = self.tree.get(section).and_then(|section| section.get(name)).and_then(|node| node.get("like"));
+                let like =
+                    self.tree.get(section).and_then(|section| section.get(name)).and_then(|node| node.get("like"));
                 From::Like(like.and_then(Node::text).unwrap_or_default().to_owned(), spot)
             }
             _ => From::Own(spot),

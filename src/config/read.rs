@@ -23,10 +23,10 @@ pub(super) const SHARED: [&str; 4] = ["listeners", "pools", "routes", "defaults"
 
 /// A file as it was read.
 #[derive(Debug, Clone, Default)]
-pub struct Source {
+pub(super) struct Source {
     /// As reports name it.
-    pub name: String,
-    pub text: String,
+    pub(super) name: String,
+    pub(super) text: String,
 }
 
 /// Everything that was read.
@@ -146,7 +146,7 @@ impl<'n> Reader<'n> {
         }
         String::from_utf8(bytes).or_else(|why| {
             let good = why.as_bytes().get(..why.utf8_error().valid_up_to()).unwrap_or_default();
-            let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = good.split(|byte| *byte == b'\n').count();
             data(format!("{show} is not UTF-8: line {line} holds a byte that is no text"))
         })
     }
@@ -277,7 +277,9 @@ pub(super) fn hash(sources: &[Source]) -> String {
         context.update(&(source.text.len() as u64).to_be_bytes());
         context.update(source.text.as_bytes());
     }
-    context.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    let digest = context.finish();
+    let short = digest.as_ref().iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    format!("{short:032x}")
 }
 
 #[cfg(test)]
@@ -340,7 +342,10 @@ mod tests {
     #[test]
     fn includes_that_cannot_be_read_are_said_at_their_place() {
         let (reading, said) = read(&[
-            ("main.yaml", "include:\n- none.yaml\n- none/*.yaml\n- '*/x.yaml'\n- loop.yaml\n- 7\n- {}\n- twice.yaml\n- twice.yaml\n- dir\n"),
+            (
+                "main.yaml",
+                "include:\n- none.yaml\n- none/*.yaml\n- '*/x.yaml'\n- loop.yaml\n- 7\n- {}\n- twice.yaml\n- twice.yaml\n- dir\n",
+            ),
             ("loop.yaml", "include: [main.yaml]\n"),
             ("twice.yaml", "{}"),
             ("dir/x", ""),

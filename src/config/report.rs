@@ -71,7 +71,7 @@ pub fn line(problem: &Problem, places: &Places) -> String {
 
 fn sorted<'a>(problems: &'a Problems, places: &'a Places) -> Vec<(Spot<'a>, &'a Problem)> {
     let mut sorted: Vec<_> = problems.iter().map(|problem| (places.of(problem), problem)).collect();
-    sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+    sorted.sort_by_key(|(spot, _)| *spot);
     sorted
 }
 
@@ -116,10 +116,8 @@ impl<'a> Lines<'a> {
         let lines = self.files.entry(spot.order).or_insert_with(|| split(&source.text));
         let line = lines.get((spot.line as usize).checked_sub(1)?)?;
         let column = (spot.column as usize).checked_sub(1)?;
-        let shown = match places.is_hidden(spot.order, spot.line) {
-            true => "(hidden)".to_owned(),
-            false => secret::redact(line),
-        };
+        let hidden = places.is_hidden(spot.order, spot.line);
+        let shown = if hidden { "(hidden)".to_owned() } else { secret::redact(line) };
         let chars: Vec<char> = shown.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         // A long line is cut around the place.
         let from = if chars.len() > WIDTH { column.saturating_sub(WIDTH / 2) } else { 0 };
@@ -177,7 +175,10 @@ yumen.yaml:6:5  error  pools.orders.brekaer: unknown key. Known keys: like, targ
     fn a_complaint_of_a_later_stage_finds_its_place() {
         let mut loaded = Loaded::from_text("y", "version: 1\nlisteners:\n  web: { bind: 80 }\n");
         loaded.problems.error(Path::of(["listeners", "web", "tls", "certs"]).index(0), "no such file");
-        assert_eq!(line(loaded.problems.iter().last().unwrap(), &loaded.places), "y:3:8 listeners.web.tls.certs[0]: no such file");
+        assert_eq!(
+            line(loaded.problems.iter().last().unwrap(), &loaded.places),
+            "y:3:8 listeners.web.tls.certs[0]: no such file"
+        );
     }
 
     #[test]
@@ -192,7 +193,10 @@ yumen.yaml:6:5  error  pools.orders.brekaer: unknown key. Known keys: like, targ
 
     #[test]
     fn long_lines_are_cut_around_the_place() {
-        let text = format!("version: 1\nlisteners: {{ web: {{ bind: 80 }} }}\nroutes: {{ a: {{ match: /{}, respnd: 200 }} }}\n", "x".repeat(300));
+        let text = format!(
+            "version: 1\nlisteners: {{ web: {{ bind: 80 }} }}\nroutes: {{ a: {{ match: /{}, respnd: 200 }} }}\n",
+            "x".repeat(300)
+        );
         let loaded = Loaded::from_text("y", &text);
         let report = human(&loaded.problems, &loaded.places);
         let lines: Vec<_> = report.lines().collect();

@@ -55,12 +55,13 @@ pub(super) enum Number {
 
 /// The number, or a sentence on why its spelling is refused: what looks octal to one reader is decimal to another.
 pub(super) fn number(text: &str) -> Result<Number, String> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let odd = digits.starts_with('+') || (digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0."));
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let odd = text.starts_with('+') || (digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0."));
     if odd {
-        let plain = digits.trim_start_matches(['+', '0']);
-        let plain = if plain.bytes().all(|b| b.is_ascii_digit()) && !plain.is_empty() { plain } else { "7" };
-        return Err(format!("`{text}` could be a number or a text; write {plain} or \"{text}\""));
+        let other_base = |prefix, base| text.strip_prefix(prefix).and_then(|rest| u64::from_str_radix(rest, base).ok());
+        let decimal = other_base("0x", 16).or_else(|| other_base("0o", 8)).or_else(|| digits.parse().ok());
+        let plain = decimal.map(|number| format!("{number} or ")).unwrap_or_default();
+        return Err(format!("`{text}` could be a number or a text; write {plain}\"{text}\""));
     }
     if let Ok(positive) = text.parse() {
         return Ok(Number::Positive(positive));
@@ -100,6 +101,7 @@ mod tests {
         assert_eq!(number("-5"), Ok(Number::Negative(-5)));
         assert_eq!(number("0.5"), Ok(Number::Fraction(0.5)));
         assert_eq!(number("007").unwrap_err(), "`007` could be a number or a text; write 7 or \"007\"");
+        assert_eq!(number("0x10").unwrap_err(), "`0x10` could be a number or a text; write 16 or \"0x10\"");
         for odd in ["0x1F", "+1", "0o17", ".inf", "1e999"] {
             assert!(number(odd).is_err(), "{odd}");
         }

@@ -79,7 +79,9 @@ mod tests {
     #[test]
     fn defaults_have_the_keys_of_the_thing_but_not_its_own() {
         let schema = schema();
-        for (one, own, other) in [("listener", "bind", "timeout"), ("pool", "targets", "health"), ("route", "match", "timeout")] {
+        for (one, own, other) in
+            [("listener", "bind", "timeout"), ("pool", "targets", "health"), ("route", "match", "timeout")]
+        {
             let part = &schema["$defs"][format!("{one}Defaults")];
             assert!(part["properties"][own].is_null() && part["properties"]["like"].is_null(), "{one}");
             assert!(part["properties"][other].is_object(), "{one}");

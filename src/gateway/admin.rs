@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use super::door;
 use super::listen::{Listeners, Worker};
 use super::reload::Reloader;
-use crate::pool::PoolState;
 use crate::canonical;
+use crate::pool::PoolState;
 use crate::snapshot::Live;
 
 /// Answers on the admin listener.

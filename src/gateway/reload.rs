@@ -62,7 +62,12 @@ pub struct Reloader {
 
 impl Reloader {
     /// Binds what the first snapshot listens on, and watches its files. The error names the address.
-    pub fn start(source: Source, live: Arc<Live>, listeners: Listeners<App>, keeper: Keeper) -> Result<Arc<Self>, String> {
+    pub fn start(
+        source: Source,
+        live: Arc<Live>,
+        listeners: Listeners<App>,
+        keeper: Keeper,
+    ) -> Result<Arc<Self>, String> {
         let this = Arc::new(Self {
             source,
             live,

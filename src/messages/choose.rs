@@ -87,7 +87,20 @@ mod tests {
 
     #[test]
     fn garbage_is_nothing() {
-        for accepted in ["", ",", ";;;", ",,,;q=1", "en;q=2", "en;q=1.5", "en;q=0.1234", "en;q=x", "e\u{301}", "1", "-", "en;level=1"] {
+        for accepted in [
+            "",
+            ",",
+            ";;;",
+            ",,,;q=1",
+            "en;q=2",
+            "en;q=1.5",
+            "en;q=0.1234",
+            "en;q=x",
+            "e\u{301}",
+            "1",
+            "-",
+            "en;level=1",
+        ] {
             assert_eq!(chosen(accepted), None, "{accepted}");
         }
         assert_eq!(chosen(&"de,".repeat(100_000)), None);

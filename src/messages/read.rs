@@ -42,7 +42,9 @@ pub(super) fn compile(config: &Config, base: &Path, at: &problem::Path, problems
         reader.problems.error(at.key("languages"), "must name at least one language, e.g. [en]");
     }
     if messages.languages.is_empty() {
-        messages.languages.push(Language { tag: ENGLISH.into(), texts: filled(vec![None; Fault::ALL.len()], &english) });
+        messages
+            .languages
+            .push(Language { tag: ENGLISH.into(), texts: filled(vec![None; Fault::ALL.len()], &english) });
         messages.tags.extend(ENGLISH.parse::<LanguageIdentifier>());
     }
     messages.files = reader.files;
@@ -102,9 +104,15 @@ impl Reader<'_> {
             return None;
         }
         let found = self.texts(name, at)?;
-        let missing: Vec<_> = Fault::ALL.iter().zip(&found).filter(|(_, text)| text.is_none()).map(|(fault, _)| fault.code()).collect();
+        let missing: Vec<_> =
+            Fault::ALL.iter().zip(&found).filter(|(_, text)| text.is_none()).map(|(fault, _)| fault.code()).collect();
         if !missing.is_empty() {
-            let sentence = format!("`{name}` lacks {} of {} texts, English takes their place: {}", missing.len(), found.len(), missing.join(", "));
+            let sentence = format!(
+                "`{name}` lacks {} of {} texts, English takes their place: {}",
+                missing.len(),
+                found.len(),
+                missing.join(", ")
+            );
             self.problems.warn(at.clone(), sentence);
         }
         Some((tag.clone(), Language { tag: tag.to_string().into(), texts: filled(found, english) }))
@@ -115,10 +123,14 @@ impl Reader<'_> {
         let built_in = BUILT_IN.iter().find(|(tag, _)| *tag == name).map(|(_, text)| (*text).to_owned());
         let own = self.own(name);
         if built_in.is_none() && own.is_none() {
-            let known = nearest(name, BUILT_IN.iter().map(|(tag, _)| *tag)).map(|tag| format!(", did you mean `{tag}`?"));
+            let known =
+                nearest(name, BUILT_IN.iter().map(|(tag, _)| *tag)).map(|tag| format!(", did you mean `{tag}`?"));
             let sentence = match &self.dir {
                 Some(dir) => format!("`{name}` needs the file {}", dir.join(format!("{name}.ftl")).display()),
-                None => format!("`{name}` needs a message file in errors.messages; built in are en and zh-CN{}", known.unwrap_or_default()),
+                None => format!(
+                    "`{name}` needs a message file in errors.messages; built in are en and zh-CN{}",
+                    known.unwrap_or_default()
+                ),
             };
             self.problems.error(at.clone(), sentence);
             return None;
@@ -169,7 +181,8 @@ impl Reader<'_> {
         }
         for name in source.lines().filter_map(message_name).filter(|name| !known.iter().any(|known| known == name)) {
             let hint = nearest(name, known.iter().map(String::as_str)).map(|near| format!(", did you mean `{near}`?"));
-            let sentence = format!("{}: `{name}` is not the message of any reason{}", path.display(), hint.unwrap_or_default());
+            let sentence =
+                format!("{}: `{name}` is not the message of any reason{}", path.display(), hint.unwrap_or_default());
             self.problems.warn(at.clone(), sentence);
         }
     }
@@ -211,7 +224,8 @@ mod tests {
         let mut problems = Problems::default();
         let messages = compile(&config, dir.path(), &problem::Path::of(["errors"]), &mut problems);
         let place = dir.path().display().to_string();
-        let told = problems.iter().map(|one| format!("{:?} {}: {}", one.level, one.at, one.sentence.replace(&place, "")));
+        let told =
+            problems.iter().map(|one| format!("{:?} {}: {}", one.level, one.at, one.sentence.replace(&place, "")));
         (messages, told.collect())
     }
 
@@ -250,13 +264,15 @@ mod tests {
 
     #[test]
     fn a_file_adds_a_language_and_its_gaps_are_told() {
-        let file = "route-none = Mitsukarimasen\n    .detail = Kono basho ni wa nani mo arimasen.\nroute-method = Dame\n";
+        let file =
+            "route-none = Mitsukarimasen\n    .detail = Kono basho ni wa nani mo arimasen.\nroute-method = Dame\n";
         let (messages, told) = compiled(&["en", "ja"], &[("ja.ftl", file)]);
         assert_eq!(title(&messages, Some("ja")), "ja Mitsukarimasen");
         assert_eq!(&*messages.text(Fault::RouteMethod, Some("ja")).unwrap().0.title, "Method not allowed");
         assert_eq!(told.len(), 1);
         let count = Fault::ALL.len();
-        let start = format!("Warn errors.languages[1]: `ja` lacks {} of {count} texts, English takes their place: ", count - 1);
+        let start =
+            format!("Warn errors.languages[1]: `ja` lacks {} of {count} texts, English takes their place: ", count - 1);
         assert!(told[0].starts_with(&start), "{told:?}");
         assert!(told[0].contains("route.method") && !told[0].contains("route.none"), "a title without detail is a gap");
         assert_eq!(messages.files().len(), 2);
@@ -270,7 +286,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_where_they_are() {
-        let (_, told) = compiled(&["en", "ja", "12", "en"], &[("en.ftl", "rout-none = Nope\n\n?broken\n"), ("de.ftl", "")]);
+        let (_, told) =
+            compiled(&["en", "ja", "12", "en"], &[("en.ftl", "rout-none = Nope\n\n?broken\n"), ("de.ftl", "")]);
         for part in [
             "Error errors.languages[1]: `ja` needs the file",
             "Error errors.languages[2]: `12` is not a language",

@@ -108,7 +108,8 @@ impl Ctx {
         failed.record(false);
         self.tried.push(failed.target().clone());
         let picked = self.choose(request).is_ok();
-        let new = self.picked.as_ref().is_some_and(|next| !self.tried.iter().any(|old| Arc::ptr_eq(old, next.target())));
+        let new =
+            self.picked.as_ref().is_some_and(|next| !self.tried.iter().any(|old| Arc::ptr_eq(old, next.target())));
         if !new {
             // Kept for the log: the request ends with the target that failed.
             self.picked = Some(failed);

@@ -38,7 +38,8 @@ fn times(ctx: &Ctx) -> (Duration, Duration) {
 
 /// The status that was sent; where none was, the one that the fault stands for.
 fn status(session: &Session, fault: Option<Fault>) -> u16 {
-    let sent = session.response_written().map(|head| head.status.as_u16()).filter(|status| *status >= 200 || *status == 101);
+    let sent =
+        session.response_written().map(|head| head.status.as_u16()).filter(|status| *status >= 200 || *status == 101);
     match (sent, fault) {
         (_, Some(Fault::ClientGone)) | (None, None) => Fault::ClientGone.status(),
         (Some(sent), _) => sent,

@@ -44,11 +44,7 @@ pub mod field {
 const MOST_HOPS: usize = 5;
 
 /// Checks `request`, puts its canonical path and host back into it, and says who asks. Each refusal is a [`Fault`].
-pub fn make_safe(
-    request: &mut RequestHeader,
-    connection: &Connection,
-    client_ip: &ClientIp,
-) -> Result<Intake, Fault> {
+pub fn make_safe(request: &mut RequestHeader, connection: &Connection, client_ip: &ClientIp) -> Result<Intake, Fault> {
     check_method(&request.method)?;
     if request.version == Version::HTTP_2 {
         check_fields(&request.headers, &connection.listener.limits)?;
@@ -77,13 +73,9 @@ pub fn make_safe(
 /// Methods that are forwarded (RFC 9110 section 9, RFC 5789); CONNECT and TRACE are understood and refused.
 fn check_method(method: &Method) -> Result<(), Fault> {
     match *method {
-        Method::GET
-        | Method::HEAD
-        | Method::POST
-        | Method::PUT
-        | Method::PATCH
-        | Method::DELETE
-        | Method::OPTIONS => Ok(()),
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            Ok(())
+        }
         Method::CONNECT | Method::TRACE => Err(Fault::RouteMethod),
         _ => Err(Fault::RequestMethodUnknown),
     }
@@ -252,7 +244,8 @@ fn is_protected(name: &HeaderName) -> bool {
 
 /// Removes what belongs to this connection only (RFC 9110 section 7.6.1); a WebSocket handshake keeps its two fields.
 fn strip_hop_by_hop(request: &mut RequestHeader) {
-    let websocket = request.headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let websocket =
+        request.headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let named = connection_names(&request.headers);
     for name in named.iter().filter(|name| !is_protected(name)) {
         request.remove_header(name);

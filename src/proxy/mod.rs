@@ -156,12 +156,23 @@ impl ProxyHttp for Proxy {
     }
 
     /// Only what is safe to send twice is sent again, and only where a kept connection turned out to be closed.
-    fn error_while_proxy(&self, _: &HttpPeer, session: &mut Session, mut e: Box<Error>, ctx: &mut Ctx, reused: bool) -> Box<Error> {
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut e: Box<Error>,
+        ctx: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
         let safe = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
             && session.response_written().is_none()
             && ctx.upstream.tries < MOST_TRIES;
-        if safe { e.retry.decide_reuse(reused) } else { e.set_retry(false) }
+        if safe {
+            e.retry.decide_reuse(reused)
+        } else {
+            e.set_retry(false)
+        }
         e
     }
 
@@ -170,7 +181,13 @@ impl ProxyHttp for Proxy {
         response::forwarded(session, head, ctx)
     }
 
-    fn upstream_response_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<Option<Duration>> {
+    fn upstream_response_body_filter(
+        &self,
+        _: &mut Session,
+        _: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
         if end {
             ctx.upstream.ended = Some(Instant::now());
         }

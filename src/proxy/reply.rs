@@ -35,7 +35,9 @@ async fn send(session: &mut Session, head: ResponseHeader, body: Bytes) -> Resul
 /// Answers with what the one table says of `fault`, in the client's language. Nothing is written after a response
 /// has begun: the connection or stream is cut instead, so that the client sees that the answer is not whole.
 pub async fn apologise(session: &mut Session, fault: Fault, answers: &Answers, ctx: &Ctx) -> Result<()> {
-    if session.response_written().is_some_and(|written| !written.status.is_informational()) || fault == Fault::ClientGone {
+    if session.response_written().is_some_and(|written| !written.status.is_informational())
+        || fault == Fault::ClientGone
+    {
         session.set_keepalive(None);
         return Ok(());
     }

@@ -42,7 +42,8 @@ pub fn forwarded(session: &Session, head: &mut ResponseHeader, ctx: &mut Ctx) ->
 fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
     if head.headers.contains_key(header::CONNECTION) {
         for name in connection_names(&head.headers) {
-            let framing = name == header::UPGRADE || name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH;
+            let framing =
+                name == header::UPGRADE || name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH;
             if !framing && name != header::CONNECTION {
                 head.remove_header(&name);
             }

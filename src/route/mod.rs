@@ -33,8 +33,8 @@ use crate::policy::redirect::{self, Redirect};
 use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
 use crate::policy::template::Offer;
-use crate::pool::Timeout;
 use crate::pool::Pool;
+use crate::pool::Timeout;
 use crate::problem::{Path, Problems};
 use crate::telemetry::counted::Counted;
 use crate::units::Name;
@@ -53,6 +53,9 @@ pub struct Config {
     /// Which requests, e.g. `GET,POST api.example.com/orders/*`; a list means any of them.
     #[serde(rename = "match")]
     pub matches: matches::Matches,
+    /// Another route whose settings hold where this one says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub like: Option<Name>,
     /// Which regex comes first where two match; the higher one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u32>,

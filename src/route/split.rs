@@ -38,6 +38,7 @@ const MAX_WEIGHT: u32 = 1000;
 /// The pools of a route, and whose turn it is.
 pub struct Split {
     pools: Box<[Arc<Pool>]>,
+    weights: Box<[u32]>,
     turns: Turns,
 }
 
@@ -68,7 +69,8 @@ impl Split {
             }
         }
         let whole = problems.errors() == before && found.len() == config.0.len();
-        whole.then(|| Self { pools: found.into(), turns: Turns::new(&config.0.values().copied().collect::<Vec<_>>()) })
+        let weights: Box<[u32]> = config.0.values().copied().collect();
+        whole.then(|| Self { pools: found.into(), turns: Turns::new(&weights), weights })
     }
 
     /// The pool of the next request.
@@ -77,6 +79,10 @@ impl Split {
     }
     pub fn pools(&self) -> &[Arc<Pool>] {
         &self.pools
+    }
+    /// Each pool's name and weight.
+    pub fn weights(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.pools.iter().map(|pool| pool.name().as_str()).zip(self.weights.iter().copied())
     }
 }
 

@@ -40,6 +40,13 @@ pub fn check(loaded: &Loaded, tools: &Tools) -> Problems {
     problems
 }
 
+/// The routes alone, for questions about them.
+pub fn routes(loaded: &Loaded, tools: &Tools) -> (Option<Table>, Problems) {
+    let mut problems = Problems::default();
+    let parts = Parts::compile(loaded, tools, &mut problems);
+    (parts.map(|parts| parts.table).filter(|_| problems.errors() == 0), problems)
+}
+
 /// Hash of the contents of all these files; what cannot be read counts as empty.
 pub fn fingerprint(files: &[PathBuf]) -> String {
     use aws_lc_rs::digest::{Context, SHA256};
@@ -97,13 +104,21 @@ impl Parts {
         Some(Self { listeners, admin: admin?, pools, routes, table, answers: Answers::new(messages), nowhere })
     }
 
-    fn assemble(self, loaded: &Loaded, tools: &Tools, before: Option<&Snapshot>, problems: &mut Problems) -> Option<Snapshot> {
+    fn assemble(
+        self,
+        loaded: &Loaded,
+        tools: &Tools,
+        before: Option<&Snapshot>,
+        problems: &mut Problems,
+    ) -> Option<Snapshot> {
         let document = &loaded.document;
         let wanted = &document.observe.access_log;
         let access = match before.map(|before| &before.access).filter(|log| log.config() == wanted) {
             Some(same) => same.clone(),
             None => AccessLog::open(wanted, tools.metrics.access_log_dropped())
-                .map_err(|why| problems.error(Path::of(["observe", "access_log", "to"]), format!("cannot be opened: {why}")))
+                .map_err(|why| {
+                    problems.error(Path::of(["observe", "access_log", "to"]), format!("cannot be opened: {why}"))
+                })
                 .ok()?,
         };
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
@@ -161,7 +176,12 @@ fn admin(document: &Document, problems: &mut Problems) -> Option<Arc<Listener>> 
 }
 
 /// Everything whose change is a reason to read the document again.
-fn files(loaded: &Loaded, listeners: &[Arc<Listener>], pools: &BTreeMap<Name, Arc<Pool>>, messages: &Messages) -> Vec<PathBuf> {
+fn files(
+    loaded: &Loaded,
+    listeners: &[Arc<Listener>],
+    pools: &BTreeMap<Name, Arc<Pool>>,
+    messages: &Messages,
+) -> Vec<PathBuf> {
     let mut files = loaded.files.clone();
     files.extend(loaded.directories.iter().cloned());
     files.extend(listeners.iter().flat_map(|listener| listener.files()).cloned());

@@ -51,8 +51,9 @@ impl Moment {
 
     /// `21/Nov/2026:10:00:00 +0000`, as Apache's logs have it.
     pub fn apache(&self) -> [u8; 26] {
-        const MONTHS: [[u8; 3]; 12] =
-            [*b"Jan", *b"Feb", *b"Mar", *b"Apr", *b"May", *b"Jun", *b"Jul", *b"Aug", *b"Sep", *b"Oct", *b"Nov", *b"Dec"];
+        const MONTHS: [[u8; 3]; 12] = [
+            *b"Jan", *b"Feb", *b"Mar", *b"Apr", *b"May", *b"Jun", *b"Jul", *b"Aug", *b"Sep", *b"Oct", *b"Nov", *b"Dec",
+        ];
         let mut text = *b"00/---/0000:00:00:00 +0000";
         write(&mut text, 0, 2, self.day.into());
         let month = MONTHS.get(usize::from(self.month).saturating_sub(1));

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod clock;
+pub mod counted;
 pub mod metrics;
 pub mod program;
 pub mod random;

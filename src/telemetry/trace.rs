@@ -64,8 +64,12 @@ impl Trace {
         let valid = |text: &[u8]| text.iter().all(|byte| digit(*byte).is_some());
         let names = |text: &[u8]| valid(text) && text.iter().any(|byte| *byte != b'0');
         let sampled = digit(*flags.last()?)? & 1 == 1;
-        (digits && ends && names(id) && names(parent) && valid(flags))
-            .then(|| Self { id: *id, parent: Some(*parent), span: hex(random_id()), sampled })
+        (digits && ends && names(id) && names(parent) && valid(flags)).then(|| Self {
+            id: *id,
+            parent: Some(*parent),
+            span: hex(random_id()),
+            sampled,
+        })
     }
 
     pub fn id(&self) -> &str {

@@ -8,7 +8,7 @@ mod secret;
 mod short;
 mod size;
 
-pub use address::Address;
+pub use address::{Address, is_host_name};
 pub use duration::Duration;
 pub use name::Name;
 pub use network::Network;

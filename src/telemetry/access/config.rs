@@ -32,8 +32,8 @@ pub enum Format {
 }
 
 /// Where lines go.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Cow<'_, str>", into = "String")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub enum Destination {
     #[default]
     Stdout,
@@ -52,7 +52,9 @@ impl FromStr for Destination {
             "off" => Ok(Self::Off),
             _ => match text.strip_prefix("file:") {
                 Some(path) if path.starts_with('/') && !path.ends_with('/') => Ok(Self::File(path.into())),
-                Some(path) => Err(format!("`file:{path}` needs the absolute path of a file, e.g. file:/var/log/yumen/access.log")),
+                Some(path) => {
+                    Err(format!("`file:{path}` needs the absolute path of a file, e.g. file:/var/log/yumen/access.log"))
+                }
                 None => {
                     let near = crate::problem::nearest(text, ["stdout", "stderr", "off"]);
                     let near = near.map(|word| format!(", did you mean `{word}`?")).unwrap_or_default();
@@ -63,11 +65,20 @@ impl FromStr for Destination {
     }
 }
 
-impl TryFrom<Cow<'_, str>> for Destination {
-    type Error = String;
-
-    fn try_from(text: Cow<'_, str>) -> Result<Self, String> {
-        text.parse()
+impl<'de> Deserialize<'de> for Destination {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Destination;
+            // Naming `off` tells the reader of the document that the word is meant here, without quotes.
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("stdout, stderr, off or file:/path")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Destination, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        from.deserialize_str(Visitor)
     }
 }
 

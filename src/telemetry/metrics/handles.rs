@@ -186,9 +186,8 @@ impl PoolMetrics {
     /// One try has ended: with the status of its answer, or with none.
     pub fn count(&self, status: Option<u16>, seconds: f64) {
         let status = status.map_or(NO_STATUS, known);
-        self.codes.count(u32::from(status), || {
-            self.lease.child(&self.families.pool_requests, &[&self.pool, &code(status)])
-        });
+        self.codes
+            .count(u32::from(status), || self.lease.child(&self.families.pool_requests, &[&self.pool, &code(status)]));
         self.duration.observe(seconds);
     }
 

@@ -5,11 +5,13 @@ use prometheus::{CounterVec, GaugeVec, HistogramVec, IntCounterVec, IntGaugeVec,
 use super::family::{Family, Row};
 
 /// Seconds of a whole request.
-const REQUEST: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+const REQUEST: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 /// Seconds that the gateway itself adds: 5 µs to 100 ms.
-const OVERHEAD: &[f64] =
-    &[0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1];
+const OVERHEAD: &[f64] = &[
+    0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1,
+];
 
 macro_rules! families {
     ($($field:ident: $vector:ty = $name:literal [$($label:literal),*] $(in $buckets:ident)?, $help:literal;)*) => {

@@ -172,7 +172,8 @@ mod tests {
     #[test]
     fn promtool_has_nothing_to_say() {
         let (metrics, _held) = full();
-        let tool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let tool =
+            Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let Ok(mut tool) = tool else { return };
         std::io::Write::write_all(&mut tool.stdin.take().unwrap(), metrics.render().as_bytes()).unwrap();
         let said = tool.wait_with_output().unwrap();
@@ -191,7 +192,9 @@ mod tests {
         let alerts = include_str!("../../../conf/prometheus/alerts.yaml");
         let dashboard = include_str!("../../../conf/grafana/yumen.json");
         let names: Vec<_> = LIST.iter().map(|row| row.name).collect();
-        let base = |word: &str| ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word).to_owned();
+        let base = |word: &str| {
+            ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word).to_owned()
+        };
         for word in queried(alerts).into_iter().chain(queried(dashboard)) {
             assert!(names.contains(&word) || names.contains(&&*base(word)), "{word} does not exist");
         }
@@ -201,7 +204,8 @@ mod tests {
 
     #[test]
     fn the_alert_rules_and_the_dashboard_are_well_formed() {
-        let dashboard: serde_json::Value = serde_json::from_str(include_str!("../../../conf/grafana/yumen.json")).unwrap();
+        let dashboard: serde_json::Value =
+            serde_json::from_str(include_str!("../../../conf/grafana/yumen.json")).unwrap();
         assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 10));
         let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/prometheus/alerts.yaml");
         let Ok(said) = Command::new("promtool").args(["check", "rules", rules]).output() else { return };
@@ -218,7 +222,10 @@ mod tests {
         drop((kept, gone));
         after_reload.count(&Method::GET, 200, 0.1, 0.0);
         let page = metrics.render();
-        assert!(page.contains(r#"yumen_http_requests_total{code="200",listener="edge",method="GET",route="kept"} 2"#), "{page}");
+        assert!(
+            page.contains(r#"yumen_http_requests_total{code="200",listener="edge",method="GET",route="kept"} 2"#),
+            "{page}"
+        );
         assert!(!page.contains("gone"), "{page}");
     }
 

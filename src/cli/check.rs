@@ -1,0 +1,37 @@
+//! `yumen check`: reads the whole document and says everything that is wrong with it, changing nothing.
+
+use clap::Args;
+
+use super::{Document, Exit, Format, fail, print};
+use crate::config::{self, report};
+use crate::snapshot::{self, Tools};
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    document: Document,
+    /// For people, or for programs.
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    format: Format,
+}
+
+/// Reads and compiles, but opens nothing and asks nobody. The exit code is 0, 66, 77 or 78.
+pub(super) fn run(options: &Options) -> Exit {
+    let tools = match Tools::new() {
+        Ok(tools) => tools,
+        Err(why) => return fail(Exit::Internal, &why),
+    };
+    let mut loaded = config::load(&options.document.config);
+    if loaded.unreadable.is_none() {
+        let further = snapshot::check(&loaded, &tools);
+        loaded.problems.append(further);
+    }
+    let text = match options.format {
+        Format::Json => format!("{:#}\n", report::json(&loaded.problems, &loaded.places)),
+        Format::Human => report::human(&loaded.problems, &loaded.places),
+    };
+    match print(&text) {
+        Exit::Fine => Exit::of(loaded.code()),
+        failed => failed,
+    }
+}

@@ -6,7 +6,6 @@ use super::document::Document;
 use super::inherit::undefined;
 use super::node::{Map, Node, Value};
 use super::notes::Notes;
-use super::secret;
 use crate::problem::Path;
 use crate::units::Address;
 
@@ -16,7 +15,6 @@ pub(super) fn whole(tree: &Node, document: &Document, notes: &mut Notes) {
     pools_exist_and_are_used(tree, notes);
     addresses_are_free(tree, document, notes);
     admin_is_local(tree, document, notes);
-    secrets_are_elsewhere(tree, notes);
 }
 
 fn something_listens(tree: &Node, notes: &mut Notes) {
@@ -104,23 +102,5 @@ fn admin_is_local(tree: &Node, document: &Document, notes: &mut Notes) {
         let sentence =
             "other machines can reach this: whoever can connect sees the status and can reload; e.g. 127.0.0.1:9901";
         notes.warn(Path::of(["admin", "bind"]), bind.place, sentence);
-    }
-}
-
-/// Header fields that a route sets to a secret which stands in the document itself.
-fn secrets_are_elsewhere(tree: &Node, notes: &mut Notes) {
-    let Some(routes) = tree.get("routes").and_then(Node::map) else { return };
-    for route in routes.iter() {
-        for (part, deed) in [("request", "set"), ("request", "add")] {
-            let fields = route.node.get(part).and_then(|part| part.get(deed)).and_then(Node::map);
-            for field in fields.into_iter().flat_map(|map| map.iter()) {
-                let literal = field.node.text().is_some_and(|text| !secret::is_reference(text));
-                if literal && secret::is_secret(&field.key) {
-                    let at = Path::of(["routes", &route.key, part, deed, &field.key]);
-                    let sentence = "a secret in the document; write file:/path or env:NAME, and keep it there";
-                    notes.warn(at, field.node.place, sentence);
-                }
-            }
-        }
     }
 }

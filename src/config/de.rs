@@ -171,8 +171,7 @@ struct MapOf(&'static [&'static str]);
 
 impl Expected for MapOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((first, _)) = self.0.split_first() else { return f.write_str("a map") };
-        write!(f, "a map, e.g. {{ {first}: ... }}, with any of the keys {}", self.0.join(", "))
+        write!(f, "a map {{ {} }}", self.0.join(", "))
     }
 }
 

@@ -178,10 +178,12 @@ impl Top<'_> {
             }
         };
         let mut read = BTreeMap::new();
-        for key in inherit::complete(objects, kind, defaults.as_ref(), self.notes) {
+        for (key, whole) in inherit::complete(objects, kind, defaults.as_ref(), self.notes) {
             let Some(entry) = objects.get_mut(&key) else { continue };
             let at = Path::of([kind.section, &key]);
-            let object = fit::<T>(&mut entry.node, &at, Extent::Whole, self.notes);
+            // What it is like could not be found, so nothing can be said to be missing.
+            let extent = if whole { Extent::Whole } else { Extent::Part };
+            let object = fit::<T>(&mut entry.node, &at, extent, self.notes).filter(|_| whole);
             match (key.parse::<Name>(), object) {
                 (Ok(name), Some(object)) => drop(read.insert(name, object)),
                 (Err(sentence), _) => self.notes.error(at, entry.at, sentence),

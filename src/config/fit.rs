@@ -191,7 +191,7 @@ mod tests {
                 "4:7 things.a.mode: unknown word `rond_robin`. Did you mean `round_robin`?",
                 "7:7 things.a.note: `no` is a boolean to some readers and a text to others; write false, or \"no\" in quotes",
                 "6:9 things.a.parts[0]: the key `key` is missing",
-                "6:22 things.a.parts[1]: expected a map, e.g. { cert: ... }, with any of the keys cert, key, found the number 3",
+                "6:22 things.a.parts[1]: expected a map { cert, key }, found the number 3",
                 "8:7 things.a.port: expected a whole number from 0 to 65535, found the text `80`",
                 "2:12 things.a.timeout.conect: unknown key. Did you mean `connect`?",
                 "2:30 things.a.timeout.idle: `5` needs a unit, e.g. 5s",

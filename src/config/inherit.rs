@@ -36,8 +36,13 @@ const CHAIN: usize = 32;
 
 /// Completes every object of a section from `defaults` and from the object that its `like` names.
 ///
-/// The names come back in an order in which nothing precedes what it is like.
-pub(super) fn complete(section: &mut Map, kind: Kind, defaults: Option<&Node>, notes: &mut Notes) -> Vec<Box<str>> {
+/// The names come back in an order in which nothing precedes what it is like, each with whether that could be found.
+pub(super) fn complete(
+    section: &mut Map,
+    kind: Kind,
+    defaults: Option<&Node>,
+    notes: &mut Notes,
+) -> Vec<(Box<str>, bool)> {
     for entry in section.iter_mut() {
         long_form(&mut entry.node, kind);
     }
@@ -53,7 +58,11 @@ pub(super) fn complete(section: &mut Map, kind: Kind, defaults: Option<&Node>, n
             over(&mut entry.node, base, kind.whole);
         }
     }
-    order
+    let found = |name: &str| match section.get(name).map(|entry| &entry.node) {
+        Some(node) => node.get("like").is_none() || bases.contains_key(name),
+        None => false,
+    };
+    order.into_iter().map(|name| (found(&name), name)).map(|(found, name)| (name, found)).collect()
 }
 
 /// Turns a bare list into the map that it is short for; nothing at all is an empty map.

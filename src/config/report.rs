@@ -93,7 +93,8 @@ fn word(level: Level) -> &'static str {
 
 fn sentence(problem: &Problem) -> String {
     let path = problem.at.to_string();
-    let text = if path.is_empty() { problem.sentence.clone() } else { format!("{path}: {}", problem.sentence) };
+    let said = path.is_empty() || problem.sentence.starts_with(&path);
+    let text = if said { problem.sentence.clone() } else { format!("{path}: {}", problem.sentence) };
     // Texts of the document must not speak to the terminal.
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use yumen::config::{self, report};
+use crate::harness::tools::yumen;
 
 fn documents() -> Vec<PathBuf> {
     let listed = fs::read_dir("tests/it/mistakes").unwrap().map(|entry| entry.unwrap().path());
@@ -15,8 +15,7 @@ fn documents() -> Vec<PathBuf> {
 }
 
 fn printed(document: &Path) -> String {
-    let loaded = config::load(document);
-    report::human(&loaded.problems, &loaded.places)
+    yumen(&["check", "--config", document.to_str().unwrap()]).out
 }
 
 #[test]
@@ -37,7 +36,6 @@ fn each_mistake_is_said_in_exactly_these_words() {
 
 #[test]
 fn the_shipped_document_is_right() {
-    let loaded = config::load(Path::new("conf/yumen.yaml"));
-    let printed = report::human(&loaded.problems, &loaded.places);
-    assert_eq!(printed, "ok: 1 listener, 3 routes, 1 pool, 0 warnings\n");
+    let ended = yumen(&["check", "--config", "conf/yumen.yaml"]);
+    assert_eq!((ended.code, ended.out.as_str()), (0, "ok: 1 listener, 3 routes, 1 pool, 0 warnings\n"));
 }

@@ -8,6 +8,7 @@ use yumen::canonical;
 use yumen::problem::{Path, Problems};
 use yumen::route::split::Turns;
 use yumen::route::{Config, Found, Params, Pools, Question, Route, Table};
+use yumen::telemetry::counted::Counted;
 
 /// A tenth each of exact paths, templates and hosts of their own; the rest are prefixes.
 fn table(count: usize) -> Table {
@@ -21,7 +22,15 @@ fn table(count: usize) -> Table {
         };
         let config: Config = serde_json::from_value(serde_json::json!({ "match": place, "respond": 204 })).ok()?;
         let (name, mut problems) = (format!("r{at}").parse().ok()?, Problems::default());
-        Route::compile(&name, &config, &Path::default(), "yumen.yaml:1:1", &Pools::new(), &mut problems)
+        Route::compile(
+            &name,
+            &config,
+            &Path::default(),
+            "yumen.yaml:1:1",
+            &Pools::new(),
+            Counted::default(),
+            &mut problems,
+        )
     };
     let routes: Vec<Arc<Route>> = (0..count).rev().filter_map(route).collect();
     let table = Table::compile(&routes, &mut problems);

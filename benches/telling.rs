@@ -56,7 +56,7 @@ fn telling(criterion: &mut Criterion) {
     criterion.bench_function("request id", |bench| bench.iter(|| RequestId::new(black_box(SystemTime::UNIX_EPOCH))));
     criterion.bench_function("trace/started", |bench| bench.iter(|| Trace::of(black_box(None)).traceparent()));
     criterion.bench_function("trace/continued", |bench| {
-        bench.iter(|| Trace::of(black_box(Some(TRACEPARENT))).traceparent())
+        bench.iter(|| Trace::of(black_box(Some(TRACEPARENT))).traceparent());
     });
     let entry = entry();
     for (name, format) in [("json", Format::Json), ("combined", Format::Combined)] {

@@ -29,7 +29,7 @@ pub(super) fn run(options: &Options) -> Exit {
         Err(why) => return fail(Exit::FileMissing, &why),
     };
     let target = if options.wait { "/reload?wait" } else { "/reload" };
-    let call = Call { to: &admin, method: Method::POST, target, deadline: Duration::from_secs(60), cap: 16 << 20 };
+    let call = Call { to: &admin, method: Method::POST, target, deadline: Duration::from_mins(1), cap: 16 << 20 };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => return fail(Exit::Internal, &format!("cannot start a runtime: {why}")),

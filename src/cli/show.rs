@@ -31,7 +31,7 @@ pub(super) fn run(options: &Options) -> Exit {
 }
 
 /// The part of the document at `path` as YAML with comments; the error is a sentence.
-pub fn show(loaded: &Loaded, path: &str) -> Result<String, String> {
+pub(super) fn show(loaded: &Loaded, path: &str) -> Result<String, String> {
     let document = serde_yaml::to_value(&loaded.document).map_err(|why| format!("cannot write the document: {why}"))?;
     let (at, value) = find(&document, path, &Path::default()).map_err(|near| {
         let near = near.map(|near| format!(". Did you mean `{near}`?"));

@@ -14,7 +14,7 @@ use crate::telemetry::trace::{RequestId, Trace};
 use crate::units::Name;
 
 /// What the accept loops of one set of listeners ask when they must refuse, and tell of connections.
-pub fn door(live: Arc<Live>) -> Arc<dyn Door> {
+pub(super) fn door(live: Arc<Live>) -> Arc<dyn Door> {
     Arc::new(Refusals { live, listeners: Mutex::default() })
 }
 

@@ -74,7 +74,7 @@ impl Reloader {
             listeners,
             admin: OnceLock::new(),
             keeper,
-            watch: Watch::new(),
+            watch: Watch::default(),
             turn: tokio::sync::Mutex::new(()),
             last: Mutex::default(),
         });

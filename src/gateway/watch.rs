@@ -18,6 +18,7 @@ const QUIET: Duration = Duration::from_millis(80);
 const POLL: Duration = Duration::from_secs(5);
 
 /// The files of the live snapshot, and who is told when their content changes.
+#[derive(Default)]
 pub struct Watch {
     event: Arc<Notify>,
     followed: Mutex<Followed>,
@@ -32,10 +33,6 @@ struct Followed {
 }
 
 impl Watch {
-    pub fn new() -> Self {
-        Self { event: Arc::default(), followed: Mutex::default() }
-    }
-
     /// From now on these files matter, with what is in them now.
     pub fn follow(&self, files: Vec<PathBuf>) {
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,7 +119,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (file, first, second) = (dir.path().join("y.yaml"), dir.path().join("1"), dir.path().join("2"));
         std::fs::write(&file, "a").unwrap();
-        let watch = Watch::new();
+        let watch = Watch::default();
         watch.follow(vec![file.clone()]);
         std::fs::write(&file, "b").unwrap();
         noticed(&watch).await;
@@ -140,7 +137,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("y.yaml");
         std::fs::write(&file, "a").unwrap();
-        let watch = Watch::new();
+        let watch = Watch::default();
         watch.follow(vec![file.clone()]);
         std::fs::write(&file, "a").unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(400), watch.changed()).await.is_err());

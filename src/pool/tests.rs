@@ -61,7 +61,7 @@ pub(super) fn read(yaml: &str) -> Result<Config, String> {
 pub(super) fn compile(yaml: &str, shelves: &Shelves, observer: &Arc<dyn Observer>) -> Arc<Pool> {
     let mut problems = Problems::default();
     let (name, at) = ("orders".parse().unwrap(), Path::of(["pools", "orders"]));
-    let tools = Tools { shelves, observer };
+    let tools = Tools { shelves, observer, counted: None };
     let pool = Pool::compile(&name, &read(yaml).unwrap(), &at, &tools, &mut problems);
     pool.unwrap_or_else(|| panic!("{problems:?}"))
 }
@@ -73,7 +73,7 @@ fn pool(yaml: &str, shelves: &Shelves) -> Arc<Pool> {
 fn problems(yaml: &str) -> Vec<String> {
     let mut problems = Problems::default();
     let (name, at) = ("orders".parse().unwrap(), Path::of(["orders"]));
-    let tools = Tools { shelves: &Shelves::default(), observer: &(Arc::new(()) as _) };
+    let tools = Tools { shelves: &Shelves::default(), observer: &(Arc::new(()) as _), counted: None };
     let pool = Pool::compile(&name, &read(yaml).unwrap(), &at, &tools, &mut problems);
     assert_eq!(pool.is_none(), problems.errors() > 0);
     problems.iter().map(|problem| format!("{}: {}", problem.at, problem.sentence)).collect()
@@ -365,7 +365,7 @@ fn many_pools_and_large_ones_are_made_in_no_time() {
     let start = Instant::now();
     let shelves = Shelves::default();
     let (observer, mut problems) = (Arc::new(()) as Arc<dyn Observer>, Problems::default());
-    let tools = Tools { shelves: &shelves, observer: &observer };
+    let tools = Tools { shelves: &shelves, observer: &observer, counted: None };
     let config = read("{ targets: ['1.1.1.1:1', '1.1.1.1:2'], health: { http: / } }").unwrap();
     let make = |number: usize| {
         let name = format!("pool-{number}").parse().unwrap();

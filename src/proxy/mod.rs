@@ -169,9 +169,9 @@ impl ProxyHttp for Proxy {
             && session.response_written().is_none()
             && ctx.upstream.tries < MOST_TRIES;
         if safe {
-            e.retry.decide_reuse(reused)
+            e.retry.decide_reuse(reused);
         } else {
-            e.set_retry(false)
+            e.set_retry(false);
         }
         e
     }

@@ -51,14 +51,14 @@ pub fn routes(loaded: &Loaded, tools: &Tools) -> (Option<Table>, Problems) {
 pub fn fingerprint(files: &[PathBuf]) -> String {
     use aws_lc_rs::digest::{Context, SHA256};
     use std::fmt::Write;
-    let mut context = Context::new(&SHA256);
+    let mut hash = Context::new(&SHA256);
     for file in files {
-        let content = std::fs::read(file).unwrap_or_default();
-        context.update(file.as_os_str().as_encoded_bytes());
-        context.update(&content.len().to_le_bytes());
-        context.update(&content);
+        let bytes = std::fs::read(file).unwrap_or_default();
+        hash.update(file.as_os_str().as_encoded_bytes());
+        hash.update(&bytes.len().to_le_bytes());
+        hash.update(&bytes);
     }
-    let digest = context.finish();
+    let digest = hash.finish();
     digest.as_ref().iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -117,7 +117,7 @@ impl Parts {
             Some(same) => same.clone(),
             None => AccessLog::open(wanted, tools.metrics.access_log_dropped())
                 .map_err(|why| {
-                    problems.error(Path::of(["observe", "access_log", "to"]), format!("cannot be opened: {why}"))
+                    problems.error(Path::of(["observe", "access_log", "to"]), format!("cannot be opened: {why}"));
                 })
                 .ok()?,
         };

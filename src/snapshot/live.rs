@@ -35,9 +35,12 @@ impl Tools {
 }
 
 /// Shows the health of targets on the metrics page, as long as someone uses them.
+/// By pool and target.
+type Figures = HashMap<(Box<str>, Box<str>), Figure>;
+
 struct Health {
     metrics: Arc<Metrics>,
-    figures: Mutex<HashMap<(Box<str>, Box<str>), Figure>>,
+    figures: Mutex<Figures>,
 }
 
 impl Observer for Health {

@@ -64,7 +64,7 @@ impl Setup {
         let log = Lines::of(child.stderr.take().unwrap());
         let out = Lines::of(child.stdout.take().unwrap());
         let mut gateway = Gateway { setup: self, child, log, out, listeners: BTreeMap::new(), admin: String::new() };
-        let ready = gateway.log.wait("admin on");
+        let ready = gateway.log.wait("listening on admin ");
         ready.rsplit(' ').next().unwrap().clone_into(&mut gateway.admin);
         gateway.learn_listeners();
         gateway

@@ -94,6 +94,11 @@ impl Problems {
 
 /// The word of `known` nearest to `word`, if one is near enough to be meant.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // The comparison takes the product of both lengths; nobody mistypes a word into a novel.
+    const LONGEST: usize = 64;
+    if word.len() > LONGEST {
+        return None;
+    }
     let near = |candidate: &'a str| (strsim::damerau_levenshtein(word, candidate), candidate);
     let (distance, best) = known.into_iter().map(near).min()?;
     (distance <= (word.chars().count().max(best.chars().count()) / 2).max(1)).then_some(best)

@@ -9,8 +9,11 @@ use super::notes::Notes;
 use super::secret;
 use crate::problem::{Path, Step, nearest};
 
-/// Complaints about one object; beyond them nobody reads on.
+/// Complaints about one object, each of which costs another try; beyond them nobody reads on.
 const MOST: usize = 64;
+/// The same about an object of very many values.
+const MOST_OF_LARGE: usize = 4;
+const LARGE: usize = 50_000;
 
 /// Whether the node is a whole object or a part of one, of which nothing can be missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +31,8 @@ struct Taken {
 /// Reads `T`; everything that is wrong goes to `notes` and out of `node`, and then nothing is given back.
 pub(super) fn fit<T: DeserializeOwned>(node: &mut Node, at: &Path, extent: Extent, notes: &mut Notes) -> Option<T> {
     let mut taken: Vec<Taken> = Vec::new();
-    for _ in 0..MOST {
+    let most = if node.weight().0 > LARGE { MOST_OF_LARGE } else { MOST };
+    for _ in 0..most {
         let mishap = match T::deserialize(At(node)) {
             Ok(value) => return taken.is_empty().then_some(value),
             Err(mishap) => mishap,

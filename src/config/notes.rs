@@ -27,6 +27,11 @@ impl Marks {
     }
 }
 
+/// Complaints that are kept; nobody reads further, and a hostile document could make millions.
+const MOST: usize = 50_000;
+/// Characters of a sentence; a value that is quoted in it may have any length.
+const LONGEST: usize = 500;
+
 /// Words compared for suggestions, all complaints together: a broken document of a million names is still read at once.
 const COMPARED: usize = 500_000;
 
@@ -45,8 +50,15 @@ impl Notes {
         self.note(Level::Warn, at, place, sentence.into());
     }
 
-    fn note(&mut self, level: Level, at: Path, place: Place, sentence: String) {
-        if !self.seen.insert((place, sentence.clone())) {
+    fn note(&mut self, level: Level, at: Path, place: Place, mut sentence: String) {
+        if let Some((end, _)) = sentence.char_indices().nth(LONGEST) {
+            sentence.truncate(end);
+            sentence.push_str("...");
+        }
+        if self.seen.len() == MOST {
+            sentence = format!("more than {MOST} complaints; the rest is left out");
+        }
+        if self.seen.len() > MOST || !self.seen.insert((place, sentence.clone())) {
             return;
         }
         self.marks.0.insert((at.clone(), sentence.clone()), place);

@@ -350,6 +350,13 @@ mod tests {
     }
 
     #[test]
+    fn very_many_complaints_end_somewhere() {
+        let (_, said) = read(&"a: 1\n".repeat(60_000));
+        assert_eq!(said.len(), 50_001);
+        assert_eq!(said.last().unwrap().2, "more than 50000 complaints; the rest is left out");
+    }
+
+    #[test]
     fn depth_is_refused_before_it_hurts() {
         let mut block = String::new();
         for n in 0..10_000_usize {

@@ -113,7 +113,10 @@ impl Places {
     }
 
     pub(super) fn is_hidden(&self, order: u32, line: u32) -> bool {
-        self.hidden.iter().any(|(file, first, last)| *file == order && (*first..=*last).contains(&line))
+        // They lie in the order of reading and do not overlap.
+        let after = self.hidden.partition_point(|(file, first, _)| (*file, *first) <= (order, line));
+        let before = after.checked_sub(1).and_then(|at| self.hidden.get(at));
+        before.is_some_and(|(file, _, last)| *file == order && line <= *last)
     }
 
     /// The value at a path, or the nearest thing above it.

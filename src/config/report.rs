@@ -11,6 +11,8 @@ use crate::problem::{Level, Problem, Problems};
 
 /// Characters of a line that an excerpt shows.
 const WIDTH: usize = 100;
+/// Bytes of a line of which one is shown at all: a document on a single line would be walked for each complaint.
+const LINE: usize = 10_000;
 
 /// Every complaint with its excerpt, in the order of the files, and the closing line.
 pub fn human(problems: &Problems, places: &Places) -> String {
@@ -29,7 +31,10 @@ pub fn complaints(problems: &Problems, places: &Places) -> String {
     let mut text = String::new();
     for (spot, problem) in &sorted {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{:width$}  {:<5}  {}", spot.to_string(), word(problem.level), sentence(problem));
+        let _ = match spot.to_string() {
+            none if none.is_empty() => writeln!(text, "{:<5}  {}", word(problem.level), sentence(problem)),
+            spot => writeln!(text, "{spot:width$}  {:<5}  {}", word(problem.level), sentence(problem)),
+        };
         if let Some(excerpt) = lines.excerpt(spot) {
             text.push_str(&excerpt);
         }
@@ -116,7 +121,7 @@ impl<'a> Lines<'a> {
         let source = places.source(spot.order)?;
         let lines = self.files.entry(spot.order).or_insert_with(|| split(&source.text));
         let line = lines.get((spot.line as usize).checked_sub(1)?)?;
-        let column = (spot.column as usize).checked_sub(1)?;
+        let column = (spot.column as usize).checked_sub(1).filter(|_| line.len() <= LINE)?;
         let hidden = places.is_hidden(spot.order, spot.line);
         let shown = if hidden { "(hidden)".to_owned() } else { secret::redact(line) };
         let chars: Vec<char> = shown.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

@@ -47,6 +47,17 @@ fn as_many_complaints_take_no_longer() {
 }
 
 #[test]
+fn a_value_without_end_is_not_repeated_without_end() {
+    let word = "x".repeat(8 << 20);
+    let text = format!("version: 1\nlisteners: {{ web: {{ bind: {word} }} }}\nobserve: {{ log: {{ level: {word} }} }}\nroutes: {{ all: {{ match: /*, to: {word} }} }}\n");
+    let start = Instant::now();
+    let loaded = Loaded::from_text("large", &text);
+    let report = yumen::config::report::human(&loaded.problems, &loaded.places);
+    assert!(loaded.problems.errors() >= 3 && report.len() < 10_000, "{}", report.len());
+    assert!(start.elapsed() < PATIENCE);
+}
+
+#[test]
 fn a_document_that_is_nothing_but_values_ends_at_the_budget() {
     let text = format!("a: [{}]\n", "1,".repeat(4_000_000));
     let start = Instant::now();

@@ -66,6 +66,8 @@ fn request_trailers_harm_nothing_over_http_2() {
     let request = http::Request::post("http://a.example/").body(()).unwrap();
     let answer = h2::ask_with(&gateway.edge(), request, b"body", trailers).unwrap();
     assert_eq!((answer.status, answer.trailers["x-end"].as_bytes()), (200, &b"1"[..]));
+    let seen = &origin.asked()[0].trailers;
+    assert!(seen.is_empty() || seen["x-sum"] == "7", "{seen:?}");
 }
 
 /// The fields of a request in which one thing is wrong.

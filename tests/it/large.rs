@@ -49,7 +49,9 @@ fn as_many_complaints_take_no_longer() {
 #[test]
 fn a_value_without_end_is_not_repeated_without_end() {
     let word = "x".repeat(8 << 20);
-    let text = format!("version: 1\nlisteners: {{ web: {{ bind: {word} }} }}\nobserve: {{ log: {{ level: {word} }} }}\nroutes: {{ all: {{ match: /*, to: {word} }} }}\n");
+    let text = format!(
+        "version: 1\nlisteners: {{ web: {{ bind: {word} }} }}\nobserve: {{ log: {{ level: {word} }} }}\nroutes: {{ all: {{ match: /*, to: {word} }} }}\n"
+    );
     let start = Instant::now();
     let loaded = Loaded::from_text("large", &text);
     let report = yumen::config::report::human(&loaded.problems, &loaded.places);

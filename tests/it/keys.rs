@@ -68,6 +68,8 @@ const KEYS: &[(&str, &str)] = &[
     ("listeners.*.limits.uri", "limits::too_long_a_target_is_414"),
     ("listeners.*.limits.body_rate", "limits::a_body_that_is_too_slow_is_408_and_frees_the_upstream"),
     ("pools", "forwarding::a_request_is_forwarded_and_its_answer_returned"),
+    ("pools.*.at", "pools::round_robin_is_smooth_by_weight"),
+    ("pools.*.weight", "pools::round_robin_is_smooth_by_weight"),
     ("pools.*.targets", "pools::round_robin_is_smooth_by_weight"),
     ("pools.*.targets.at", "pools::round_robin_is_smooth_by_weight"),
     ("pools.*.targets.weight", "pools::round_robin_is_smooth_by_weight"),

@@ -37,7 +37,7 @@ fn a_slow_head_is_cut_however_it_drips() {
 
 #[test]
 fn a_slow_second_head_is_cut_too() {
-    let (_, gateway) = limited("timeout: { head: 400ms }");
+    let (_origin, gateway) = limited("timeout: { head: 400ms }");
     let mut connection = gateway.connect();
     assert_eq!(connection.get("/").status, 200);
     let took = dripping(connection.send("GET / HTTP/1.1\r\nX-A: "), b"a");
@@ -46,7 +46,7 @@ fn a_slow_second_head_is_cut_too() {
 
 #[test]
 fn a_connection_that_says_nothing_is_closed() {
-    let (_, gateway) = limited("timeout: { handshake: 300ms, head: 300ms, idle: 300ms }");
+    let (_origin, gateway) = limited("timeout: { handshake: 300ms, head: 300ms, idle: 300ms }");
     let start = Instant::now();
     assert!(gateway.connect().ends_within(Duration::from_secs(5)));
     assert!(start.elapsed() < Duration::from_secs(3));
@@ -54,7 +54,7 @@ fn a_connection_that_says_nothing_is_closed() {
 
 #[test]
 fn an_idle_connection_is_closed_after_its_time() {
-    let (_, gateway) = limited("timeout: { idle: 300ms }");
+    let (_origin, gateway) = limited("timeout: { idle: 300ms }");
     let mut connection = gateway.connect();
     assert_eq!(connection.get("/").status, 200);
     let start = Instant::now();
@@ -64,7 +64,7 @@ fn an_idle_connection_is_closed_after_its_time() {
 
 #[test]
 fn an_http_2_client_that_is_idle_or_stops_at_the_preface_is_closed() {
-    let (_, gateway) = limited("timeout: { handshake: 300ms, head: 300ms, idle: 300ms }");
+    let (_origin, gateway) = limited("timeout: { handshake: 300ms, head: 300ms, idle: 300ms }");
     for preface in ["PRI * HTTP/2.0\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         assert!(gateway.connect().send(preface).ends_within(Duration::from_secs(5)), "{preface:?}");
     }
@@ -87,7 +87,7 @@ fn a_tls_handshake_that_stops_is_cut() {
 
 #[test]
 fn a_body_that_is_too_slow_is_408_and_frees_the_upstream() {
-    let (_, gateway) = limited("limits: { body_rate: 1MiB/s }");
+    let (_origin, gateway) = limited("limits: { body_rate: 1MiB/s }");
     let mut connection = gateway.connect();
     connection.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
     let start = Instant::now();
@@ -128,7 +128,7 @@ fn connections_are_capped_and_come_back() {
     for (settings, reason) in
         [("limits: { connections: 3 }", "connections"), ("limits: { per_address: 3 }", "per_address")]
     {
-        let (_, gateway) = limited(settings);
+        let (_origin, gateway) = limited(settings);
         let mut held = times(3, || {
             let mut connection = gateway.connect();
             assert_eq!(connection.get("/").status, 200);
@@ -152,7 +152,7 @@ fn connections_are_capped_and_come_back() {
 
 #[test]
 fn a_connection_ends_after_its_requests() {
-    let (_, gateway) = limited("limits: { requests: 3 }");
+    let (_origin, gateway) = limited("limits: { requests: 3 }");
     let mut connection = gateway.connect();
     let kept = times(3, || connection.get("/").field("connection").map(str::to_ascii_lowercase));
     assert_eq!(kept[2].as_deref(), Some("close"));
@@ -162,7 +162,7 @@ fn a_connection_ends_after_its_requests() {
 
 #[test]
 fn streams_of_one_connection_are_capped() {
-    let (_, gateway) = limited("limits: { streams: 7 }");
+    let (_origin, gateway) = limited("limits: { streams: 7 }");
     let mut frames = h2::Frames::open(&gateway.edge());
     let settings = frames.find(|frame| frame.kind == h2::SETTINGS && frame.flags & h2::ACK == 0).unwrap();
     let told = settings.payload.chunks(6).find(|setting| setting[..2] == [0, 3]).map(|setting| setting[5]);
@@ -230,7 +230,7 @@ fn the_same_limits_hold_over_http_2() {
 
 #[test]
 fn many_idle_connections_are_cheap() {
-    let (_, gateway) = limited("");
+    let (_origin, gateway) = limited("");
     gateway.get("/");
     let opened = |n: usize| {
         times(n, || {
@@ -249,7 +249,7 @@ fn many_idle_connections_are_cheap() {
 
 #[test]
 fn a_closed_client_frees_its_connection() {
-    let (_, gateway) = limited("");
+    let (_origin, gateway) = limited("");
     let held = times(20, || gateway.connect());
     eventually("twenty connections", || {
         (gateway.metrics().sum("yumen_connections", &[("listener", "edge")]) > 19.5).then_some(())

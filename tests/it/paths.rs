@@ -9,7 +9,7 @@ use crate::harness::{Gateway, Origin, Request, eventually};
 fn guarded(origin: &Origin) -> Gateway {
     Gateway::before(
         origin,
-        "public: { match: /public/*, to: app }\nsecret: { match: /secret/*, respond: { status: 403, body: no } }",
+        "public: { match: /public/*, to: app }\nsecret: { match: /secret/*, respond: { status: 403, body: refused } }",
     )
 }
 

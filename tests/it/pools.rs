@@ -195,7 +195,7 @@ fn health_asks_for_status_body_and_host() {
 fn a_slow_probe_is_a_failed_one() {
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let gateway = pooled(&format!(
-        "{{ targets: [\"{}\"], health: {{ http: /, every: 100ms, timeout: 100ms, down_after: 2 }} }}",
+        "{{ targets: [\"{}\"], timeout: {{ idle: 200ms }}, health: {{ http: /, every: 100ms, timeout: 100ms, down_after: 2 }} }}",
         deaf.local_addr().unwrap()
     ));
     eventually("it is down", || (gateway.get("/").code() == "pool.no_healthy").then_some(()));
@@ -276,8 +276,10 @@ fn an_upstream_that_takes_nothing_is_cut_at_the_write_deadline() {
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let gateway =
         pooled(&format!("{{ targets: [\"{}\"], timeout: {{ write: 300ms, idle: 60s }} }}", deaf.local_addr().unwrap()));
+    let start = Instant::now();
     let answer = gateway.ask(Request::post("/", vec![b'x'; 32 << 20]));
     assert_eq!(answer.status, 504);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(answer.code().starts_with("upstream.timeout"), "{}", answer.text());
 }
 
@@ -422,9 +424,11 @@ fn a_route_shortens_each_timeout_of_its_pool() {
          tls: {{ match: /tls, to: secure, timeout: {{ tls: 300ms }} }}\n  \
          write: {{ match: /write, to: deaf, timeout: {{ write: 300ms }} }}\n"
     ));
+    let start = Instant::now();
     assert_eq!(gateway.get("/connect").status, 504);
     assert_eq!(gateway.get("/tls").status, 504);
     assert_eq!(gateway.ask(Request::post("/write", vec![b'x'; 32 << 20])).status, 504);
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 /// An address whose connections never open: a listener with a full backlog drops further SYN packets (listen(2)).

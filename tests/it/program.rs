@@ -60,7 +60,7 @@ fn explain_names_the_route_its_pool_and_their_places() {
 
 #[test]
 fn explain_and_the_gateway_agree() {
-    let routes = "routes:\n  get: { match: 'GET /x', respond: { body: get } }\n  beta: { match: { path: /x, headers: { x-beta: '1' } }, respond: { body: beta } }\n  rest: { match: /*, respond: { body: rest } }\n";
+    let routes = "routes:\n  get: { match: 'GET /x', respond: { body: get } }\n  beta: { match: { path: /x, methods: [GET], headers: { x-beta: '1' } }, respond: { body: beta } }\n  rest: { match: /*, respond: { body: rest } }\n";
     let gateway = Gateway::start(routes);
     for (method, path, beta) in [
         ("GET", "/x", false),

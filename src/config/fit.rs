@@ -50,10 +50,11 @@ fn complain<T: DeserializeOwned>(first: Mishap, node: &mut Node, at: &Path, exte
         let way = mishap.into_way();
         if !follows(&way, &kind, &rest, extent, &taken) {
             notes.error(below(at, &way), place(&rest, &way, key), without_secret(sentence, &rest, &way));
-            let wrong = node.walk_mut(&way).filter(|_| !matches!(kind, Kind::Missing(_)));
-            wrong.into_iter().for_each(|wrong| wrong.value = Value::Gone);
+            if !matches!(kind, Kind::Missing(_)) {
+                take_out(node, &way);
+            }
         }
-        rest.walk_mut(&way).into_iter().for_each(|wrong| wrong.value = Value::Gone);
+        take_out(&mut rest, &way);
         if way.is_empty() {
             return;
         }
@@ -93,6 +94,12 @@ fn without_secret(sentence: String, node: &Node, way: &[Step]) -> String {
     match (key, text) {
         (Some(key), Some(text)) if secret::is_secret(key) => sentence.replace(text, "(hidden)"),
         _ => sentence,
+    }
+}
+
+fn take_out(node: &mut Node, way: &[Step]) {
+    if let Some(wrong) = node.walk_mut(way) {
+        wrong.value = Value::Gone;
     }
 }
 

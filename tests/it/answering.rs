@@ -118,6 +118,7 @@ fn respond_answers_by_itself() {
     );
     let nothing = gateway.get("/nothing");
     assert_eq!((nothing.status, nothing.body.len()), (204, 0));
+    assert_eq!(nothing.field("content-length"), None, "RFC 9110 section 8.6");
     let json = gateway.get("/json");
     assert_eq!((json.status, json.field("content-type")), (418, Some("application/json")));
     assert_eq!(json.json()["ok"], true);

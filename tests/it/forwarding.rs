@@ -208,6 +208,22 @@ fn an_answer_is_streamed_as_it_comes() {
 }
 
 #[test]
+fn an_answer_of_known_length_is_not_held_back() {
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let origin = Origin::new(move |_, talk| {
+        talk.send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nfour");
+        wait.lock().unwrap().recv().unwrap();
+        talk.send("more");
+    });
+    let gateway = Gateway::passing(&origin);
+    let mut connection = gateway.connect();
+    connection.send(Request::get("/").bytes()).until("four");
+    go.send(()).unwrap();
+    connection.until("more");
+}
+
+#[test]
 fn a_body_is_streamed_as_it_comes() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let gateway = Gateway::start(format!(

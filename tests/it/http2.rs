@@ -66,6 +66,8 @@ fn request_trailers_harm_nothing_over_http_2() {
     let request = http::Request::post("http://a.example/").body(()).unwrap();
     let answer = h2::ask_with(&gateway.edge(), request, b"body", trailers).unwrap();
     assert_eq!((answer.status, answer.trailers["x-end"].as_bytes()), (200, &b"1"[..]));
+    let seen = &origin.asked()[0].trailers;
+    assert!(seen.is_empty() || seen["x-sum"] == "7", "{seen:?}");
 }
 
 /// The fields of a request in which one thing is wrong.
@@ -304,13 +306,11 @@ fn more_streams_than_allowed_are_refused_and_the_rest_served() {
     for round in 0..400 {
         frames.get(stream(round), "/");
     }
-    let mut served = 0;
-    while let Some(frame) = frames.find(|frame| matches!(frame.kind, HEADERS | RST_STREAM | GOAWAY)) {
+    let (mut served, mut refused) = (0, 0);
+    while served < 50 || refused == 0 {
+        let frame = frames.find(|frame| matches!(frame.kind, HEADERS | RST_STREAM)).expect("a connection that goes on");
         served += usize::from(frame.kind == HEADERS);
-        if frame.kind == GOAWAY || frame.stream == stream(399) {
-            break;
-        }
+        refused += usize::from(frame.kind == RST_STREAM);
     }
-    assert!(served > 0);
     assert_eq!(gateway.get("/").status, 200);
 }

@@ -1,6 +1,7 @@
 //! One test binary: starts the real program on free ports with real origins beside it.
 
 #![allow(
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

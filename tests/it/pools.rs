@@ -240,7 +240,7 @@ fn a_silent_upstream_is_504() {
 #[test]
 fn an_upstream_that_falls_silent_is_cut() {
     let origin = Origin::new(|_, talk| {
-        talk.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfour");
+        talk.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n");
         talk.echo();
     });
     let gateway = pooled(&format!("{{ targets: [\"{origin}\"], timeout: {{ idle: 300ms }} }}"));

@@ -41,6 +41,7 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
     // Where a name is mistyped, the pool that was meant would look unused.
     let mut all_known = true;
     for route in section("routes").iter() {
+        all_known &= route.node.map().is_some();
         let Some(to) = route.node.map().and_then(|route| route.get("to")).map(|to| &to.node) else { continue };
         all_known &= !matches!(to.value, Value::Gone);
         let at = Path::of(["routes", &route.key, "to"]);

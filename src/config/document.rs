@@ -216,3 +216,33 @@ impl Top<'_> {
         Some(node.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Loaded;
+    use super::*;
+    use crate::units::Duration;
+
+    #[test]
+    fn defaults_reach_every_kind_of_object() {
+        let text = "\
+version: 1
+defaults:
+  listener: { timeout: { head: 3s }, tls: { tickets: false } }
+  pool: { timeout: { connect: 4s } }
+  route: { timeout: { idle: 5s } }
+listeners:
+  web: { bind: 80 }
+  edge: { bind: 443, tls: { certs: [] } }
+pools: { app: [127.0.0.1:80] }
+routes: { all: { match: /*, to: app } }
+";
+        let document = Loaded::from_text("y", text).document;
+        let name = |name: &str| name.parse::<Name>().unwrap();
+        let edge = document.listeners.get(&name("edge")).unwrap();
+        assert_eq!(edge.timeout.head, Duration::from_secs(3));
+        assert!(edge.tls.as_ref().is_some_and(|tls| !tls.tickets));
+        assert_eq!(document.pools.get(&name("app")).unwrap().timeout.connect, Duration::from_secs(4));
+        assert_eq!(document.routes.get(&name("all")).unwrap().timeout.idle, Some(Duration::from_secs(5)));
+    }
+}

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 use super::de::At;
-use super::mishap::Kind;
+use super::mishap::{Kind, Mishap};
 use super::node::{Node, Place, Value};
 use super::notes::Notes;
 use super::secret;
@@ -30,27 +30,40 @@ struct Taken {
 
 /// Reads `T`; everything that is wrong goes to `notes` and out of `node`, and then nothing is given back.
 pub(super) fn fit<T: DeserializeOwned>(node: &mut Node, at: &Path, extent: Extent, notes: &mut Notes) -> Option<T> {
-    let mut taken: Vec<Taken> = Vec::new();
+    match T::deserialize(At(node)) {
+        Ok(value) => Some(value),
+        Err(first) => {
+            complain::<T>(first, node, at, extent, notes);
+            None
+        }
+    }
+}
+
+/// Notes the first mishap and all others that can be found without it.
+fn complain<T: DeserializeOwned>(first: Mishap, node: &mut Node, at: &Path, extent: Extent, notes: &mut Notes) {
+    // Where something is missing, the whole map goes out of this copy; others may still take it over from `node`.
+    let mut rest = node.clone();
     let most = if node.weight().0 > LARGE { MOST_OF_LARGE } else { MOST };
+    let (mut mishap, mut taken) = (first, Vec::new());
     for _ in 0..most {
-        let mishap = match T::deserialize(At(node)) {
-            Ok(value) => return taken.is_empty().then_some(value),
-            Err(mishap) => mishap,
-        };
         let (key, kind, sentence) = (mishap.key, mishap.kind.clone(), mishap.sentence.clone());
         let way = mishap.into_way();
-        if !follows(&way, &kind, node, extent, &taken) {
-            notes.error(below(at, &way), place(node, &way, key), without_secret(sentence, node, &way));
+        if !follows(&way, &kind, &rest, extent, &taken) {
+            notes.error(below(at, &way), place(&rest, &way, key), without_secret(sentence, &rest, &way));
+            if !matches!(kind, Kind::Missing(_)) {
+                take_out(node, &way);
+            }
         }
-        if let Some(wrong) = node.walk_mut(&way) {
-            wrong.value = Value::Gone;
-        }
+        take_out(&mut rest, &way);
         if way.is_empty() {
-            return None;
+            return;
         }
         taken.push(Taken { way, kind });
+        mishap = match T::deserialize(At(&rest)) {
+            Ok(_) => return,
+            Err(next) => next,
+        };
     }
-    None
 }
 
 /// Whether a mishap only follows from one before, or from looking at a part.
@@ -81,6 +94,12 @@ fn without_secret(sentence: String, node: &Node, way: &[Step]) -> String {
     match (key, text) {
         (Some(key), Some(text)) if secret::is_secret(key) => sentence.replace(text, "(hidden)"),
         _ => sentence,
+    }
+}
+
+fn take_out(node: &mut Node, way: &[Step]) {
+    if let Some(wrong) = node.walk_mut(way) {
+        wrong.value = Value::Gone;
     }
 }
 
@@ -228,6 +247,18 @@ mod tests {
             complaints("verify: 1", Extent::Part),
             ["1:9 things.a.verify: expected true or false, found the number 1"]
         );
+    }
+
+    #[test]
+    fn a_part_stays_whole_but_for_what_is_wrong_in_it() {
+        let mut notes = Notes::default();
+        let text = "{ mode: random, port: x, timeout: { idle: 1s, conect: 2s } }";
+        let mut node = parse(text, 0, &mut Budget::default(), &mut notes).unwrap();
+        assert!(fit::<Thing>(&mut node, &Path::default(), Extent::Part, &mut notes).is_none());
+        assert_eq!(notes.problems.errors(), 2);
+        assert_eq!(node.get("mode").and_then(Node::text), Some("random"));
+        assert_eq!(node.get("timeout").and_then(|timeout| timeout.get("idle")).and_then(Node::text), Some("1s"));
+        assert!(node.get("port").is_none());
     }
 
     #[test]

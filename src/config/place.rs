@@ -102,6 +102,11 @@ impl Places {
         }
     }
 
+    /// Whether no file could be read.
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+
     /// How many objects a section has.
     pub fn count(&self, section: &str) -> usize {
         self.tree.get(section).and_then(Node::map).map_or(0, |map| map.iter().len())

@@ -17,9 +17,11 @@ const LINE: usize = 10_000;
 /// Every complaint with its excerpt, in the order of the files, and the closing line.
 pub fn human(problems: &Problems, places: &Places) -> String {
     let mut text = complaints(problems, places);
-    let closing = closing(problems, places);
-    text.push_str(&closing);
-    text.push('\n');
+    // Where nothing could be read, the reason says it all.
+    if !places.is_empty() {
+        text.push_str(&closing(problems, places));
+        text.push('\n');
+    }
     text
 }
 

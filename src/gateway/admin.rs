@@ -1,5 +1,6 @@
 //! The admin door: health, readiness, metrics, status, and the order to reload. Nothing changes by GET.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,8 +14,10 @@ use super::door;
 use super::listen::{Listeners, Worker};
 use super::reload::Reloader;
 use crate::canonical;
+use crate::listener::Listener;
 use crate::pool::PoolState;
 use crate::snapshot::Live;
+use crate::units::Address;
 
 /// Answers on the admin listener.
 pub struct Admin {
@@ -29,6 +32,16 @@ pub fn listeners(live: &Arc<Live>, reloader: &Arc<Reloader>) -> Listeners<Admin>
     let (open, never) = watch::channel(false);
     let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone(), _open: open });
     Listeners::new(vec![Worker { runtime: tokio::runtime::Handle::current(), app }], door::door(live.clone()), never)
+}
+
+/// Listens where the snapshot says; a socket file is for the user of the gateway alone.
+pub fn listen(listeners: &Listeners<Admin>, listener: &Arc<Listener>) -> Result<(), String> {
+    listeners.apply(vec![listener.clone()]).map_err(|why| why.to_string())?;
+    for path in listener.binds.iter().filter_map(Address::socket_file) {
+        let ours_alone = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path, ours_alone).map_err(|why| format!("{}: {why}", path.display()))?;
+    }
+    Ok(())
 }
 
 type Answer = Response<Vec<u8>>;

@@ -81,7 +81,7 @@ impl Reloader {
         let admin = admin::listeners(&this.live, &this);
         let first = this.live.load_full();
         this.listeners.apply(first.listeners.clone()).map_err(|why| why.to_string())?;
-        admin.apply(vec![first.admin.clone()]).map_err(|why| why.to_string())?;
+        admin::listen(&admin, &first.admin)?;
         let _ = this.admin.set(admin);
         this.watch.follow(first.files.clone());
         Ok(this)
@@ -115,6 +115,7 @@ impl Reloader {
                 log::info!("reload ({why}): generation {} serves, hash {}", outcome.generation, outcome.hash);
             }
             Verdict::Unchanged => {
+                self.live.tools.metrics.unchanged();
                 log::info!("reload ({why}): nothing has changed, generation {} serves on", outcome.generation);
             }
             Verdict::Refused => {
@@ -162,9 +163,9 @@ impl Reloader {
     fn rebind(&self, next: &Snapshot) -> Result<(), String> {
         let admin = self.admin.get().ok_or("the admin listener has not started")?;
         let before = self.live.load_full();
-        admin.apply(vec![next.admin.clone()]).map_err(|why| why.to_string())?;
+        admin::listen(admin, &next.admin)?;
         self.listeners.apply(next.listeners.clone()).map_err(|why| {
-            let _ = admin.apply(vec![before.admin.clone()]);
+            let _ = admin::listen(admin, &before.admin);
             why.to_string()
         })
     }

@@ -12,14 +12,15 @@ use super::intake::{Intake, field};
 use crate::fault::Fault;
 
 /// Sets what hops tell each other, then what the route says of path, host and fields.
-pub(super) fn request(out: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+/// `version` is the one that the client spoke.
+pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> Result<()> {
     let (Some(intake), Some(connection), Some(route)) = (&ctx.intake, &ctx.connection, &ctx.route) else {
         return Err(Fault::GatewayInternal.into());
     };
     if let Some(rewrite) = &route.rewrite {
         rewritten(out, &rewrite.apply(out.uri.path(), &ctx.params)?)?;
     }
-    hops(out, intake, connection.peer.ip().to_canonical())?;
+    hops(out, version, intake, connection.peer.ip().to_canonical())?;
     out.insert_header(field::X_REQUEST_ID, ctx.id())?;
     out.insert_header(field::TRACEPARENT, ctx.trace.traceparent().as_slice())?;
     if !ctx.trace.is_continued() {
@@ -42,7 +43,7 @@ fn rewritten(out: &mut RequestHeader, path: &str) -> Result<()> {
 
 /// Who asked, for what host, how, and through whom. Without trust there is no chain to continue: intake has
 /// removed what the client said of one.
-fn hops(out: &mut RequestHeader, intake: &Intake, peer: IpAddr) -> Result<()> {
+fn hops(out: &mut RequestHeader, version: Version, intake: &Intake, peer: IpAddr) -> Result<()> {
     let proto = if intake.https { "https" } else { "http" };
     let host = out.headers.get(header::HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
     let mut text = String::with_capacity(96);
@@ -55,7 +56,11 @@ fn hops(out: &mut RequestHeader, intake: &Intake, peer: IpAddr) -> Result<()> {
     out.insert_header(header::FORWARDED, text.as_str())?;
     text.clear();
     chain(&mut text, out.headers.get(header::VIA));
-    text.push_str(if out.version == Version::HTTP_2 { "2 yumen" } else { "1.1 yumen" });
+    text.push_str(match version {
+        Version::HTTP_2 => "2 yumen",
+        Version::HTTP_10 => "1.0 yumen",
+        _ => "1.1 yumen",
+    });
     out.insert_header(header::VIA, text.as_str())?;
     text.clear();
     let _ = write!(text, "{}", intake.client);
@@ -75,12 +80,13 @@ fn chain(text: &mut String, said: Option<&HeaderValue>) {
     }
 }
 
-/// One element of `Forwarded` (RFC 7239 section 4); IPv6 addresses and hosts with a port are quoted.
+/// One element of `Forwarded` (RFC 7239 section 4); what is no token is quoted.
 fn forwarded(text: &mut String, peer: IpAddr, host: &HeaderValue, proto: &str) {
     let host = host.to_str().unwrap_or_default();
+    let quote = if host.contains([':', '[']) { "\"" } else { "" };
     let _ = match peer {
-        IpAddr::V4(ip) => write!(text, "for={ip};host=\"{host}\";proto={proto}"),
-        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\";host=\"{host}\";proto={proto}"),
+        IpAddr::V4(ip) => write!(text, "for={ip};host={quote}{host}{quote};proto={proto}"),
+        IpAddr::V6(ip) => write!(text, "for=\"[{ip}]\";host={quote}{host}{quote};proto={proto}"),
     };
 }
 

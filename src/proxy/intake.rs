@@ -193,19 +193,20 @@ fn forwarded_https(headers: &HeaderMap, trusted: bool) -> Option<bool> {
 
 /// Fields that `Connection` may not take away: they decide who asks, for what, and how it is traced.
 fn is_protected(name: &HeaderName) -> bool {
+    const OTHERS: [HeaderName; 5] =
+        [field::X_REAL_IP, field::X_REQUEST_ID, field::TRACEPARENT, field::TRACESTATE, header::FORWARDED];
     matches!(
         *name,
         header::HOST
             | header::AUTHORIZATION
             | header::COOKIE
-            | header::FORWARDED
             | header::VIA
             | header::CONTENT_LENGTH
             | header::TRANSFER_ENCODING
             | header::CONTENT_TYPE
             | header::UPGRADE
-    ) || name.as_str().starts_with("x-")
-        || name.as_str().starts_with("trace")
+    ) || OTHERS.contains(name)
+        || name.as_str().starts_with("x-forwarded-")
 }
 
 /// Removes what belongs to this connection only (RFC 9110 section 7.6.1); a WebSocket handshake keeps its two fields.
@@ -216,7 +217,11 @@ fn strip_hop_by_hop(request: &mut RequestHeader) {
     for name in named.iter().filter(|name| !is_protected(name)) {
         request.remove_header(name);
     }
-    for name in [header::TE, header::TRAILER, header::PROXY_AUTHORIZATION, header::PROXY_AUTHENTICATE] {
+    // What gRPC needs to hear of its own hop it may say of the next (its protocol: `te: trailers` is required).
+    if request.version != Version::HTTP_2 || request.headers.get(header::TE).is_some_and(|te| te != "trailers") {
+        request.remove_header(&header::TE);
+    }
+    for name in [header::TRAILER, header::PROXY_AUTHORIZATION, header::PROXY_AUTHENTICATE] {
         request.remove_header(&name);
     }
     for name in [field::KEEP_ALIVE, field::PROXY_CONNECTION, field::HTTP2_SETTINGS] {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use pingora_core::modules::http::HttpModules;
 use pingora_core::protocols::Digest;
 use pingora_core::server::configuration::ServerConf;
@@ -74,6 +74,9 @@ impl ProxyHttp for Proxy {
         let snapshot = self.live.load();
         ctx.connection = session.digest().and_then(connection_of).cloned();
         let Some(connection) = &ctx.connection else { return Err(Fault::GatewayInternal.into()) };
+        // HTTP/1.0 knows no answers before the answer.
+        let old = session.req_header().version == Version::HTTP_10;
+        session.set_ignore_info_resp(old);
         let request = session.req_header_mut();
         ctx.trace = Trace::of(request.headers.get(field::TRACEPARENT).map(HeaderValue::as_bytes));
         let intake = ctx.intake.insert(intake::make_safe(request, connection, &snapshot.client_ip)?);
@@ -151,8 +154,13 @@ impl ProxyHttp for Proxy {
     }
 
     /// Send.
-    async fn upstream_request_filter(&self, _: &mut Session, out: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-        forward::request(out, ctx)
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        out: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        forward::request(out, session.req_header().version, ctx)
     }
 
     /// Only what is safe to send twice is sent again, and only where a kept connection turned out to be closed.

@@ -1,7 +1,7 @@
 //! Writes a response of our own: a redirect, a fixed answer, or an apology.
 
 use bytes::Bytes;
-use http::{Method, header};
+use http::{HeaderMap, HeaderName, Method, header};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -19,17 +19,28 @@ pub(super) async fn write(session: &mut Session, mut head: ResponseHeader, body:
     send(session, head, body).await
 }
 
-async fn send(session: &mut Session, head: ResponseHeader, body: Bytes) -> Result<()> {
+async fn send(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
     if !session.is_body_empty() {
         // What is left of the request is not read: the connection ends with this answer.
         session.set_keepalive(None);
     }
-    let silent = body.is_empty();
+    let trailers = if session.is_http2() { grpc_trailers(&mut head) } else { None };
+    let silent = body.is_empty() && trailers.is_none();
     session.write_response_header(Box::new(head), silent).await?;
-    if !silent {
-        session.write_response_body(Some(body), true).await?;
+    match trailers {
+        Some(trailers) => session.downstream_session.write_response_trailers(trailers).await,
+        // Over HTTP/2 an answer without a body needs its end said too.
+        None if !silent || session.is_http2() => session.write_response_body(Some(body), true).await,
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// What gRPC clients look for behind the answer: the status and its text.
+fn grpc_trailers(head: &mut ResponseHeader) -> Option<HeaderMap> {
+    let names = [HeaderName::from_static("grpc-status"), HeaderName::from_static("grpc-message")];
+    let trailers: HeaderMap =
+        names.into_iter().filter_map(|name| head.remove_header(&name).map(|value| (name, value))).collect();
+    (!trailers.is_empty()).then_some(trailers)
 }
 
 /// Answers with what the one table says of `fault`, in the client's language. Nothing is written after a response

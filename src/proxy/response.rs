@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{StatusCode, Version, header};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -20,7 +20,7 @@ use crate::policy::respond::Respond;
 const MOST_INFORMED: u32 = 16;
 
 /// Cleans the head of a target's answer and applies the route's changes to it.
-pub(super) fn forwarded(session: &Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         ctx.upstream.informed += 1;
         return if ctx.upstream.informed > MOST_INFORMED { Err(Fault::UpstreamProtocol.into()) } else { Ok(()) };
@@ -31,6 +31,7 @@ pub(super) fn forwarded(session: &Session, head: &mut ResponseHeader, ctx: &mut 
         return Err(Fault::UpstreamUpgrade.into());
     }
     strip_hop_by_hop(head, switching);
+    mend_framing(session, head)?;
     head.insert_header(field::X_REQUEST_ID, ctx.id())?;
     if let Some(route) = &ctx.route {
         route.response.response(head);
@@ -59,13 +60,26 @@ fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
     head.remove_header(&header::TE);
 }
 
+/// One length, said once; and no chunks for HTTP/1.0, whose answers end with their connection instead.
+fn mend_framing(session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    if let (Some(first), Some(_)) = (lengths.next().cloned(), lengths.next()) {
+        // Different ones were refused when they were read.
+        head.insert_header(header::CONTENT_LENGTH, first)?;
+    }
+    if session.req_header().version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
+        head.remove_header(&header::TRANSFER_ENCODING);
+        session.set_keepalive(None);
+    }
+    Ok(())
+}
+
 /// The listener's `redirect: https`: same host and path, on the port that is https's own.
 pub(super) async fn redirect_https(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
     let Some(intake) = &ctx.intake else { return Err(Fault::GatewayInternal.into()) };
     let request = session.req_header();
     let target = request.uri.path_and_query().map_or("/", |target| target.as_str());
-    let status = if request.method == Method::GET || request.method == Method::HEAD { 301 } else { 308 };
-    let mut head = ResponseHeader::build(status, Some(4))?;
+    let mut head = ResponseHeader::build(StatusCode::PERMANENT_REDIRECT, Some(4))?;
     head.insert_header(header::LOCATION, format!("https://{}{target}", intake.host))?;
     reply::write(session, head, Bytes::new(), ctx).await?;
     Ok(true)

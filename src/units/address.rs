@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// An endpoint: an IP address and port, a host name and port, or the path of a unix socket.
@@ -11,6 +11,16 @@ pub enum Address {
     Ip(SocketAddr),
     Host { name: Box<str>, port: u16 },
     Unix(PathBuf),
+}
+
+impl Address {
+    /// The path of a unix socket.
+    pub fn socket_file(&self) -> Option<&Path> {
+        match self {
+            Self::Unix(path) => Some(path),
+            Self::Ip(_) | Self::Host { .. } => None,
+        }
+    }
 }
 
 impl FromStr for Address {

@@ -168,6 +168,17 @@ impl AsyncRead for Conn {
                 return Poll::Ready(Ok(()));
             }
         }
+        let polled = this.poll_request(cx, buf);
+        if polled.is_pending() && this.frames.is_none() {
+            this.send_what_rests(cx);
+        }
+        polled
+    }
+}
+
+impl Conn {
+    fn poll_request(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self;
         match this.body {
             Body::Done if this.out.switched() => {
                 this.open();

@@ -21,6 +21,8 @@ pub(super) struct Outbox {
     deadline: Deadline,
     /// Since when the client has taken nothing.
     stuck: Option<Instant>,
+    /// Nothing was added since the request was last waited for.
+    resting: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +112,27 @@ impl Conn {
     }
 }
 
+impl Conn {
+    /// An answer that comes in drips is not kept back until it is whole: what still waits when its task comes here
+    /// again without having added anything is sent. (The first time the rest may be about to come in the same turn.)
+    pub(super) fn send_what_rests(&mut self, cx: &mut Context<'_>) {
+        if self.out.is_empty() {
+            return;
+        }
+        if self.out.resting {
+            // An error shows at the next write.
+            let _ = self.poll_drain(cx);
+        } else {
+            self.out.resting = true;
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.out.resting = false;
         this.out.look(buf);
         if this.out.bytes.len() + buf.len() <= FULL {
             this.out.bytes.extend_from_slice(buf);

@@ -38,6 +38,7 @@ impl Metrics {
         families.start_time.fixed(&[]).set(now());
         families.access_log_dropped.fixed(&[]);
         families.reloads.fixed(&["applied"]);
+        families.reloads.fixed(&["unchanged"]);
         families.reloads.fixed(&["refused"]);
         Ok(Arc::new(Self { registry, families, book: Arc::default(), hash: Mutex::default() }))
     }
@@ -92,6 +93,12 @@ impl Metrics {
         families.hash.remove(&[&shown]);
         families.hash.fixed(&[hash]).set(1);
         hash.clone_into(&mut shown);
+    }
+
+    /// A reload found nothing new.
+    pub fn unchanged(&self) {
+        self.families.reloads.fixed(&["unchanged"]).inc();
+        self.families.reload_success.fixed(&[]).set(1);
     }
 
     /// A reload was refused; the old configuration serves on.

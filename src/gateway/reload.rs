@@ -11,11 +11,14 @@ use super::admin::{self, Admin};
 use super::keeper::Keeper;
 use super::listen::Listeners;
 use super::source::Source;
-use super::watch::Watch;
+use super::watch::{Watch, content};
 use crate::config::report;
 use crate::proxy::App;
 use crate::snapshot::{self, Live, Snapshot};
 use crate::telemetry::program;
+
+/// Readings of a document that is being written again and again.
+const MOST_READINGS: u32 = 5;
 
 /// What became of one order to reload.
 #[derive(Debug, Clone, Serialize)]
@@ -83,7 +86,7 @@ impl Reloader {
         this.listeners.apply(first.listeners.clone()).map_err(|why| why.to_string())?;
         admin::listen(&admin, &first.admin)?;
         let _ = this.admin.set(admin);
-        this.watch.follow(first.files.clone());
+        this.watch.follow(first.files.clone(), content(&first.files));
         Ok(this)
     }
 
@@ -138,10 +141,9 @@ impl Reloader {
 
     fn attempt(&self) -> Outcome {
         let now = self.live.load_full();
-        let mut loaded = self.source.load();
-        let compiled = snapshot::compile(&mut loaded, &self.live.tools, Some(&now));
-        let report = report::human(&compiled.problems, &loaded.places);
-        let Some(next) = compiled.snapshot else { return self.refused(report) };
+        let (next, report) = self.read(&now);
+        let Some(next) = next else { return self.refused(report) };
+        let read = content(&next.files);
         if next.hash == now.hash {
             return outcome(Verdict::Unchanged, &now, report);
         }
@@ -155,8 +157,22 @@ impl Reloader {
         let next = Arc::new(next);
         self.live.store(next.clone());
         self.keeper.replace(next.chores());
-        self.watch.follow(next.files.clone());
+        self.watch.follow(next.files.clone(), read);
         outcome(Verdict::Applied, &next, report)
+    }
+
+    /// Reads and compiles; once more where a file was written in between, for a snapshot is of one moment.
+    fn read(&self, now: &Snapshot) -> (Option<Snapshot>, String) {
+        let mut tries = 0;
+        loop {
+            let before = self.watch.look();
+            let mut loaded = self.source.load();
+            let compiled = snapshot::compile(&mut loaded, &self.live.tools, Some(now));
+            tries += 1;
+            if self.watch.look() == before || tries == MOST_READINGS {
+                return (compiled.snapshot, report::human(&compiled.problems, &loaded.places));
+            }
+        }
     }
 
     /// Listens on what the next snapshot wants, or on what it was before.

@@ -24,25 +24,36 @@ pub struct Watch {
     followed: Mutex<Followed>,
 }
 
+/// A number that differs when the content differs.
+pub type Content = u64;
+
 #[derive(Default)]
 struct Followed {
     files: Vec<PathBuf>,
     directories: BTreeSet<PathBuf>,
     watcher: Option<RecommendedWatcher>,
-    content: u64,
+    content: Content,
 }
 
 impl Watch {
-    /// From now on these files matter, with what is in them now.
-    pub fn follow(&self, files: Vec<PathBuf>) {
+    /// From now on these files matter, with what was in them when they were read.
+    pub fn follow(&self, files: Vec<PathBuf>, read: Content) {
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         let directories = directories(&files);
         if followed.watcher.is_none() || followed.directories != directories {
             followed.watcher = watcher(&self.event, &directories);
             followed.directories = directories;
         }
-        followed.content = content(&files);
+        followed.content = read;
         followed.files = files;
+        // A change since then may have sent its event to nobody.
+        self.event.notify_one();
+    }
+
+    /// What is in the files that are followed.
+    pub fn look(&self) -> Content {
+        let files = self.followed.lock().unwrap_or_else(PoisonError::into_inner).files.clone();
+        content(&files)
     }
 
     /// Returns when the content of the followed files is no longer what it was when they were followed
@@ -91,8 +102,8 @@ fn watcher(event: &Arc<Notify>, directories: &BTreeSet<PathBuf>) -> Option<Recom
     Some(watcher)
 }
 
-/// A number that differs when the content differs: of each file its bytes, of each directory its names.
-fn content(files: &[PathBuf]) -> u64 {
+/// Of each file its bytes, of each directory its names.
+pub fn content(files: &[PathBuf]) -> Content {
     let mut hasher = DefaultHasher::new();
     for file in files {
         file.hash(&mut hasher);
@@ -120,7 +131,7 @@ mod tests {
         let (file, first, second) = (dir.path().join("y.yaml"), dir.path().join("1"), dir.path().join("2"));
         std::fs::write(&file, "a").unwrap();
         let watch = Watch::default();
-        watch.follow(vec![file.clone()]);
+        watch.follow(vec![file.clone()], content(std::slice::from_ref(&file)));
         std::fs::write(&file, "b").unwrap();
         noticed(&watch).await;
         std::fs::write(&first, "c").unwrap();
@@ -138,7 +149,7 @@ mod tests {
         let file = dir.path().join("y.yaml");
         std::fs::write(&file, "a").unwrap();
         let watch = Watch::default();
-        watch.follow(vec![file.clone()]);
+        watch.follow(vec![file.clone()], content(std::slice::from_ref(&file)));
         std::fs::write(&file, "a").unwrap();
         assert!(tokio::time::timeout(Duration::from_millis(400), watch.changed()).await.is_err());
     }

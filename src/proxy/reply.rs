@@ -1,7 +1,7 @@
 //! Writes a response of our own: a redirect, a fixed answer, or an apology.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -14,7 +14,10 @@ use crate::fault::Fault;
 /// Writes `head` and `body`, with what every answer carries; a HEAD request gets no body.
 pub(super) async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes, ctx: &Ctx) -> Result<()> {
     head.insert_header(field::X_REQUEST_ID, ctx.id())?;
-    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    // RFC 9110 section 8.6: neither has a length to tell.
+    if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
     let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
     send(session, head, body).await
 }

@@ -274,8 +274,10 @@ fn a_refused_connection_is_502_and_an_endless_one_504() {
 #[test]
 fn an_upstream_that_takes_nothing_is_cut_at_the_write_deadline() {
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
-    let gateway =
-        pooled(&format!("{{ targets: [\"{}\"], timeout: {{ write: 300ms, idle: 60s }} }}", deaf.local_addr().unwrap()));
+    let gateway = pooled(&format!(
+        "{{ targets: [\"{}\"], timeout: {{ write: 300ms, idle: 300ms }} }}",
+        deaf.local_addr().unwrap()
+    ));
     let start = Instant::now();
     let answer = gateway.ask(Request::post("/", vec![b'x'; 32 << 20]));
     assert_eq!(answer.status, 504);
@@ -422,7 +424,7 @@ fn a_route_shortens_each_timeout_of_its_pool() {
          pools:\n  deaf: [\"{address}\"]\n  secure: {{ targets: [\"{address}\"], tls: {{ sni: app.internal }} }}\n  far: [\"{unreachable}\"]\n\
          routes:\n  connect: {{ match: /connect, to: far, timeout: {{ connect: 300ms }} }}\n  \
          tls: {{ match: /tls, to: secure, timeout: {{ tls: 300ms }} }}\n  \
-         write: {{ match: /write, to: deaf, timeout: {{ write: 300ms }} }}\n"
+         write: {{ match: /write, to: deaf, timeout: {{ write: 300ms, idle: 300ms }} }}\n"
     ));
     let start = Instant::now();
     assert_eq!(gateway.get("/connect").status, 504);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::Method;
-use pingora_core::connectors::http::Connector;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora::connectors::http::Connector;
+use pingora::upstreams::peer::HttpPeer;
 use pingora_http::RequestHeader;
 
 use crate::units::Address;

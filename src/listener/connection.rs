@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pingora_core::protocols::Digest;
+use pingora::protocols::Digest;
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr as IpPort;
 use std::sync::Arc;
 
-use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::socket::SocketAddr;
 
 use super::discover::Lookup;
 use super::peer::Settings;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora_core::connectors::L4Connect;
-use pingora_core::protocols::l4::ext;
-use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_core::protocols::l4::stream::Stream;
-use pingora_core::protocols::{ALPN, TcpKeepalive};
-use pingora_core::upstreams::peer::{HttpPeer, PeerOptions, Scheme};
+use pingora::connectors::L4Connect;
+use pingora::protocols::l4::ext;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::{ALPN, TcpKeepalive};
+use pingora::upstreams::peer::{HttpPeer, PeerOptions, Scheme};
 use pingora_error::{Error, ErrorType};
 
 use super::tls::Tls;
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
     use crate::pool::Timeout;
     use crate::units;
-    use pingora_core::upstreams::peer::Peer;
+    use pingora::upstreams::peer::Peer;
 
     fn address() -> SocketAddr {
         SocketAddr::Inet("127.0.0.1:80".parse().unwrap())

@@ -5,8 +5,8 @@ use std::path::{Path as File, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pingora_core::protocols::tls::CaType;
-use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
+use pingora::protocols::tls::CaType;
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
-use pingora_core::apps::HttpServerApp;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
-use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest, Stream};
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, Stream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 

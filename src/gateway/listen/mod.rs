@@ -14,7 +14,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use pingora_core::apps::HttpServerApp;
+use pingora::apps::HttpServerApp;
 use tokio::sync::watch;
 
 pub use door::{Door, Seen};

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
-use pingora_core::protocols::http::ServerSession;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
+use pingora::protocols::http::ServerSession;
 use pingora_http::ResponseHeader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -544,15 +544,15 @@ impl pingora_proxy::ProxyHttp for Bare {
         &self,
         _: &mut pingora_proxy::Session,
         (): &mut (),
-    ) -> pingora_error::Result<Box<pingora_core::upstreams::peer::HttpPeer>> {
-        Ok(Box::new(pingora_core::upstreams::peer::HttpPeer::new(self.0, false, String::new())))
+    ) -> pingora_error::Result<Box<pingora::upstreams::peer::HttpPeer>> {
+        Ok(Box::new(pingora::upstreams::peer::HttpPeer::new(self.0, false, String::new())))
     }
 }
 
 #[tokio::test]
 async fn pingoras_proxy_runs_on_our_connections() {
     let origin = House::with(serde_json::json!({}));
-    let conf = Arc::new(pingora_core::server::configuration::ServerConf::default());
+    let conf = Arc::new(pingora::server::configuration::ServerConf::default());
     let app = pingora_proxy::http_proxy(&conf, Bare(port(&origin.listeners.places()[0])));
     let house = House::of(app);
     house.listeners.apply(vec![listener("edge", serde_json::json!({}))]).unwrap();

@@ -2,9 +2,9 @@
 
 use http::header::{CONNECTION, HOST, USER_AGENT};
 use http::{HeaderValue, Uri};
-use pingora_core::connectors::http::Connector;
-use pingora_core::protocols::http::client::HttpSession;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora::connectors::http::Connector;
+use pingora::protocols::http::client::HttpSession;
+use pingora::upstreams::peer::HttpPeer;
 use pingora_http::RequestHeader;
 
 use super::{Status, why};

@@ -6,10 +6,11 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use pingora_core::connectors::http::Connector;
-use pingora_core::connectors::{ConnectorOptions, TransportConnector};
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora::connectors::http::Connector;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::upstreams::peer::HttpPeer;
 use pingora_error::ErrorType;
+use pingora_load_balancing::health_check::TcpHealthCheck;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -165,7 +166,7 @@ impl Check {
         let answer = async {
             match &self.kind {
                 Kind::Http(ask) => ask.ask(prober.http(), &peer, &authority).await,
-                Kind::Tcp => tcp::ask(prober.tcp(), &peer).await,
+                Kind::Tcp => tcp::ask(prober.plain(), prober.tcp(), &peer).await,
             }
         };
         match tokio::time::timeout(self.timeout, answer).await {
@@ -225,12 +226,21 @@ fn complain(config: &Config, at: &Path, problems: &mut Problems) {
 pub(super) struct Prober {
     http: OnceLock<Connector>,
     tcp: OnceLock<TransportConnector>,
+    plain: OnceLock<TcpHealthCheck>,
 }
 
 impl Prober {
     fn http(&self) -> &Connector {
         self.http.get_or_init(|| Connector::new(Some(ConnectorOptions::new(1))))
     }
+    fn plain(&self) -> &TcpHealthCheck {
+        self.plain.get_or_init(|| {
+            let mut check = TcpHealthCheck::default();
+            check.peer_template.options.connection_timeout = None;
+            check
+        })
+    }
+
     fn tcp(&self) -> &TransportConnector {
         self.tcp.get_or_init(|| TransportConnector::new(Some(ConnectorOptions::new(1))))
     }

@@ -237,7 +237,7 @@ fn a_key_that_does_not_fit_its_certificate_is_refused() {
 fn a_plain_listener_may_send_everyone_to_https() {
     let gateway = Gateway::start(format!("listeners: {{ edge: {{ bind: 127.0.0.1:0, redirect: https }} }}\n{NAMED}"));
     let answer = gateway.get_at("api.example.com:8080/a/b?c=d");
-    assert_eq!((answer.status, answer.field("location")), (301, Some("https://api.example.com/a/b?c=d")));
+    assert_eq!((answer.status, answer.field("location")), (308, Some("https://api.example.com/a/b?c=d")));
     assert_eq!(gateway.ask(Request::post("/", "x")).status, 308, "the method is kept");
 }
 

@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 
 /// How long a directory must be quiet before its files are read: writers often write in pieces.
 const QUIET: Duration = Duration::from_millis(80);
+/// How long it is waited for quiet.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// How often the content is compared when no event came.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -61,7 +63,9 @@ impl Watch {
     pub async fn changed(&self) {
         loop {
             let _ = tokio::time::timeout(POLL, self.event.notified()).await;
-            while tokio::time::timeout(QUIET, self.event.notified()).await.is_ok() {}
+            let quiet = async { while tokio::time::timeout(QUIET, self.event.notified()).await.is_ok() {} };
+            // A directory that is never quiet (a log lies there too) is looked at all the same.
+            let _ = tokio::time::timeout(PATIENCE, quiet).await;
             if self.differs() {
                 return;
             }

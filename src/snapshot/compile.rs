@@ -1,6 +1,6 @@
 //! Names become things: a document that was read becomes a snapshot, or every problem that keeps it from being one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -104,6 +104,17 @@ impl Parts {
         Some(Self { listeners, admin: admin?, pools, routes, table, answers: Answers::new(messages), nowhere })
     }
 
+    /// Counts go on where a route stays.
+    fn carry_on(&self, before: &Snapshot) {
+        let old: HashMap<_, _> = before.routes.iter().map(|route| (&route.name, route)).collect();
+        for route in &self.routes {
+            if let Some(old) = old.get(&route.name) {
+                route.counted.carry_on(&old.counted);
+            }
+        }
+        self.nowhere.carry_on(&before.nowhere);
+    }
+
     fn assemble(
         self,
         loaded: &Loaded,
@@ -112,6 +123,9 @@ impl Parts {
         problems: &mut Problems,
     ) -> Option<Snapshot> {
         let document = &loaded.document;
+        if let Some(before) = before {
+            self.carry_on(before);
+        }
         let wanted = &document.observe.access_log;
         let access = match before.map(|before| &before.access).filter(|log| log.config() == wanted) {
             Some(same) => same.clone(),

@@ -20,6 +20,15 @@ impl Counted {
         Self { by_listener, route: route.into(), metrics: Some(metrics.clone()) }
     }
 
+    /// Takes over the series of the same route in the snapshot before, so that their counts go on.
+    pub fn carry_on(&self, before: &Self) {
+        for (listener, counted) in &before.by_listener {
+            if counted.get().is_some() {
+                self.through(listener);
+            }
+        }
+    }
+
     /// For requests through `listener`; `None` when it went with a reload that this route came with.
     pub fn through(&self, listener: &Name) -> Option<&Arc<RouteMetrics>> {
         let (name, counted) = self.by_listener.iter().find(|(name, _)| name == listener)?;

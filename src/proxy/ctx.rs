@@ -65,7 +65,7 @@ impl Default for Ctx {
             arrived,
             own_id: RequestId::new(arrived),
             carried_id: None,
-            trace: Trace::started(),
+            trace: Trace::NONE,
             connection: None,
             intake: None,
             route: None,

@@ -62,8 +62,10 @@ pub fn make_safe(request: &mut RequestHeader, connection: &Connection, client_ip
     let trusted = client_ip.trust.iter().any(|network| network.contains(peer));
     let client = if trusted { client_of(&request.headers, client_ip, peer) } else { peer };
     let https = forwarded_https(&request.headers, trusted).unwrap_or(connection.tls.is_some());
-    strip_hop_by_hop(request);
-    if !trusted {
+    if request.headers.keys().any(is_hop_by_hop) {
+        strip_hop_by_hop(request);
+    }
+    if !trusted && request.headers.keys().any(speaks_for_others) {
         strip_forwarded(request);
     }
     let port = port.filter(|port| *port != if https { 443 } else { 80 });
@@ -209,6 +211,24 @@ fn is_protected(name: &HeaderName) -> bool {
         || name.as_str().starts_with("x-forwarded-")
 }
 
+/// Fields that belong to one connection (RFC 9110 section 7.6.1).
+pub(super) fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::CONNECTION
+            | header::TE
+            | header::TRAILER
+            | header::UPGRADE
+            | header::PROXY_AUTHORIZATION
+            | header::PROXY_AUTHENTICATE
+    ) || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings")
+}
+
+/// Fields in which hops say for whom they ask.
+fn speaks_for_others(name: &HeaderName) -> bool {
+    *name == header::FORWARDED || name.as_str().starts_with("x-forwarded-") || name.as_str() == "x-real-ip"
+}
+
 /// Removes what belongs to this connection only (RFC 9110 section 7.6.1); a WebSocket handshake keeps its two fields.
 fn strip_hop_by_hop(request: &mut RequestHeader) {
     let websocket =
@@ -244,10 +264,7 @@ pub fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// What only a trusted hop may say about the way behind it.
 fn strip_forwarded(request: &mut RequestHeader) {
-    let ours = |name: &&HeaderName| {
-        name.as_str().starts_with("x-forwarded-") || **name == field::X_REAL_IP || **name == header::FORWARDED
-    };
-    let said: Vec<_> = request.headers.keys().filter(ours).cloned().collect();
+    let said: Vec<_> = request.headers.keys().filter(|name| speaks_for_others(name)).cloned().collect();
     for name in said {
         request.remove_header(&name);
     }

@@ -60,17 +60,18 @@ pub fn app(live: Arc<Live>, connections: usize) -> App {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Ctx;
+    /// In a box: Pingora moves it through its futures, which are large enough.
+    type CTX = Box<Ctx>;
 
-    fn new_ctx(&self) -> Ctx {
-        Ctx::default()
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::default()
     }
 
     /// None: each would cost something on every request.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     /// Look: make the request safe, find its route.
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<()> {
         let snapshot = self.live.load();
         ctx.connection = session.digest().and_then(connection_of).cloned();
         let Some(connection) = &ctx.connection else { return Err(Fault::GatewayInternal.into()) };
@@ -107,7 +108,7 @@ impl ProxyHttp for Proxy {
     }
 
     /// Decide: answer here, or choose where it goes.
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let Some(route) = ctx.route.clone() else { return response::redirect_https(session, ctx).await };
         match &route.action {
             Action::Forward(_) => {
@@ -120,7 +121,7 @@ impl ProxyHttp for Proxy {
     }
 
     /// Choose: the first try has its target already, a further one gets another.
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
         if ctx.picked.is_none() {
             ctx.choose(session.req_header())?;
         }
@@ -130,7 +131,7 @@ impl ProxyHttp for Proxy {
         Ok(picked.peer(route.timeout.as_ref()))
     }
 
-    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Box<Ctx>, mut e: Box<Error>) -> Box<Error> {
         // Nothing was sent: another target may be asked, whatever the method.
         let again = ctx.upstream.tries < MOST_TRIES && ctx.choose_another(session.req_header());
         e.set_retry(again);
@@ -144,7 +145,7 @@ impl ProxyHttp for Proxy {
         _: &HttpPeer,
         _: std::os::fd::RawFd,
         _: Option<&Digest>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         ctx.upstream.reused = reused;
         if let Some(counted) = ctx.pool.as_deref().and_then(Pool::counted) {
@@ -158,7 +159,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         out: &mut RequestHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         forward::request(out, session.req_header().version, ctx)
     }
@@ -169,7 +170,7 @@ impl ProxyHttp for Proxy {
         _: &HttpPeer,
         session: &mut Session,
         mut e: Box<Error>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
         reused: bool,
     ) -> Box<Error> {
         let safe = session.req_header().method.is_idempotent()
@@ -185,7 +186,7 @@ impl ProxyHttp for Proxy {
     }
 
     /// Answer.
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Box<Ctx>) -> Result<()> {
         response::forwarded(session, head, ctx)
     }
 
@@ -194,7 +195,7 @@ impl ProxyHttp for Proxy {
         _: &mut Session,
         _: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
         if end {
             ctx.upstream.ended = Some(Instant::now());
@@ -203,7 +204,7 @@ impl ProxyHttp for Proxy {
     }
 
     /// Apologise.
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
         let fault = fail::fault_of(e, ctx.upstream.answered.is_some(), ctx.upstream.reused);
         ctx.fault = Some(fault);
         if ctx.why.is_none() {
@@ -215,15 +216,15 @@ impl ProxyHttp for Proxy {
     }
 
     /// Tell.
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Box<Ctx>) {
         finish::tell(&self.live, session, ctx);
     }
 
-    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<Ctx>, _: &Error) -> bool {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Box<Ctx>, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 }

@@ -9,7 +9,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::intake::{connection_names, field};
+use super::intake::{connection_names, field, is_hop_by_hop};
 use super::reply;
 use super::view::View;
 use crate::fault::Fault;
@@ -41,6 +41,9 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
 
 /// RFC 9110 section 7.6.1; the framing itself is Pingora's.
 fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
+    if !head.headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if head.headers.contains_key(header::CONNECTION) {
         for name in connection_names(&head.headers) {
             let framing =

@@ -36,6 +36,9 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Before anything is known: no trace at all.
+    pub const NONE: Self = Self { id: [b'0'; 32], parent: None, span: [b'0'; 16], sampled: false };
+
     /// Continues the trace of a valid `traceparent`, else starts one. Who starts one must not forward `tracestate`.
     pub fn of(traceparent: Option<&[u8]>) -> Self {
         traceparent.and_then(Self::continued).unwrap_or_else(Self::started)

@@ -135,6 +135,10 @@ impl AsyncWrite for Conn {
         this.out.resting = false;
         this.out.look(buf);
         if this.out.bytes.len() + buf.len() <= FULL {
+            if this.out.is_empty() {
+                // A head, and a small body behind it.
+                this.out.bytes.reserve_exact((buf.len() + 1280).min(FULL));
+            }
             this.out.bytes.extend_from_slice(buf);
             return Poll::Ready(Ok(buf.len()));
         }

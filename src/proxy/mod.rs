@@ -131,7 +131,13 @@ impl ProxyHttp for Proxy {
         Ok(picked.peer(route.timeout.as_ref()))
     }
 
-    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Box<Ctx>, mut e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Box<Ctx>,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
         // Nothing was sent: another target may be asked, whatever the method.
         let again = ctx.upstream.tries < MOST_TRIES && ctx.choose_another(session.req_header());
         e.set_retry(again);
@@ -186,7 +192,12 @@ impl ProxyHttp for Proxy {
     }
 
     /// Answer.
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Box<Ctx>) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<()> {
         response::forwarded(session, head, ctx)
     }
 

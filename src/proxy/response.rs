@@ -30,6 +30,7 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
     if switching && !session.is_upgrade_req() {
         return Err(Fault::UpstreamUpgrade.into());
     }
+    check_coding(head)?;
     strip_hop_by_hop(head, switching);
     mend_framing(session, head)?;
     head.insert_header(field::X_REQUEST_ID, ctx.id())?;
@@ -61,6 +62,16 @@ fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
     head.remove_header(&field::PROXY_CONNECTION);
     head.remove_header(&header::PROXY_AUTHENTICATE);
     head.remove_header(&header::TE);
+}
+
+/// A body coded in a way that the client was not asked about cannot be passed on as it is.
+fn check_coding(head: &ResponseHeader) -> Result<(), Fault> {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Fault::UpstreamProtocol),
+    }
 }
 
 /// One length, said once; and no chunks for HTTP/1.0, whose answers end with their connection instead.

@@ -10,7 +10,7 @@ use pingora::protocols::l4::ext;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::{ALPN, TcpKeepalive};
-use pingora::upstreams::peer::{HttpPeer, PeerOptions, Scheme};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions, Scheme};
 use pingora_error::{Error, ErrorType};
 
 use super::tls::Tls;
@@ -60,6 +60,8 @@ impl Settings {
         };
         let options = &mut peer.options;
         options.alpn = self.alpn.clone();
+        // The proxy has taken away what belongs to the client's connection, once for all tries.
+        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         options.max_h2_streams = STREAMS;
         options.h2_ping_interval = Some(PING);
         options.idle_timeout = Some(self.keep);

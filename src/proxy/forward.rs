@@ -32,6 +32,9 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
     if !ctx.trace.is_continued() {
         fields.remove(field::TRACESTATE);
     }
+    if out.version != Version::HTTP_2 {
+        fields.remove(header::TE);
+    }
     join_cookies(&mut fields)?;
     if let Some(host) = route.host.set() {
         fields.insert(header::HOST, value(host)?);

@@ -132,9 +132,10 @@ fn canonical_host(request: &mut RequestHeader, absolute: Option<&str>) -> Result
             return Err(Fault::RequestHost);
         }
     }
-    let spelling = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
+    let spelled = line.is_some_and(|line| is_spelling(line, &host, port));
     let host: Box<str> = host.into();
-    if line != Some(&*spelling) {
+    if !spelled {
+        let spelling = port.map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
         request.insert_header(header::HOST, &spelling).map_err(|_| Fault::RequestHost)?;
     }
     if request.uri.authority().is_some() {
@@ -149,6 +150,15 @@ fn field_of(from: Forwarded) -> HeaderName {
         Forwarded::XForwardedFor => field::X_FORWARDED_FOR,
         Forwarded::Forwarded => header::FORWARDED,
         Forwarded::XRealIp => field::X_REAL_IP,
+    }
+}
+
+/// Whether `line` is how host and port are written.
+fn is_spelling(line: &str, host: &str, port: Option<u16>) -> bool {
+    let said = line.strip_prefix(host);
+    match port {
+        None => said == Some(""),
+        Some(port) => said.and_then(|said| said.strip_prefix(':')) == Some(itoa::Buffer::new().format(port)),
     }
 }
 
@@ -231,9 +241,10 @@ fn speaks_for_others(name: &HeaderName) -> bool {
 
 /// Removes what belongs to this connection only (RFC 9110 section 7.6.1); a WebSocket handshake keeps its two fields.
 fn strip_hop_by_hop(request: &mut RequestHeader) {
-    let websocket =
-        request.headers.get(header::UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let named = connection_names(&request.headers);
+    let wanted = request.headers.get(header::UPGRADE).filter(|_| named.contains(&header::UPGRADE));
+    let websocket = request.version == Version::HTTP_11
+        && wanted.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
     for name in named.iter().filter(|name| !is_protected(name)) {
         request.remove_header(name);
     }

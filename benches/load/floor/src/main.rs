@@ -30,7 +30,8 @@ fn main() {
         eprintln!("floor HTTP_ADDRESS TLS_ADDRESS UPSTREAM CERT KEY");
         std::process::exit(64);
     };
-    let conf = ServerConf { threads: 1, work_stealing: false, upstream_keepalive_pool_size: 1024, ..Default::default() };
+    let conf =
+        ServerConf { threads: 1, work_stealing: false, upstream_keepalive_pool_size: 1024, ..Default::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let floor = Floor { upstream: upstream.parse().expect("an address") };

@@ -168,7 +168,8 @@ pub fn host(raw: &str) -> Result<(Cow<'_, str>, Option<u16>), Fault> {
 }
 
 fn split_host(raw: &str) -> Option<(Cow<'_, str>, Option<u16>)> {
-    let end = if raw.starts_with('[') { raw.find(']')? + 1 } else { raw.find(':').unwrap_or(raw.len()) };
+    let place = |wanted: u8| raw.bytes().position(|b| b == wanted);
+    let end = if raw.starts_with('[') { place(b']')? + 1 } else { place(b':').unwrap_or(raw.len()) };
     let (name, port) = raw.split_at_checked(end)?;
     let port = match port.strip_prefix(':') {
         Some(digits) => Some(read_port(digits)?),
@@ -181,7 +182,7 @@ fn split_host(raw: &str) -> Option<(Cow<'_, str>, Option<u16>)> {
         return Some((if spelled == name { Cow::Borrowed(name) } else { Cow::Owned(spelled) }, port));
     }
     let name = name.strip_suffix('.').unwrap_or(name);
-    let numeric = name.rsplit('.').next()?.bytes().all(|b| b.is_ascii_digit());
+    let numeric = name.bytes().rev().take_while(|b| *b != b'.').all(|b| b.is_ascii_digit());
     if !is_host_name(name) || numeric && name.parse::<Ipv4Addr>().is_err() {
         return None;
     }

@@ -15,7 +15,7 @@
 //!   2  policy                      what happens to it on the way, one file per policy, fixed order
 //!   1  pool                        where it goes: targets, balance, health, names
 //!   0  client                      side calls
-//!      ground: units problem fault messages answer canonical exchange chore state telemetry
+//!      ground: units problem fault messages answer canonical exchange chore state telemetry allocator
 //! ```
 //!
 //! A module looks down, never up, never sideways; a test (`tests/it/house.rs`) says so.
@@ -41,6 +41,7 @@
 //! | the answer is cleaned and passed on | `proxy::response` |
 //! | it is counted and told | `proxy::finish`, [`telemetry`] |
 
+pub mod allocator;
 pub mod answer;
 pub mod canonical;
 pub mod chore;

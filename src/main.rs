@@ -1,7 +1,7 @@
 //! The switch: parse the command line, run the verb, exit with its code.
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: yumen::allocator::Allocator = yumen::allocator::Allocator;
 
 fn main() -> std::process::ExitCode {
     yumen::cli::main().into()

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use pingora::protocols::Digest;
 
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -21,6 +22,16 @@ pub struct Connection {
     pub local: SocketAddr,
     /// Nothing on a plain connection.
     pub tls: Option<TlsFacts>,
+    /// The address of `peer`, as targets are told of it.
+    pub address: HeaderValue,
+}
+
+impl Connection {
+    pub fn new(listener: Arc<Listener>, peer: SocketAddr, local: SocketAddr, tls: Option<TlsFacts>) -> Self {
+        // An address is visible ASCII in every spelling.
+        let address = HeaderValue::try_from(peer.ip().to_canonical().to_string());
+        Self { listener, peer, local, tls, address: address.unwrap_or(HeaderValue::from_static("unknown")) }
+    }
 }
 
 /// What the TLS handshake told.

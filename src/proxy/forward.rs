@@ -1,7 +1,6 @@
 //! The request as the target gets it: who asked whom through what, and what the route adds or takes away.
 
-use std::net::IpAddr;
-
+use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Uri, Version, header};
 use pingora_error::Result;
 use pingora_http::RequestHeader;
@@ -9,6 +8,7 @@ use pingora_http::RequestHeader;
 use super::ctx::Ctx;
 use super::intake::{Intake, field};
 use crate::fault::Fault;
+use crate::listener::Connection;
 
 /// Sets what hops tell each other, then what the route says of path, host and fields. `version` is the one that the
 /// client spoke.
@@ -20,22 +20,24 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
         return Err(Fault::GatewayInternal.into());
     };
     let mut fields = HeaderMap::with_capacity(out.headers.len() + 16);
+    let mut cookies = 0;
     for (name, value) in &out.headers {
-        fields.append(name.clone(), value.clone());
+        let stays_here = (*name == header::TE && out.version != Version::HTTP_2)
+            || (*name == field::TRACESTATE && !ctx.trace.is_continued());
+        if !stays_here {
+            cookies += usize::from(*name == header::COOKIE);
+            fields.append(name.clone(), value.clone());
+        }
     }
-    hops(&mut fields, version, intake, connection.peer.ip().to_canonical())?;
+    hops(&mut fields, version, intake, connection)?;
     fields.insert(field::X_REQUEST_ID, value(ctx.id())?);
     fields.insert(
         field::TRACEPARENT,
         HeaderValue::from_bytes(&ctx.trace.traceparent()).map_err(|_| Fault::GatewayInternal)?,
     );
-    if !ctx.trace.is_continued() {
-        fields.remove(field::TRACESTATE);
+    if cookies > 1 {
+        join_cookies(&mut fields)?;
     }
-    if out.version != Version::HTTP_2 {
-        fields.remove(header::TE);
-    }
-    join_cookies(&mut fields)?;
     if let Some(host) = route.host.set() {
         fields.insert(header::HOST, value(host)?);
     }
@@ -62,37 +64,51 @@ fn rewritten(uri: &Uri, path: &str) -> Result<Uri> {
 
 /// Who asked, for what host, how, and through whom. Without trust there is no chain to continue: intake has
 /// removed what the client said of one.
-fn hops(fields: &mut HeaderMap, version: Version, intake: &Intake, peer: IpAddr) -> Result<()> {
+fn hops(fields: &mut HeaderMap, version: Version, intake: &Intake, connection: &Connection) -> Result<()> {
     let proto = if intake.https { "https" } else { "http" };
     let host = fields.get(header::HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-    let address = peer.to_string();
-    let peer_value = value(&address)?;
-    let client = if intake.client == peer { peer_value.clone() } else { value(&intake.client.to_string())? };
-    let chain = |said: Option<&HeaderValue>, more: &str| -> Option<Result<HeaderValue>> {
-        let said = said?.to_str().ok()?;
-        Some(value(&[said, ", ", more].concat()))
+    let peer = connection.peer.ip().to_canonical();
+    let address = connection.address.to_str().unwrap_or_default();
+    let client = if intake.client == peer { connection.address.clone() } else { value(&intake.client.to_string())? };
+    let element = forwarded(address, peer.is_ipv6(), host.to_str().unwrap_or_default(), proto);
+    let (for_whom, forwarded) = if intake.trusted {
+        (chain(fields, &field::X_FORWARDED_FOR, address)?, chain(fields, &header::FORWARDED, &element)?)
+    } else {
+        (None, None)
     };
-    let for_whom = chain(fields.get(field::X_FORWARDED_FOR), &address).unwrap_or(Ok(peer_value))?;
-    let element = forwarded(&address, peer.is_ipv6(), host.to_str().unwrap_or_default(), proto);
-    let forwarded = chain(fields.get(header::FORWARDED), &element).unwrap_or_else(|| value(&element))?;
     let hop = match version {
         Version::HTTP_2 => "2 yumen",
         Version::HTTP_10 => "1.0 yumen",
         _ => "1.1 yumen",
     };
-    let via = chain(fields.get(header::VIA), hop).unwrap_or_else(|| Ok(HeaderValue::from_static(hop)))?;
-    fields.insert(field::X_FORWARDED_FOR, for_whom);
+    let via = chain(fields, &header::VIA, hop)?;
+    fields.insert(field::X_FORWARDED_FOR, for_whom.unwrap_or_else(|| connection.address.clone()));
+    let forwarded = match forwarded {
+        Some(forwarded) => forwarded,
+        None => HeaderValue::try_from(element).map_err(|_| Fault::GatewayInternal)?,
+    };
     fields.insert(header::FORWARDED, forwarded);
-    fields.insert(header::VIA, via);
+    fields.insert(header::VIA, via.unwrap_or(HeaderValue::from_static(hop)));
     fields.insert(field::X_REAL_IP, client);
     fields.insert(field::X_FORWARDED_PROTO, HeaderValue::from_static(proto));
     fields.entry(field::X_FORWARDED_HOST).or_insert(host);
     Ok(())
 }
 
+/// What earlier hops said in the field, be it in several lines, and one more; nothing where they said nothing.
+fn chain(fields: &HeaderMap, name: &HeaderName, more: &str) -> Result<Option<HeaderValue>> {
+    let said = fields.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    let mut all: String = said.flat_map(|line| [line, ", "]).collect();
+    if all.is_empty() {
+        return Ok(None);
+    }
+    all.push_str(more);
+    HeaderValue::try_from(all).map(Some).map_err(|_| Fault::GatewayInternal.into())
+}
+
 /// One element of `Forwarded` (RFC 7239 section 4); what is no token is quoted.
 fn forwarded(address: &str, is_v6: bool, host: &str, proto: &str) -> String {
-    let quote = if host.contains([':', '[']) { "\"" } else { "" };
+    let quote = if host.bytes().any(|b| matches!(b, b':' | b'[')) { "\"" } else { "" };
     let (open, close) = if is_v6 { ("\"[", "]\"") } else { ("", "") };
     ["for=", open, address, close, ";host=", quote, host, quote, ";proto=", proto].concat()
 }

@@ -195,8 +195,10 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 fn forwarded_https(headers: &HeaderMap, trusted: bool) -> Option<bool> {
-    let said = headers.get(field::X_FORWARDED_PROTO).filter(|_| trusted)?;
-    match said.as_bytes() {
+    if !trusted {
+        return None;
+    }
+    match headers.get(field::X_FORWARDED_PROTO)?.as_bytes() {
         b"https" => Some(true),
         b"http" => Some(false),
         _ => None,

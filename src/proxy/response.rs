@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::header::HeaderName;
 use http::{StatusCode, Version, header};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
@@ -45,7 +46,7 @@ fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
     if !head.headers.keys().any(is_hop_by_hop) {
         return;
     }
-    if head.headers.contains_key(header::CONNECTION) {
+    if head.headers.get_all(header::CONNECTION).iter().any(|said| said != "keep-alive" && said != "close") {
         for name in connection_names(&head.headers) {
             let framing =
                 name == header::UPGRADE || name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH;
@@ -54,14 +55,16 @@ fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
             }
         }
     }
-    if !switching {
-        head.remove_header(&header::CONNECTION);
-        head.remove_header(&header::UPGRADE);
+    let stays = |name: &HeaderName| match *name {
+        // Trailers are passed on, and with them the word that they come.
+        header::TRAILER => true,
+        header::CONNECTION | header::UPGRADE => switching,
+        _ => !is_hop_by_hop(name),
+    };
+    let gone: Vec<_> = head.headers.keys().filter(|name| !stays(name)).cloned().collect();
+    for name in gone {
+        head.remove_header(&name);
     }
-    head.remove_header(&field::KEEP_ALIVE);
-    head.remove_header(&field::PROXY_CONNECTION);
-    head.remove_header(&header::PROXY_AUTHENTICATE);
-    head.remove_header(&header::TE);
 }
 
 /// A body coded in a way that the client was not asked about cannot be passed on as it is.

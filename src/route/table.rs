@@ -177,7 +177,8 @@ impl<'r> Cursor<'r> {
 }
 
 fn cut(text: &str) -> (&str, Option<&str>) {
-    text.split_once('/').map_or((text, None), |(segment, rest)| (segment, Some(rest)))
+    let split = text.bytes().position(|byte| byte == b'/').and_then(|at| text.split_at_checked(at));
+    split.map_or((text, None), |(segment, rest)| (segment, rest.get(1..)))
 }
 
 struct Walk<'w, 'v, 't> {

@@ -110,10 +110,19 @@ fn random_id() -> u64 {
 
 fn hex(number: u64) -> [u8; 16] {
     let mut text = [0; 16];
-    for (place, shift) in text.iter_mut().zip((0..64).step_by(4).rev()) {
-        *place = b"0123456789abcdef".get((number >> shift & 0xf) as usize).copied().unwrap_or(b'0');
-    }
+    put(&mut text, 0, &digits(number >> 32));
+    put(&mut text, 8, &digits(number & 0xffff_ffff));
     text
+}
+
+/// Eight hexadecimal digits, made side by side in one register: every request needs forty-eight.
+fn digits(half: u64) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let pairs = (half << 16 | half) & 0x0000_ffff_0000_ffff;
+    let bytes = (pairs << 8 | pairs) & 0x00ff_00ff_00ff_00ff;
+    let nibbles = (bytes << 4 | bytes) & (ONES * 0x0f);
+    let letters = (nibbles + ONES * 6) >> 4 & ONES;
+    (nibbles + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
 }
 
 fn put(text: &mut [u8], at: usize, part: &[u8]) {
@@ -154,6 +163,13 @@ mod tests {
             assert_eq!(trace.parent(), Some("b7ad6b7169203331"));
             assert_ne!(trace.parent(), Some(trace.span()));
             assert!(Trace::continued(forwarded.as_bytes()).is_some());
+        }
+    }
+
+    #[test]
+    fn digits_are_those_of_the_standard_library() {
+        for number in [0, 1, 0xf, 0x0123_4567_89ab_cdef, u64::MAX, 0xfedc_ba98_7654_3210] {
+            assert_eq!(hex(number), *format!("{number:016x}").as_bytes());
         }
     }
 

@@ -52,14 +52,13 @@ impl FromStr for Address {
 
 /// Whether `name` is a DNS host name (RFC 1123 section 2.1, underscores allowed as DNS does).
 pub fn is_host_name(name: &str) -> bool {
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    let label = |l: &[u8]| {
+        (1..=63).contains(&l.len())
+            && l.first() != Some(&b'-')
+            && l.last() != Some(&b'-')
+            && l.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_')
     };
-    name.len() <= 253 && name.split('.').all(label)
+    name.len() <= 253 && name.as_bytes().split(|b| *b == b'.').all(label)
 }
 
 impl fmt::Display for Address {

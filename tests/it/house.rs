@@ -6,7 +6,19 @@ use std::path::{Path, PathBuf};
 
 /// The floors from the ground up; `main` and `lib` stand outside. The ground's rooms may look at each other.
 const FLOORS: [&[&str]; 10] = [
-    &["answer", "canonical", "chore", "exchange", "fault", "messages", "problem", "state", "telemetry", "units"],
+    &[
+        "allocator",
+        "answer",
+        "canonical",
+        "chore",
+        "exchange",
+        "fault",
+        "messages",
+        "problem",
+        "state",
+        "telemetry",
+        "units",
+    ],
     &["client"],
     &["pool"],
     &["cache", "policy"],
@@ -21,6 +33,9 @@ const FLOORS: [&[&str]; 10] = [
 /// Who may spawn: the keeper and the accept loops; the writer thread of the access log, so that a slow disk stops no
 /// request; the demo, which brings its own origins.
 const SPAWNERS: [&str; 3] = ["gateway/", "telemetry/access/writer.rs", "cli/demo.rs"];
+
+/// Who may be unsafe: the allocator, whose contract is.
+const UNSAFE: [&str; 1] = ["allocator.rs"];
 
 const REFUSED_WORDS: [&str; 6] = ["Manager", "Provider", "Handler", "Helper", "Util", "Common"];
 
@@ -221,6 +236,14 @@ fn only_the_gateway_and_two_others_spawn() {
             .map(|(source, line, word)| source.said(line, &format!("`{word}` by none of {SPAWNERS:?}")))
             .collect::<Vec<_>>(),
     );
+}
+
+#[test]
+fn only_the_allocator_is_unsafe() {
+    let sources = sources();
+    let unsafes = each_match(&sources, r"\b(unsafe(?:_code)?)\b");
+    let elsewhere = unsafes.into_iter().filter(|(source, ..)| !UNSAFE.contains(&source.path.to_str().unwrap()));
+    nothing(&elsewhere.map(|(source, line, _)| source.said(line, "`unsafe`")).collect::<Vec<_>>());
 }
 
 #[test]

@@ -188,7 +188,7 @@ impl Guest {
         };
         let h2 = tls.as_ref().is_some_and(|tls| tls.h2);
         let Self { listener, visit, permit, peer, .. } = self;
-        let conn = Conn::new(io, Arc::new(Connection { listener, peer, local, tls })).ok()?;
+        let conn = Conn::new(io, Arc::new(Connection::new(listener, peer, local, tls))).ok()?;
         Some((conn, h2, (visit, permit)))
     }
 

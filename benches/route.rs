@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use yumen::canonical;
+use yumen::policy::guard::Tools;
 use yumen::problem::{Path, Problems};
 use yumen::route::split::Turns;
 use yumen::route::{Config, Found, Params, Pools, Question, Route, Table};
@@ -22,15 +23,10 @@ fn table(count: usize) -> Table {
         };
         let config: Config = serde_json::from_value(serde_json::json!({ "match": place, "respond": 204 })).ok()?;
         let (name, mut problems) = (format!("r{at}").parse().ok()?, Problems::default());
-        Route::compile(
-            &name,
-            &config,
-            &Path::default(),
-            "yumen.yaml:1:1",
-            &Pools::new(),
-            Counted::default(),
-            &mut problems,
-        )
+        let place = |_: &Path| "yumen.yaml:1:1".to_owned();
+        let tools = Tools { place: &place };
+        let (pools, counted) = (Pools::new(), Counted::default());
+        Route::compile(&name, &config, &Path::default(), &pools, counted, &tools, &mut problems)
     };
     let routes: Vec<Arc<Route>> = (0..count).rev().filter_map(route).collect();
     let table = Table::compile(&routes, &mut problems);

@@ -33,6 +33,9 @@ fn entry() -> Entry<'static> {
         pool: Some("orders"),
         target: Some("10.0.0.11:8080"),
         tries: 1,
+        consumer: None,
+        rule: None,
+        would_refuse: None,
         reason: None,
         detail: None,
         timings: Timings {

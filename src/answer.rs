@@ -50,6 +50,8 @@ pub struct Asked<'a> {
     pub grpc: bool,
     /// The methods that a 405 allows.
     pub allow: Option<&'a str>,
+    /// What is wrong where in the request: JSON pointer or parameter, and a sentence.
+    pub errors: &'a [(Box<str>, Box<str>)],
 }
 
 /// An answer, ready to be sent.
@@ -97,10 +99,19 @@ impl Answers {
             headers.push((header::RETRY_AFTER, RETRY_AFTER));
         }
         headers.extend(asked.allow.and_then(|allow| Some((header::ALLOW, HeaderValue::try_from(allow).ok()?))));
-        let body = prepared.body(asked.request_id);
+        let body = prepared.body(asked);
         headers.push((header::CONTENT_LENGTH, HeaderValue::from(body.len())));
         Answer { status: fault.status(), headers, body: if asked.head { Bytes::new() } else { body } }
     }
+}
+
+/// As RFC 9457 section 3 shows them: a JSON pointer into the body (`#/items/0`), or the name of a parameter.
+fn errors(errors: &[(Box<str>, Box<str>)]) -> serde_json::Value {
+    let one = |(at, detail): &(Box<str>, Box<str>)| {
+        let key = if at.starts_with('#') { "pointer" } else { "parameter" };
+        serde_json::json!({ "detail": detail, key: at })
+    };
+    errors.iter().map(one).collect()
 }
 
 impl Prepared {
@@ -114,7 +125,8 @@ impl Prepared {
         Self { start: start.into_bytes().into(), grpc_message: value(percent_encoded(&text.detail).as_bytes()) }
     }
 
-    fn body(&self, request_id: &str) -> Bytes {
+    fn body(&self, asked: &Asked<'_>) -> Bytes {
+        let request_id = asked.request_id;
         let mut body = BytesMut::with_capacity(self.start.len() + request_id.len() + 8);
         body.extend_from_slice(&self.start);
         if request_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
@@ -124,6 +136,10 @@ impl Prepared {
         } else {
             // An id that a trusted proxy has given may be anything.
             body.extend_from_slice(serde_json::Value::from(request_id).to_string().as_bytes());
+        }
+        if !asked.errors.is_empty() {
+            body.extend_from_slice(b",\"errors\":");
+            body.extend_from_slice(errors(asked.errors).to_string().as_bytes());
         }
         body.extend_from_slice(b"}\n");
         body.freeze()

@@ -1,11 +1,15 @@
-//! What policies, routes and balancers may know of a request, without knowing the proxy.
+//! What policies, routes and balancers may know of a request, without knowing the proxy, and what they find out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::{Map, Value};
+
+use crate::fault::Fault;
 
 /// The request as it was made safe: one path, one host, one client.
-pub trait Request {
+pub trait Request: Sync {
     fn method(&self) -> &Method;
     /// Lower case, without port and trailing dot.
     fn host(&self) -> &str;
@@ -18,6 +22,10 @@ pub trait Request {
     fn client(&self) -> IpAddr;
     /// The part of the path that matched `:name` in the route's template.
     fn param(&self, name: &str) -> Option<&str>;
+    /// What the client showed in the TLS handshake, verified.
+    fn certificate(&self) -> Option<&ClientCertificate> {
+        None
+    }
 
     /// The first value of a header, if it is visible text.
     fn header(&self, name: &str) -> Option<&str> {
@@ -36,4 +44,58 @@ pub trait Request {
         let pairs = self.query()?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
+}
+
+/// A verified certificate of a client.
+#[derive(Debug)]
+pub struct ClientCertificate {
+    /// The subject, e.g. `CN=orders, O=Example`.
+    pub subject: Box<str>,
+    /// SHA-256 of the certificate in lower-case hexadecimal.
+    pub fingerprint: Box<str>,
+}
+
+/// What guards look at and what they leave behind.
+pub struct Exchange<'a> {
+    pub request: &'a dyn Request,
+    pub found: &'a mut Found,
+}
+
+/// What the guards of a route found out about one request, and what follows from it. The default is nothing.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub identity: Identity,
+    /// Fields for the target, set in place of whatever the client sent under these names; `None` only takes them away.
+    pub forward: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Fields of the answer, whoever gives it.
+    pub answer: Vec<(HeaderName, HeaderValue)>,
+    /// Refusals of guards that only watch.
+    pub would_refuse: Vec<Refusal>,
+    /// Why the request goes no further.
+    pub refused: Option<Refusal>,
+}
+
+/// Who a request comes from.
+#[derive(Debug, Default)]
+pub struct Identity {
+    /// The name under which the log knows the client: of an API key or a user, or the subject of a token.
+    pub consumer: Option<Arc<str>>,
+    /// What the document says of that consumer, e.g. its plan.
+    pub attributes: Option<Arc<Map<String, Value>>>,
+    /// What a verified token says.
+    pub claims: Option<Arc<Map<String, Value>>>,
+}
+
+/// Why a guard lets a request go no further.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    pub fault: Fault,
+    /// Which rule, and where it stands, e.g. `routes.admin.ip (yumen.yaml:31:5)`. For the log only.
+    pub rule: Arc<str>,
+    /// What only the log is told.
+    pub why: Box<str>,
+    /// Fields of the answer that belong to this refusal, e.g. `WWW-Authenticate`.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// What is wrong where in the request, told to the client: JSON pointer or parameter, and a sentence.
+    pub errors: Vec<(Box<str>, Box<str>)>,
 }

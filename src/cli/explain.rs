@@ -8,6 +8,7 @@ use super::{Document, Exit, fail, print};
 use crate::config::{self, Loaded, Places, report};
 use crate::exchange::Request;
 use crate::fault::Fault;
+use crate::policy::guard::{Mode, Rule};
 use crate::problem::Path;
 use crate::route::{Action, Explanation, Question, Route};
 use crate::snapshot::{self, Tools};
@@ -77,8 +78,17 @@ fn tell(question: &Question, explanation: &Explanation<'_>, loaded: &Loaded) -> 
     text
 }
 
-/// What the route does, one line each.
+/// What the route asks for and does, one line each.
 fn deed(route: &Route, places: &Places) -> String {
+    let guard = |rule: &Rule| {
+        let shadow = if rule.mode == Mode::Shadow { "  only watches" } else { "" };
+        format!("\n  guard {}{shadow}", rule.name)
+    };
+    let guards: String = route.guards.iter().flat_map(|guards| guards.rules()).map(guard).collect();
+    guards + &action(route, places)
+}
+
+fn action(route: &Route, places: &Places) -> String {
     match &route.action {
         Action::Respond(respond) => format!("\n  answers {} itself", respond.status),
         Action::Redirect(redirect) => format!("\n  redirects with {}", redirect.status),

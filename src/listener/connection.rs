@@ -10,6 +10,7 @@ use pingora::protocols::Digest;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Listener;
+use crate::exchange::ClientCertificate;
 
 /// One connection of a client: the same for all of its requests.
 #[derive(Debug)]
@@ -48,15 +49,6 @@ pub struct TlsFacts {
     pub client: Option<ClientCertificate>,
 }
 
-/// A verified certificate of a client.
-#[derive(Debug)]
-pub struct ClientCertificate {
-    /// The subject, e.g. `CN=orders, O=Example`.
-    pub subject: Box<str>,
-    /// SHA-256 of the certificate in lower-case hexadecimal.
-    pub fingerprint: Box<str>,
-}
-
 impl TlsFacts {
     /// Read from a connection whose handshake is complete.
     pub fn of(tls: &rustls::ServerConnection) -> Self {
@@ -69,22 +61,21 @@ impl TlsFacts {
             version,
             cipher: tls.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown"),
             h2: tls.alpn_protocol() == Some(b"h2"),
-            client: tls.peer_certificates().and_then(|chain| chain.first()).and_then(|der| ClientCertificate::of(der)),
+            client: tls.peer_certificates().and_then(|chain| chain.first()).and_then(|der| certificate_of(der)),
         }
     }
 }
 
-impl ClientCertificate {
-    fn of(der: &[u8]) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let sha256 = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
-        let digest = sha256.hash(der);
-        let mut fingerprint = String::with_capacity(64);
-        for byte in digest.as_ref() {
-            write!(fingerprint, "{byte:02x}").ok()?;
-        }
-        Some(Self { subject: certificate.subject().to_string().into(), fingerprint: fingerprint.into() })
+/// Nothing where it cannot be read; it was verified all the same.
+fn certificate_of(der: &[u8]) -> Option<ClientCertificate> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let sha256 = rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
+    let digest = sha256.hash(der);
+    let mut fingerprint = String::with_capacity(64);
+    for byte in digest.as_ref() {
+        write!(fingerprint, "{byte:02x}").ok()?;
     }
+    Some(ClientCertificate { subject: certificate.subject().to_string().into(), fingerprint: fingerprint.into() })
 }
 
 /// The connection of a session, as the accept loop left it in Pingora's digest.

@@ -15,7 +15,7 @@ pub use certs::Expiry;
 pub use config::{
     Binds, Cert, ClientCa, ClientCaMode, Config, Limits, Protocol, ProxyProtocol, Redirect, Timeout, Tls, TlsVersion,
 };
-pub use connection::{ClientCertificate, Connection, TlsFacts, connection_of};
+pub use connection::{Connection, TlsFacts, connection_of};
 
 use crate::problem::{Path, Problems};
 use crate::units::{Address, Name, Network};

@@ -2,11 +2,15 @@
 //!
 //! | request | response |
 //! | --- | --- |
+//! | `ip` refuses networks | |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `headers` changes the fields | `headers` changes the fields |
 
+pub mod guard;
 pub mod headers;
+pub mod ip;
+pub mod networks;
 pub mod redirect;
 pub mod respond;
 pub mod rewrite;

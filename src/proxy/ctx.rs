@@ -8,6 +8,7 @@ use pingora_http::RequestHeader;
 
 use super::intake::{Intake, field};
 use super::view::View;
+use crate::exchange::{Exchange, Found};
 use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::pool::{Picked, Pool, Target};
@@ -41,6 +42,8 @@ pub struct Ctx {
     /// Why it was not served as asked, and what only the log is told about it.
     pub fault: Option<Fault>,
     pub why: Option<String>,
+    /// What the route's guards found out; nothing where it has none.
+    pub found: Option<Box<Found>>,
     /// The methods that a 405 allows.
     pub allow: Option<String>,
 }
@@ -77,6 +80,7 @@ impl Default for Ctx {
             upstream: Upstream::default(),
             fault: None,
             why: None,
+            found: None,
             allow: None,
         }
     }
@@ -89,6 +93,21 @@ impl Ctx {
     /// The name of this request in answers, logs and for the target.
     pub fn id(&self) -> &str {
         self.carried_id.as_deref().unwrap_or_else(|| self.own_id.as_str())
+    }
+
+    /// Asks the guards of the route; what they found stays, whatever they say.
+    pub async fn pass_guards(&mut self, request: &RequestHeader) -> Result<(), Fault> {
+        let (Some(route), Some(intake), Some(connection)) = (&self.route, &self.intake, &self.connection) else {
+            return Err(Fault::GatewayInternal);
+        };
+        let Some(guards) = &route.guards else { return Ok(()) };
+        let found = self.found.get_or_insert_default();
+        let view = View::of(request, intake, &self.params).through(connection);
+        let Err(refusal) = guards.admit(&mut Exchange { request: &view, found }).await else { return Ok(()) };
+        let fault = refusal.fault;
+        self.why = Some(refusal.why.to_string());
+        found.refused = Some(refusal);
+        Err(fault)
     }
 
     /// Draws a pool (once) and picks one of its targets that was not tried yet.

@@ -7,6 +7,7 @@ use http::{Version, header};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
+use crate::exchange::{Found, Refusal};
 use crate::fault::Fault;
 use crate::pool::Pool;
 use crate::snapshot::{Live, Snapshot};
@@ -58,6 +59,9 @@ fn count(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: 
         if let Some(fault) = ctx.fault {
             counted.fault(fault);
         }
+        for refusal in ctx.found.iter().flat_map(|found| &found.would_refuse) {
+            counted.would_refuse(refusal.fault);
+        }
     }
     if let (Some(counted), Some(_)) = (ctx.pool.as_deref().and_then(Pool::counted), ctx.upstream.asked) {
         let answered = ctx.upstream.answered.is_some().then_some(status);
@@ -73,6 +77,8 @@ fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: D
     let said = |name| request.headers.get(name).map(header::HeaderValue::as_bytes);
     let target = ctx.picked.as_ref().map(|picked| picked.target().name());
     let first_byte = ctx.upstream.asked.zip(ctx.upstream.answered).map(|(asked, answered)| answered - asked);
+    let found = ctx.found.as_deref();
+    let would_refuse = found.filter(|found| !found.would_refuse.is_empty()).map(would_refuse);
     snapshot.access.write(&Entry {
         time: ctx.arrived,
         request_id: ctx.id(),
@@ -94,9 +100,18 @@ fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: D
         target,
         tries: ctx.upstream.tries,
         reason: ctx.fault.map(Fault::code),
+        consumer: found.and_then(|found| found.identity.consumer.as_deref()),
+        rule: found.and_then(|found| found.refused.as_ref()).map(|refusal| &*refusal.rule),
+        would_refuse: would_refuse.as_deref(),
         detail: ctx.why.as_deref(),
         timings: Timings { total, connect: None, first_byte, upstream: ctx.upstream.asked.map(|_| upstream) },
     });
+}
+
+/// One after the other: what each watching guard would have said, and where it stands.
+fn would_refuse(found: &Found) -> String {
+    let one = |refusal: &Refusal| format!("{} by {}", refusal.fault, refusal.rule);
+    found.would_refuse.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 fn protocol(version: Version) -> &'static str {

@@ -35,6 +35,12 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
         field::TRACEPARENT,
         HeaderValue::from_bytes(&ctx.trace.traceparent()).map_err(|_| Fault::GatewayInternal)?,
     );
+    for (name, said) in ctx.found.iter().flat_map(|found| &found.forward) {
+        match said {
+            Some(said) => drop(fields.insert(name, said.clone())),
+            None => drop(fields.remove(name)),
+        }
+    }
     if cookies > 1 {
         join_cookies(&mut fields)?;
     }

@@ -110,6 +110,7 @@ impl ProxyHttp for Proxy {
     /// Decide: answer here, or choose where it goes.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let Some(route) = ctx.route.clone() else { return response::redirect_https(session, ctx).await };
+        ctx.pass_guards(session.req_header()).await?;
         match &route.action {
             Action::Forward(_) => {
                 ctx.choose(session.req_header())?;

@@ -14,12 +14,26 @@ use crate::fault::Fault;
 /// Writes `head` and `body`, with what every answer carries; a HEAD request gets no body.
 pub(super) async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes, ctx: &Ctx) -> Result<()> {
     head.insert_header(field::X_REQUEST_ID, ctx.id())?;
+    say_found(&mut head, ctx)?;
     // RFC 9110 section 8.6: neither has a length to tell.
     if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
     let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
     send(session, head, body).await
+}
+
+/// What guards add to every answer, and to a refusal of their own.
+pub(super) fn say_found(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    let Some(found) = &ctx.found else { return Ok(()) };
+    for (name, value) in found.answer.iter().chain(found.refused.iter().flat_map(|refusal| &refusal.fields)) {
+        if *name == header::VARY || *name == header::WWW_AUTHENTICATE {
+            head.append_header(name, value)?;
+        } else {
+            head.insert_header(name, value)?;
+        }
+    }
+    Ok(())
 }
 
 async fn send(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
@@ -65,7 +79,10 @@ pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Ans
         head: request.method == Method::HEAD,
         grpc,
         allow: ctx.allow.as_deref(),
+        errors: ctx.found.as_ref().and_then(|found| found.refused.as_ref()).map_or(&[], |refusal| &refusal.errors),
     };
     let answer = answers.answer(fault, &asked);
-    send(session, answer.header()?, answer.body).await
+    let mut head = answer.header()?;
+    say_found(&mut head, ctx)?;
+    send(session, head, answer.body).await
 }

@@ -35,6 +35,7 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
     strip_hop_by_hop(head, switching);
     mend_framing(session, head)?;
     head.insert_header(field::X_REQUEST_ID, ctx.id())?;
+    reply::say_found(head, ctx)?;
     if let Some(route) = &ctx.route {
         route.response.response(head);
     }

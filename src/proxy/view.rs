@@ -6,7 +6,8 @@ use http::{HeaderMap, Method};
 use pingora_http::RequestHeader;
 
 use super::intake::Intake;
-use crate::exchange::Request;
+use crate::exchange::{ClientCertificate, Request};
+use crate::listener::Connection;
 use crate::route::Params;
 
 /// A request that was made safe, seen from below.
@@ -14,11 +15,18 @@ pub struct View<'a> {
     header: &'a RequestHeader,
     intake: &'a Intake,
     params: &'a Params,
+    certificate: Option<&'a ClientCertificate>,
 }
 
 impl<'a> View<'a> {
     pub fn of(header: &'a RequestHeader, intake: &'a Intake, params: &'a Params) -> Self {
-        Self { header, intake, params }
+        Self { header, intake, params, certificate: None }
+    }
+
+    /// The same, with what its connection tells of the client.
+    #[must_use]
+    pub fn through(self, connection: &'a Connection) -> Self {
+        Self { certificate: connection.tls.as_ref().and_then(|tls| tls.client.as_ref()), ..self }
     }
 }
 
@@ -43,5 +51,8 @@ impl Request for View<'_> {
     }
     fn param(&self, name: &str) -> Option<&str> {
         self.params.get(self.path(), name)
+    }
+    fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate
     }
 }

@@ -28,7 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use std::sync::Arc;
 
+use crate::policy::guard::{self, Guards};
 use crate::policy::headers::{self, Fields};
+use crate::policy::ip;
 use crate::policy::redirect::{self, Redirect};
 use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
@@ -59,6 +61,9 @@ pub struct Config {
     /// Which regex comes first where two match; the higher one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u32>,
+    /// Which networks may enter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<ip::Config>,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -85,6 +90,12 @@ pub struct Config {
     pub timeout: Timeout,
 }
 
+impl Config {
+    fn guards(&self) -> guard::Settings<'_> {
+        guard::Settings { ip: self.ip.as_ref() }
+    }
+}
+
 fn is_default(timeout: &Timeout) -> bool {
     *timeout == Timeout::default()
 }
@@ -98,6 +109,8 @@ pub struct Route {
     /// What it matches, as the document says it.
     pub matches: Box<[matches::Match]>,
     pub priority: u32,
+    /// What a request must pass; nothing where everyone may.
+    pub guards: Option<Box<Guards>>,
     pub action: Action,
     pub rewrite: Option<Rewrite>,
     pub host: host::UpstreamHost,
@@ -124,12 +137,13 @@ impl Route {
         name: &Name,
         config: &Config,
         at: &Path,
-        place: &str,
         pools: &split::Pools,
         counted: Counted,
+        tools: &guard::Tools<'_>,
         problems: &mut Problems,
     ) -> Option<Arc<Self>> {
         let before = problems.errors();
+        let guards = Guards::compile(config.guards(), at, tools, problems);
         let predicates = matches::compile(&config.matches.0, config.priority, at, problems);
         let offers: Vec<Offer> = config.matches.0.iter().map(matches::Match::offer).collect();
         let action = Action::compile(config, &offers, at, pools, problems);
@@ -142,9 +156,10 @@ impl Route {
         let response = Fields::compile(&config.response, &at.key("response"), problems);
         let route = Self {
             name: name.clone(),
-            place: place.into(),
+            place: (tools.place)(at).into(),
             matches: config.matches.0.clone().into(),
             priority: config.priority.unwrap_or(0),
+            guards,
             action: action?,
             rewrite,
             host: config.host.clone(),

@@ -252,6 +252,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::guard::Tools;
     use crate::problem::{Path, Problems};
     use crate::route::{Config, Pools, Question};
 
@@ -278,15 +279,10 @@ pub(super) mod tests {
             }
             let config: Config = serde_yaml::from_value(whole).unwrap();
             let at = Path::of(["routes", name.as_str()]);
-            routes.extend(Route::compile(
-                &name,
-                &config,
-                &at,
-                &format!("yumen.yaml:{}:3", line + 1),
-                &Pools::new(),
-                Counted::default(),
-                &mut problems,
-            ));
+            let place = |_: &Path| format!("yumen.yaml:{}:3", line + 1);
+            let tools = Tools { place: &place };
+            let (pools, counted) = (Pools::new(), Counted::default());
+            routes.extend(Route::compile(&name, &config, &at, &pools, counted, &tools, &mut problems));
         }
         let table = Table::compile(&routes, &mut problems);
         let said = problems.iter().map(|p| format!("{:?} {}: {}", p.level, p.at, p.sentence)).collect();

@@ -10,6 +10,7 @@ use crate::answer::Answers;
 use crate::config::{Document, Loaded};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
+use crate::policy::guard;
 use crate::pool::Pool;
 use crate::problem::{Path, Problems};
 use crate::route::{Route, Table};
@@ -88,13 +89,15 @@ impl Parts {
             .collect();
         let names: Vec<Name> = document.listeners.keys().cloned().collect();
         let pools = pools(document, tools, problems);
+        let place = |at: &Path| places.at(at).to_string();
+        let guards = guard::Tools { place: &place };
         let routes: Vec<_> = document
             .routes
             .iter()
             .filter_map(|(name, config)| {
                 let at = Path::of(["routes", name.as_str()]);
                 let counted = Counted::new(&tools.metrics, name.as_str(), &names);
-                Route::compile(name, config, &at, &places.at(&at).to_string(), &pools, counted, problems)
+                Route::compile(name, config, &at, &pools, counted, &guards, problems)
             })
             .collect();
         let table = Table::compile(&routes, problems);
@@ -136,7 +139,7 @@ impl Parts {
                 .ok()?,
         };
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
-        let files = files(loaded, &self.listeners, &pools, self.answers.messages());
+        let files = files(loaded, &self.listeners, &pools, &self.routes, self.answers.messages());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
         let certificates = certificates.map(|expiry| {
@@ -196,12 +199,14 @@ fn files(
     loaded: &Loaded,
     listeners: &[Arc<Listener>],
     pools: &BTreeMap<Name, Arc<Pool>>,
+    routes: &[Arc<Route>],
     messages: &Messages,
 ) -> Vec<PathBuf> {
     let mut files = loaded.files.clone();
     files.extend(loaded.directories.iter().cloned());
     files.extend(listeners.iter().flat_map(|listener| listener.files()).cloned());
     files.extend(pools.values().flat_map(|pool| pool.files()).cloned());
+    files.extend(routes.iter().filter_map(|route| route.guards.as_ref()).flat_map(|guards| guards.files()));
     files.extend(messages.files().iter().cloned());
     let mut seen = std::collections::HashSet::new();
     files.retain(|file| seen.insert(file.clone()));

@@ -19,6 +19,7 @@ mod errors;
 mod examples;
 mod forwarding;
 mod framing;
+mod guards;
 mod harness;
 mod hostile_origin;
 mod house;

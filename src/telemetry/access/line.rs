@@ -36,6 +36,12 @@ pub struct Entry<'a> {
     pub tries: u32,
     /// The code of the fault, if there was one.
     pub reason: Option<&'a str>,
+    /// Who the client was found to be.
+    pub consumer: Option<&'a str>,
+    /// Which rule refused, and where it stands in the document.
+    pub rule: Option<&'a str>,
+    /// The codes of refusals that only would have been, with their rules.
+    pub would_refuse: Option<&'a str>,
     /// What the operator should know of it and the client should not, e.g. the nearest miss of a 404.
     pub detail: Option<&'a str>,
     pub timings: Timings,
@@ -82,9 +88,12 @@ impl Entry<'_> {
         if let Some(agent) = self.user_agent {
             text(to, b"\",\"user_agent\":\"", cut(agent));
         }
+        optional(to, b"\",\"consumer\":\"", self.consumer);
         optional(to, b"\",\"pool\":\"", self.pool);
         optional(to, b"\",\"target\":\"", self.target);
         optional(to, b"\",\"reason\":\"", self.reason);
+        optional(to, b"\",\"rule\":\"", self.rule);
+        optional(to, b"\",\"would_refuse\":\"", self.would_refuse);
         optional(to, b"\",\"detail\":\"", self.detail);
         to.extend_from_slice(b"\",\"client.address\":\"");
         address(to, self.client);
@@ -226,6 +235,9 @@ pub(super) mod tests {
             target: Some("10.0.0.11:8080"),
             tries: 1,
             reason: None,
+            consumer: None,
+            rule: None,
+            would_refuse: None,
             detail: None,
             timings: Timings {
                 total: Duration::from_micros(12_345),

@@ -131,6 +131,11 @@ impl RouteMetrics {
         }
     }
 
+    /// One request would have been refused by a guard that only watches.
+    pub fn would_refuse(&self, fault: Fault) {
+        self.alone.child(&self.families.shadow_refusals, &[&self.route, fault.code()]).inc();
+    }
+
     /// One request has begun; it has ended when the guard is dropped.
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight().inc();

@@ -47,6 +47,9 @@ families! {
     faults: IntCounterVec = "yumen_faults_total" ["route", "reason"],
         "Requests that the gateway refused or could not serve, by reason code.";
 
+    shadow_refusals: IntCounterVec = "yumen_shadow_refusals_total" ["route", "reason"],
+        "Requests that a guard in shadow mode would have refused, by reason code.";
+
     pool_requests: IntCounterVec = "yumen_pool_requests_total" ["pool", "code"], "Answers of a pool's targets; code - is no answer.";
     pool_duration: HistogramVec = "yumen_pool_request_duration_seconds" ["pool"] in REQUEST,
         "Time from choosing a target to the end of its answer.";

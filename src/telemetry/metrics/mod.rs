@@ -139,6 +139,7 @@ mod tests {
         route.count(&Method::GET, 200, 0.02, 0.000_03);
         route.count(&Method::from_bytes(b"BREW").unwrap(), 999, 0.02, 0.000_03);
         route.fault(Fault::PoolEmpty);
+        route.would_refuse(Fault::ClientRefused);
         let pool = metrics.pool("orders");
         pool.count(Some(200), 0.01);
         pool.count(None, 0.01);

@@ -72,7 +72,6 @@ faults! {
     UpstreamHeaderTooLarge = "upstream.header_too_large", 502, 13, "http_protocol_error", Upstream;
     UpstreamUpgrade = "upstream.upgrade", 502, 13, "http_upgrade_failed", Upstream;
     ClientGone = "client.gone", 499, 1, "", Client;
-    GatewayDraining = "gateway.draining", 503, 14, "destination_unavailable", Operator;
     GatewayInternal = "gateway.internal", 500, 13, "proxy_internal_error", Us;
 }
 

@@ -57,7 +57,5 @@ upstream-upgrade = Upgrade failed
     .detail = The server behind this gateway did not switch to the requested protocol.
 client-gone = Client gone
     .detail = The connection was closed before the answer was complete.
-gateway-draining = Shutting down
-    .detail = This gateway is being shut down. Try again.
 gateway-internal = Internal error
     .detail = The gateway failed to serve the request.

@@ -56,7 +56,5 @@ upstream-upgrade = 协议升级失败
     .detail = 网关后端的服务器没有切换到所请求的协议。
 client-gone = 客户端已断开
     .detail = 连接在应答完成之前已关闭。
-gateway-draining = 正在关闭
-    .detail = 此网关正在关闭，请重试。
 gateway-internal = 内部错误
     .detail = 网关未能处理该请求。

@@ -6,8 +6,6 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
-use crate::allocator;
-
 /// Threads with a runtime each; they end when this is dropped.
 pub struct Workers {
     handles: Vec<Handle>,
@@ -25,7 +23,6 @@ impl Workers {
             workers.handles.push(runtime.handle().clone());
             let mut stopped = stopped.clone();
             let work = move || {
-                allocator::keep_blocks();
                 runtime.block_on(async { while !*stopped.borrow_and_update() && stopped.changed().await.is_ok() {} });
                 runtime.shutdown_background();
             };

@@ -15,6 +15,18 @@ use libmimalloc_sys as mi;
 /// The allocator of the program.
 pub struct Allocator;
 
+/// How long mimalloc keeps pages that nobody uses before the kernel gets them back, in milliseconds. Its own 10 make a
+/// busy worker give back what it needs again a moment later.
+const PURGE_DELAY: std::ffi::c_long = 1000;
+
+/// Settles what is settled once, before the first thread starts.
+pub fn settle() {
+    /// `mi_option_purge_delay` in the `mi_option_e` of mimalloc 2.
+    const OPTION: mi::mi_option_t = 15;
+    // SAFETY: a known option, and a value that it takes.
+    unsafe { mi::mi_option_set(OPTION, PURGE_DELAY) }
+}
+
 /// What mimalloc aligns by itself: to a word always, to 16 bytes whatever has 16 bytes.
 #[inline]
 fn aligns_itself(size: usize, align: usize) -> bool {

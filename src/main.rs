@@ -4,5 +4,6 @@
 static ALLOCATOR: yumen::allocator::Allocator = yumen::allocator::Allocator;
 
 fn main() -> std::process::ExitCode {
+    yumen::allocator::settle();
     yumen::cli::main().into()
 }

@@ -4,12 +4,14 @@
 //! Events lie (bind mounts send none), so the content is also compared every few seconds.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::ModifyKind;
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
 /// How long a directory must be quiet before its files are read: writers often write in pieces.
@@ -32,7 +34,7 @@ pub type Content = u64;
 #[derive(Default)]
 struct Followed {
     files: Vec<PathBuf>,
-    directories: BTreeSet<PathBuf>,
+    places: Places,
     watcher: Option<RecommendedWatcher>,
     content: Content,
 }
@@ -41,10 +43,10 @@ impl Watch {
     /// From now on these files matter, with what was in them when they were read.
     pub fn follow(&self, files: Vec<PathBuf>, read: Content) {
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        let directories = directories(&files);
-        if followed.watcher.is_none() || followed.directories != directories {
-            followed.watcher = watcher(&self.event, &directories);
-            followed.directories = directories;
+        let places = Places::of(&files);
+        if followed.watcher.is_none() || followed.places != places {
+            followed.watcher = watcher(&self.event, &places);
+            followed.places = places;
         }
         followed.content = read;
         followed.files = files;
@@ -79,25 +81,49 @@ impl Watch {
     }
 }
 
-/// The directories that hold the files, and those that hold what symlinks lead to.
-fn directories(files: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let parent = |file: &Path| file.parent().map(Path::to_path_buf);
-    let real = |file: &PathBuf| std::fs::canonicalize(file).ok().and_then(|real| parent(&real));
-    files.iter().flat_map(|file| [parent(file), real(file)]).flatten().collect()
+/// Where to look: the directories that hold the files, and those that hold what symlinks lead to.
+#[derive(Default, Clone, PartialEq)]
+struct Places {
+    directories: BTreeSet<PathBuf>,
+    /// What the files are called there.
+    names: BTreeSet<OsString>,
+}
+
+impl Places {
+    fn of(files: &[PathBuf]) -> Self {
+        let real = files.iter().filter_map(|file| std::fs::canonicalize(file).ok());
+        let all: Vec<_> = files.iter().cloned().chain(real).collect();
+        Self {
+            directories: all.iter().filter_map(|file| file.parent()).map(Path::to_path_buf).collect(),
+            names: all.iter().filter_map(|file| file.file_name()).map(OsStr::to_os_string).collect(),
+        }
+    }
+
+    /// Whether files of ours may have changed. What is written to another file, a log that lies there too, is not
+    /// looked into; what comes, goes or is renamed may be a link on the way to one of ours.
+    fn concerned(&self, event: &Event) -> bool {
+        match event.kind {
+            EventKind::Access(_) => false,
+            EventKind::Modify(ModifyKind::Data(_)) => {
+                event.paths.iter().any(|path| path.file_name().is_none_or(|name| self.names.contains(name)))
+            }
+            _ => true,
+        }
+    }
 }
 
 /// Watches what can be watched; where nothing can (inotify exhausted), the comparison every few seconds remains.
-fn watcher(event: &Arc<Notify>, directories: &BTreeSet<PathBuf>) -> Option<RecommendedWatcher> {
-    let event = event.clone();
-    let tell = move |what: notify::Result<notify::Event>| {
-        if !matches!(what.map(|event| event.kind), Ok(notify::EventKind::Access(_))) {
+fn watcher(event: &Arc<Notify>, places: &Places) -> Option<RecommendedWatcher> {
+    let (event, concerned) = (event.clone(), places.clone());
+    let tell = move |what: notify::Result<Event>| {
+        if what.map_or(true, |what| concerned.concerned(&what)) {
             event.notify_one();
         }
     };
     let mut watcher = notify::recommended_watcher(tell)
         .inspect_err(|why| log::warn!("cannot watch files, comparing every {POLL:?} instead: {why}"))
         .ok()?;
-    for directory in directories {
+    for directory in &places.directories {
         let place = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
         if let Err(why) = watcher.watch(place, RecursiveMode::NonRecursive) {
             log::warn!("cannot watch {}, comparing every {POLL:?} instead: {why}", place.display());
@@ -127,6 +153,25 @@ mod tests {
 
     async fn noticed(watch: &Watch) {
         tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.expect("the change was noticed");
+    }
+
+    #[tokio::test]
+    async fn a_log_beside_the_files_wakes_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, log) = (dir.path().join("y.yaml"), dir.path().join("access.log"));
+        std::fs::write(&file, "a").unwrap();
+        std::fs::write(&log, "").unwrap();
+        let watch = Watch::default();
+        watch.follow(vec![file.clone()], content(std::slice::from_ref(&file)));
+        watch.event.notified().await;
+        let mut log = std::fs::OpenOptions::new().append(true).open(log).unwrap();
+        for _ in 0..100 {
+            std::io::Write::write_all(&mut log, b"line\n").unwrap();
+        }
+        // Events come in order: what is written now comes after those of the log.
+        assert!(tokio::time::timeout(Duration::from_millis(300), watch.event.notified()).await.is_err());
+        std::fs::write(&file, "b").unwrap();
+        tokio::time::timeout(Duration::from_secs(20), watch.event.notified()).await.expect("our own file wakes");
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use memchr::{memchr, memmem};
+use memchr::memchr;
 use pingora_http::RequestHeader;
 
 use super::Limits;
@@ -107,16 +107,24 @@ pub(crate) fn is_authority(text: &[u8]) -> bool {
         return address.is_some() && is_port(rest.get(1..).unwrap_or_default());
     }
     let (name, port) = text.split_at(memchr(b':', text).unwrap_or(text.len()));
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    let labels = !name.starts_with(b".") && memmem::find(name, b"..").is_none();
-    !name.is_empty() && name.len() <= 255 && labels && name.iter().copied().all(fits) && is_port(port)
+    // Neither begins with a dot nor has two in a row.
+    let mut dot = true;
+    let mut fits = |b: u8| {
+        let fits = b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_') || (b == b'.' && !dot);
+        dot = b == b'.';
+        fits
+    };
+    (1..=255).contains(&name.len()) && name.iter().all(|b| fits(*b)) && is_port(port)
 }
 
 /// Nothing, or `:` and a number that is a port.
 fn is_port(text: &[u8]) -> bool {
     let Some(digits) = text.strip_prefix(b":") else { return text.is_empty() };
-    let number = std::str::from_utf8(digits).ok().filter(|_| digits.iter().all(u8::is_ascii_digit));
-    number.and_then(|digits| digits.parse::<u16>().ok()).is_some_and(|port| port > 0)
+    let number = digits.iter().try_fold(0_u16, |number, digit| {
+        let digit = digit.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    });
+    number.is_some_and(|port| port > 0)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The head of an HTTP/1 request, checked byte by byte before anything else reads it (RFC 9112 sections 2 to 6).
 
+use std::sync::LazyLock;
+
 use memchr::{memchr, memmem};
 
 use crate::fault::Fault;
@@ -43,11 +45,14 @@ impl From<&Limits> for Bounds {
 /// What an HTTP/2 client with prior knowledge says first (RFC 9113 section 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Looks for the empty line behind a head.
+static END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
+
 /// The head at the start of `bytes`; `None` while it is not whole. The first `seen` bytes were offered before.
 pub(super) fn read(bytes: &[u8], seen: usize, bounds: Bounds) -> Result<Option<Head>, Fault> {
     let skip = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let from = seen.saturating_sub(3).max(skip);
-    let Some(end) = memmem::find(bytes.get(from..).unwrap_or_default(), b"\r\n\r\n") else {
+    let Some(end) = END.find(bytes.get(from..).unwrap_or_default()) else {
         return unfinished(bytes, seen, skip, bounds).map(|()| None);
     };
     let len = from - skip + end + 4;

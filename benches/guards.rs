@@ -12,7 +12,7 @@ fn networks(count: u32) -> Networks<bool> {
         // Spread without a pattern that a cache could like.
         let mixed = at.wrapping_mul(0x9e37_79b9);
         let length = u8::try_from(12 + mixed % 21).unwrap_or(32);
-        if at % 10 == 0 {
+        if at.is_multiple_of(10) {
             let address = (0x2001_0db8_u128 << 96) | (u128::from(mixed) << 64);
             Ipv6Net::new_assert(address.into(), 32 + length).trunc().into()
         } else {

@@ -86,6 +86,20 @@ pub struct Identity {
     pub claims: Option<Arc<Map<String, Value>>>,
 }
 
+/// What a guard says of a request that goes no further.
+#[derive(Debug)]
+pub enum Stop {
+    Refuse(Refusal),
+    /// It is answered here, with this status, the fields of [`Found::answer`] and no body.
+    Reply(u16),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse(refusal)
+    }
+}
+
 /// Why a guard lets a request go no further.
 #[derive(Debug, Clone)]
 pub struct Refusal {

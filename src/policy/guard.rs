@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::cors::{self, Cors};
 use super::ip::{self, Ip};
-use crate::exchange::{Exchange, Found, Refusal};
+use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 
@@ -58,33 +60,51 @@ pub struct Tools<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'c> {
     pub ip: Option<&'c ip::Config>,
+    pub cors: Option<&'c cors::Config>,
 }
 
 /// The guards of one route; what it does not use costs nothing.
 #[derive(Debug, Default)]
 pub struct Guards {
     ip: Option<Ip>,
+    cors: Option<Cors>,
 }
 
 impl Guards {
     /// `at` is `routes.NAME`; nothing where the route has no guard at all.
     pub fn compile(configs: Settings<'_>, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Box<Self>> {
         let ip = configs.ip.and_then(|config| Ip::compile(config, &at.key("ip"), tools, problems));
-        ip.is_some().then(|| Box::new(Self { ip }))
+        let cors = configs.cors.and_then(|config| Cors::compile(config, &at.key("cors"), tools, problems));
+        (ip.is_some() || cors.is_some()).then(|| Box::new(Self { ip, cors }))
     }
 
-    /// Asks every guard in order, until one refuses.
+    /// Asks every guard in order, until one refuses or answers.
     #[expect(clippy::unused_async, reason = "guards that ask others will wait here")]
-    pub async fn admit(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+    pub async fn admit(&self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         if let Some(ip) = &self.ip {
             obey(ip.rule().mode, ip.check(exchange.request), exchange.found)?;
+        }
+        if let Some(cors) = &self.cors {
+            obey(cors.rule().mode, cors.check(exchange.request, exchange.found), exchange.found)?;
         }
         Ok(())
     }
 
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
-        self.ip.iter().map(Ip::rule).collect()
+        self.ip.iter().map(Ip::rule).chain(self.cors.iter().map(Cors::rule)).collect()
+    }
+
+    /// Whether a preflight for this route is answered here.
+    pub fn answer_preflights(&self) -> bool {
+        self.cors.as_ref().is_some_and(Cors::answers)
+    }
+
+    /// Takes away from the target's answer what only guards say.
+    pub fn clean(&self, head: &mut ResponseHeader) {
+        if let Some(cors) = &self.cors {
+            cors.clean(head);
+        }
     }
 
     /// Files whose change is a reason to read the document again.
@@ -94,9 +114,9 @@ impl Guards {
 }
 
 /// A refusal in shadow is remembered and goes no further.
-fn obey(mode: Mode, verdict: Result<(), Refusal>, found: &mut Found) -> Result<(), Refusal> {
-    match (verdict, mode) {
-        (Err(refusal), Mode::Shadow) => {
+fn obey(mode: Mode, verdict: Result<(), impl Into<Stop>>, found: &mut Found) -> Result<(), Stop> {
+    match (verdict.map_err(Into::into), mode) {
+        (Err(Stop::Refuse(refusal)), Mode::Shadow) => {
             found.would_refuse.push(refusal);
             Ok(())
         }

@@ -3,14 +3,17 @@
 //! | request | response |
 //! | --- | --- |
 //! | `ip` refuses networks | |
+//! | `cors` answers preflights | `cors` says who may read |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `headers` changes the fields | `headers` changes the fields |
 
+pub mod cors;
 pub mod guard;
 pub mod headers;
 pub mod ip;
 pub mod networks;
+pub mod pattern;
 pub mod redirect;
 pub mod respond;
 pub mod rewrite;

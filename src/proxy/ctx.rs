@@ -8,7 +8,7 @@ use pingora_http::RequestHeader;
 
 use super::intake::{Intake, field};
 use super::view::View;
-use crate::exchange::{Exchange, Found};
+use crate::exchange::{Exchange, Found, Stop};
 use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::pool::{Picked, Pool, Target};
@@ -95,15 +95,19 @@ impl Ctx {
         self.carried_id.as_deref().unwrap_or_else(|| self.own_id.as_str())
     }
 
-    /// Asks the guards of the route; what they found stays, whatever they say.
-    pub async fn pass_guards(&mut self, request: &RequestHeader) -> Result<(), Fault> {
+    /// Asks the guards of the route; what they found stays, whatever they say. A status is their answer.
+    pub async fn pass_guards(&mut self, request: &RequestHeader) -> Result<Option<u16>, Fault> {
         let (Some(route), Some(intake), Some(connection)) = (&self.route, &self.intake, &self.connection) else {
             return Err(Fault::GatewayInternal);
         };
-        let Some(guards) = &route.guards else { return Ok(()) };
+        let Some(guards) = &route.guards else { return Ok(None) };
         let found = self.found.get_or_insert_default();
         let view = View::of(request, intake, &self.params).through(connection);
-        let Err(refusal) = guards.admit(&mut Exchange { request: &view, found }).await else { return Ok(()) };
+        let refusal = match guards.admit(&mut Exchange { request: &view, found }).await {
+            Ok(()) => return Ok(None),
+            Err(Stop::Reply(status)) => return Ok(Some(status)),
+            Err(Stop::Refuse(refusal)) => refusal,
+        };
         let fault = refusal.fault;
         self.why = Some(refusal.why.to_string());
         found.refused = Some(refusal);

@@ -110,7 +110,9 @@ impl ProxyHttp for Proxy {
     /// Decide: answer here, or choose where it goes.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let Some(route) = ctx.route.clone() else { return response::redirect_https(session, ctx).await };
-        ctx.pass_guards(session.req_header()).await?;
+        if let Some(status) = ctx.pass_guards(session.req_header()).await? {
+            return response::by_guard(session, ctx, status).await;
+        }
         match &route.action {
             Action::Forward(_) => {
                 ctx.choose(session.req_header())?;

@@ -35,6 +35,9 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
     strip_hop_by_hop(head, switching);
     mend_framing(session, head)?;
     head.insert_header(field::X_REQUEST_ID, ctx.id())?;
+    if let Some(guards) = ctx.route.as_ref().and_then(|route| route.guards.as_ref()) {
+        guards.clean(head);
+    }
     reply::say_found(head, ctx)?;
     if let Some(route) = &ctx.route {
         route.response.response(head);
@@ -119,6 +122,11 @@ pub(super) async fn respond(session: &mut Session, ctx: &mut Ctx, respond: &Resp
         head.insert_header(header::CONTENT_TYPE, kind.clone())?;
     }
     own(session, ctx, head, respond.body.clone()).await
+}
+
+/// The answer of a guard: its fields are among what guards found.
+pub(super) async fn by_guard(session: &mut Session, ctx: &mut Ctx, status: u16) -> Result<bool> {
+    own(session, ctx, ResponseHeader::build(status, Some(8))?, Bytes::new()).await
 }
 
 /// An answer of the route's own, with the route's changes to the fields of answers.

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::host::{HostId, HostPattern};
 use super::matches::Match;
 use super::predicate::{Methods, Predicate};
+use super::preflight::Wanted;
 use super::table::{Entry, EntryId, Found, Table};
 use super::{Params, Route};
 use crate::canonical;
@@ -157,6 +158,13 @@ impl Table {
 
     /// Where a request goes, and why not elsewhere.
     pub fn explain<'t>(&'t self, request: &dyn Request) -> Explanation<'t> {
+        match Wanted::by(request).filter(|_| self.answering(request, &mut Params::default()).is_some()) {
+            Some(wanted) => self.explain_plainly(&wanted),
+            None => self.explain_plainly(request),
+        }
+    }
+
+    fn explain_plainly<'t>(&'t self, request: &dyn Request) -> Explanation<'t> {
         let chain = self.hosts.chain(request.host());
         let mut chosen: Option<&Entry> = None;
         let mut params = Params::default();

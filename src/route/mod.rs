@@ -20,6 +20,7 @@ pub mod host;
 pub mod matches;
 pub mod path;
 pub mod predicate;
+mod preflight;
 pub mod split;
 pub mod table;
 
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use std::sync::Arc;
 
+use crate::policy::cors;
 use crate::policy::guard::{self, Guards};
 use crate::policy::headers::{self, Fields};
 use crate::policy::ip;
@@ -64,6 +66,9 @@ pub struct Config {
     /// Which networks may enter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<ip::Config>,
+    /// Which pages of other origins may read the answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<cors::Config>,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -92,7 +97,7 @@ pub struct Config {
 
 impl Config {
     fn guards(&self) -> guard::Settings<'_> {
-        guard::Settings { ip: self.ip.as_ref() }
+        guard::Settings { ip: self.ip.as_ref(), cors: self.cors.as_ref() }
     }
 }
 

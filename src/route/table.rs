@@ -76,6 +76,13 @@ pub enum Found<'t> {
 impl Table {
     /// The route that takes this request, and what its match found in the path.
     pub fn find<'t>(&'t self, request: &dyn Request, params: &mut Params) -> Found<'t> {
+        match self.answering(request, params) {
+            Some(route) => Found::Route(route),
+            None => self.look(request, params),
+        }
+    }
+
+    pub(super) fn look<'t>(&'t self, request: &dyn Request, params: &mut Params) -> Found<'t> {
         let chain = self.hosts.chain(request.host());
         let mut found = None;
         params.clear();

@@ -15,6 +15,7 @@
 
 mod answering;
 mod client_address;
+mod cors;
 mod errors;
 mod examples;
 mod forwarding;

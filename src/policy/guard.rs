@@ -6,6 +6,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{self, Auth, Schemes};
 use super::ip::{self, Ip};
 use crate::exchange::{Exchange, Found, Refusal};
 use crate::fault::Fault;
@@ -52,44 +53,53 @@ impl Rule {
 pub struct Tools<'a> {
     /// The file, line and column of a path of the document.
     pub place: &'a dyn Fn(&Path) -> String,
+    /// The schemes of `auth` by their names.
+    pub auth: &'a Schemes,
 }
 
 /// The settings of all guards of a route.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'c> {
     pub ip: Option<&'c ip::Config>,
+    pub auth: Option<&'c auth::Use>,
 }
 
 /// The guards of one route; what it does not use costs nothing.
 #[derive(Debug, Default)]
 pub struct Guards {
     ip: Option<Ip>,
+    auth: Option<Auth>,
 }
 
 impl Guards {
     /// `at` is `routes.NAME`; nothing where the route has no guard at all.
     pub fn compile(configs: Settings<'_>, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Box<Self>> {
         let ip = configs.ip.and_then(|config| Ip::compile(config, &at.key("ip"), tools, problems));
-        ip.is_some().then(|| Box::new(Self { ip }))
+        let asked = configs.auth.filter(|config| !config.is_none());
+        let auth = asked.and_then(|config| Auth::compile(config, &at.key("auth"), tools, problems));
+        (ip.is_some() || auth.is_some()).then(|| Box::new(Self { ip, auth }))
     }
 
     /// Asks every guard in order, until one refuses.
-    #[expect(clippy::unused_async, reason = "guards that ask others will wait here")]
     pub async fn admit(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
         if let Some(ip) = &self.ip {
             obey(ip.rule().mode, ip.check(exchange.request), exchange.found)?;
+        }
+        if let Some(auth) = &self.auth {
+            obey(auth.rule().mode, auth.check(exchange).await, exchange.found)?;
         }
         Ok(())
     }
 
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
-        self.ip.iter().map(Ip::rule).collect()
+        self.ip.iter().map(Ip::rule).chain(self.auth.iter().map(Auth::rule)).collect()
     }
 
     /// Files whose change is a reason to read the document again.
     pub fn files(&self) -> Vec<std::path::PathBuf> {
-        self.ip.iter().flat_map(Ip::files).cloned().collect()
+        let ip = self.ip.iter().flat_map(Ip::files).cloned();
+        ip.chain(self.auth.iter().flat_map(|auth| auth.scheme().files())).collect()
     }
 }
 

@@ -3,10 +3,12 @@
 //! | request | response |
 //! | --- | --- |
 //! | `ip` refuses networks | |
+//! | `auth` refuses who is not known | |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `headers` changes the fields | `headers` changes the fields |
 
+pub mod auth;
 pub mod guard;
 pub mod headers;
 pub mod ip;

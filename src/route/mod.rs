@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use std::sync::Arc;
 
+use crate::policy::auth;
 use crate::policy::guard::{self, Guards};
 use crate::policy::headers::{self, Fields};
 use crate::policy::ip;
@@ -64,6 +65,9 @@ pub struct Config {
     /// Which networks may enter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<ip::Config>,
+    /// Who may come in: the name of an `auth`, `none`, or one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<auth::Use>,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -92,7 +96,7 @@ pub struct Config {
 
 impl Config {
     fn guards(&self) -> guard::Settings<'_> {
-        guard::Settings { ip: self.ip.as_ref() }
+        guard::Settings { ip: self.ip.as_ref(), auth: self.auth.as_ref() }
     }
 }
 

@@ -14,6 +14,7 @@
 )]
 
 mod answering;
+mod auth;
 mod client_address;
 mod errors;
 mod examples;
@@ -38,4 +39,5 @@ mod program;
 mod reload;
 mod routing;
 mod seeing;
+mod tokens;
 mod websocket;

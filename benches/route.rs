@@ -24,7 +24,8 @@ fn table(count: usize) -> Table {
         let config: Config = serde_json::from_value(serde_json::json!({ "match": place, "respond": 204 })).ok()?;
         let (name, mut problems) = (format!("r{at}").parse().ok()?, Problems::default());
         let place = |_: &Path| "yumen.yaml:1:1".to_owned();
-        let tools = Tools { place: &place };
+        let auth = std::collections::BTreeMap::new();
+        let tools = Tools { place: &place, auth: &auth };
         let (pools, counted) = (Pools::new(), Counted::default());
         Route::compile(&name, &config, &Path::default(), &pools, counted, &tools, &mut problems)
     };

@@ -67,6 +67,8 @@ pub struct Found {
     pub identity: Identity,
     /// Fields for the target, set in place of whatever the client sent under these names; `None` only takes them away.
     pub forward: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Parameters of the query that the target does not get to see.
+    pub hidden_params: Vec<Box<str>>,
     /// Fields of the answer, whoever gives it.
     pub answer: Vec<(HeaderName, HeaderValue)>,
     /// Refusals of guards that only watch.

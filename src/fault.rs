@@ -59,6 +59,17 @@ faults! {
     RouteMethod = "route.method", 405, 12, "http_request_denied", Client;
     ClientRefused = "client.refused", 403, 7, "http_request_denied", Client;
     CorsRefused = "cors.refused", 403, 7, "http_request_denied", Client;
+    AuthMissing = "auth.missing", 401, 16, "http_request_denied", Client;
+    AuthMalformed = "auth.malformed", 401, 16, "http_request_denied", Client;
+    AuthSignature = "auth.signature", 401, 16, "http_request_denied", Client;
+    AuthExpired = "auth.expired", 401, 16, "http_request_denied", Client;
+    AuthNotYet = "auth.not_yet", 401, 16, "http_request_denied", Client;
+    AuthIssuer = "auth.issuer", 401, 16, "http_request_denied", Client;
+    AuthAudience = "auth.audience", 401, 16, "http_request_denied", Client;
+    AuthKeyUnknown = "auth.key_unknown", 401, 16, "http_request_denied", Client;
+    AuthAlgorithm = "auth.algorithm", 401, 16, "http_request_denied", Client;
+    AuthClaims = "auth.claims", 401, 16, "http_request_denied", Client;
+    AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;
     PoolEmpty = "pool.empty", 503, 14, "destination_unavailable", Upstream;
     UpstreamConnect = "upstream.connect", 502, 14, "connection_refused", Upstream;
@@ -89,6 +100,21 @@ impl Fault {
             Whose::Client => log::Level::Info,
             Whose::Operator | Whose::Upstream => log::Level::Warn,
             Whose::Us => log::Level::Error,
+        }
+    }
+    /// What the client is told: a credential is missing, expired or invalid, and all invalid ones look alike.
+    #[must_use]
+    pub const fn outside(self) -> Self {
+        match self {
+            Self::AuthMalformed
+            | Self::AuthSignature
+            | Self::AuthNotYet
+            | Self::AuthIssuer
+            | Self::AuthAudience
+            | Self::AuthKeyUnknown
+            | Self::AuthAlgorithm
+            | Self::AuthClaims => Self::AuthInvalid,
+            other => other,
         }
     }
     /// Whether the answer carries `Retry-After`.

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Document;
 use super::inherit::undefined;
-use super::node::{Map, Node, Value};
+use super::node::{Map, Node, Place, Value};
 use super::notes::Notes;
+use crate::policy::auth::NONE;
 use crate::problem::Path;
 use crate::units::Address;
 
@@ -13,6 +14,7 @@ use crate::units::Address;
 pub(super) fn whole(tree: &Node, document: &Document, notes: &mut Notes) {
     something_listens(tree, notes);
     pools_exist_and_are_used(tree, notes);
+    auth_exists_and_is_used(tree, notes);
     addresses_are_free(tree, document, notes);
     admin_is_local(tree, document, notes);
 }
@@ -64,6 +66,44 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
     used.extend(section("pools").iter().filter_map(|pool| pool.node.get("like").and_then(Node::text)));
     for pool in section("pools").iter().filter(|pool| !used.contains(&*pool.key)) {
         notes.warn(Path::of(["pools", &pool.key]), pool.at, "no route uses this pool");
+    }
+}
+
+fn auth_exists_and_is_used(tree: &Node, notes: &mut Notes) {
+    let empty = Map::default();
+    let section = |name| tree.get(name).and_then(Node::map).unwrap_or(&empty);
+    let names: Vec<&str> = section("auth").iter().map(|entry| &*entry.key).collect();
+    if let Some(entry) = section("auth").get(NONE) {
+        notes.error(Path::of(["auth", NONE]), entry.at, "`none` is the word for no auth; choose another name");
+    }
+    let mut said = Vec::new();
+    for route in section("routes").iter() {
+        let Some(node) = route.node.get("auth") else { continue };
+        let at = Path::of(["routes", &route.key, "auth"]);
+        said.extend(node.text().filter(|name| *name != NONE).map(|name| (name, at.clone(), node.place)));
+        members(node, &at, &mut said);
+    }
+    for entry in section("auth").iter() {
+        members(&entry.node, &Path::of(["auth", &entry.key]), &mut said);
+    }
+    let used: BTreeSet<&str> = said.iter().map(|(name, ..)| *name).collect();
+    let unknown = |name: &str| section("auth").get(name).is_none();
+    let all_known = !said.iter().any(|(name, ..)| unknown(name));
+    for (name, at, place) in said.into_iter().filter(|(name, ..)| unknown(name)) {
+        let sentence = undefined("auth", name, &names, notes);
+        notes.error(at, place, sentence);
+    }
+    for entry in section("auth").iter().filter(|entry| all_known && !used.contains(&*entry.key)) {
+        notes.warn(Path::of(["auth", &entry.key]), entry.at, "no route uses this auth");
+    }
+}
+
+/// The names in `any` and `all`, each with its place.
+fn members<'t>(node: &'t Node, at: &Path, said: &mut Vec<(&'t str, Path, Place)>) {
+    for key in ["any", "all"] {
+        let Some(Value::List(items)) = node.get(key).map(|list| &list.value) else { continue };
+        let one = |(index, item): (usize, &'t Node)| Some((item.text()?, at.key(key).index(index), item.place));
+        said.extend(items.iter().enumerate().filter_map(one));
     }
 }
 

@@ -7,14 +7,14 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::fit::{Extent, fit};
-use super::inherit::{self, Kind, LISTENERS, POOLS, ROUTES};
+use super::inherit::{self, AUTH, Kind, LISTENERS, POOLS, ROUTES};
 use super::mishap::suggestion;
 use super::node::{Map, Node, Value};
 use super::notes::Notes;
 use super::{admin, runtime};
 use crate::problem::Path;
 use crate::units::Name;
-use crate::{listener, messages, pool, route, telemetry};
+use crate::{listener, messages, policy, pool, route, telemetry};
 
 /// A whole gateway: where it listens, what goes where, and how it is run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
@@ -33,6 +33,9 @@ pub struct Document {
     /// Which requests go where; their order means nothing.
     #[schemars(default)]
     pub routes: BTreeMap<Name, route::Config>,
+    /// Who may come in, by name.
+    #[schemars(default)]
+    pub auth: BTreeMap<Name, policy::auth::Config>,
     /// What holds for every listener, pool and route that says nothing else.
     #[serde(skip_serializing)]
     #[schemars(default)]
@@ -68,8 +71,8 @@ pub struct Defaults {
     route: Option<route::Config>,
 }
 
-const KEYS: [&str; 10] =
-    ["version", "include", "listeners", "pools", "routes", "defaults", "runtime", "admin", "observe", "errors"];
+const KEYS: [&str; 11] =
+    ["version", "include", "listeners", "pools", "routes", "auth", "defaults", "runtime", "admin", "observe", "errors"];
 
 impl TryFrom<u64> for Version {
     type Error = String;
@@ -102,6 +105,7 @@ pub(super) fn read(root: &mut Node, notes: &mut Notes) -> Document {
     document.listeners = top.section(LISTENERS);
     document.pools = top.section(POOLS);
     document.routes = top.section(ROUTES);
+    document.auth = top.section(AUTH);
     document.runtime = top.single("runtime");
     document.admin = top.single("admin");
     document.observe = top.single("observe");

@@ -26,7 +26,8 @@ pub(super) const LISTENERS: Kind =
 pub(super) const POOLS: Kind =
     Kind { section: "pools", one: "pool", own: &["targets", "like"], whole: &[], list: Some("targets") };
 pub(super) const ROUTES: Kind =
-    Kind { section: "routes", one: "route", own: &["match", "like"], whole: &["match", "to"], list: None };
+    Kind { section: "routes", one: "route", own: &["match", "like"], whole: &["match", "to", "auth"], list: None };
+pub(super) const AUTH: Kind = Kind { section: "auth", one: "auth", own: &[], whole: &[], list: None };
 
 /// Keys that exclude each other: who writes one does not take over the others.
 const RIVALS: [&[&str]; 3] = [&["to", "redirect", "respond"], &["http", "tcp"], &["strip", "prefix", "path"]];

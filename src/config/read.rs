@@ -19,7 +19,7 @@ const ALL_BYTES: u64 = 64 << 20;
 const NESTED: usize = 8;
 
 /// Sections whose entries may come from several files.
-pub(super) const SHARED: [&str; 4] = ["listeners", "pools", "routes", "defaults"];
+pub(super) const SHARED: [&str; 5] = ["listeners", "pools", "routes", "auth", "defaults"];
 
 /// A file as it was read.
 #[derive(Debug, Clone, Default)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::node::{Node, Value};
 
 /// Where the document names files; `*` is any name or element.
-const FILES: [&[&str]; 13] = [
+const FILES: [&[&str]; 19] = [
     &["listeners", "*", "tls", "certs", "*", "cert"],
     &["listeners", "*", "tls", "certs", "*", "key"],
     &["listeners", "*", "tls", "client_ca", "file"],
@@ -19,6 +19,12 @@ const FILES: [&[&str]; 13] = [
     &["defaults", "pool", "tls", "cert"],
     &["defaults", "pool", "tls", "key"],
     &["errors", "messages"],
+    &["auth", "*", "jwt", "key"],
+    &["auth", "*", "jwt", "jwks"],
+    &["routes", "*", "auth", "jwt", "key"],
+    &["routes", "*", "auth", "jwt", "jwks"],
+    &["defaults", "route", "auth", "jwt", "key"],
+    &["defaults", "route", "auth", "jwt", "jwks"],
 ];
 
 /// Puts `directory` before every relative name of a file.

@@ -7,6 +7,7 @@ use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::{self, Auth, Schemes};
 use super::cors::{self, Cors};
 use super::ip::{self, Ip};
 use crate::exchange::{Exchange, Found, Refusal, Stop};
@@ -54,6 +55,8 @@ impl Rule {
 pub struct Tools<'a> {
     /// The file, line and column of a path of the document.
     pub place: &'a dyn Fn(&Path) -> String,
+    /// The schemes of `auth` by their names.
+    pub auth: &'a Schemes,
 }
 
 /// The settings of all guards of a route.
@@ -61,6 +64,7 @@ pub struct Tools<'a> {
 pub struct Settings<'c> {
     pub ip: Option<&'c ip::Config>,
     pub cors: Option<&'c cors::Config>,
+    pub auth: Option<&'c auth::Use>,
 }
 
 /// The guards of one route; what it does not use costs nothing.
@@ -68,6 +72,7 @@ pub struct Settings<'c> {
 pub struct Guards {
     ip: Option<Ip>,
     cors: Option<Cors>,
+    auth: Option<Auth>,
 }
 
 impl Guards {
@@ -75,11 +80,12 @@ impl Guards {
     pub fn compile(configs: Settings<'_>, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Box<Self>> {
         let ip = configs.ip.and_then(|config| Ip::compile(config, &at.key("ip"), tools, problems));
         let cors = configs.cors.and_then(|config| Cors::compile(config, &at.key("cors"), tools, problems));
-        (ip.is_some() || cors.is_some()).then(|| Box::new(Self { ip, cors }))
+        let asked = configs.auth.filter(|config| !config.is_none());
+        let auth = asked.and_then(|config| Auth::compile(config, &at.key("auth"), tools, problems));
+        (ip.is_some() || cors.is_some() || auth.is_some()).then(|| Box::new(Self { ip, cors, auth }))
     }
 
     /// Asks every guard in order, until one refuses or answers.
-    #[expect(clippy::unused_async, reason = "guards that ask others will wait here")]
     pub async fn admit(&self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         if let Some(ip) = &self.ip {
             obey(ip.rule().mode, ip.check(exchange.request), exchange.found)?;
@@ -87,12 +93,16 @@ impl Guards {
         if let Some(cors) = &self.cors {
             obey(cors.rule().mode, cors.check(exchange.request, exchange.found), exchange.found)?;
         }
+        if let Some(auth) = &self.auth {
+            obey(auth.rule().mode, auth.check(exchange).await, exchange.found)?;
+        }
         Ok(())
     }
 
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
-        self.ip.iter().map(Ip::rule).chain(self.cors.iter().map(Cors::rule)).collect()
+        let (ip, cors, auth) = (self.ip.iter(), self.cors.iter(), self.auth.iter());
+        ip.map(Ip::rule).chain(cors.map(Cors::rule)).chain(auth.map(Auth::rule)).collect()
     }
 
     /// Whether a preflight for this route is answered here.
@@ -109,7 +119,8 @@ impl Guards {
 
     /// Files whose change is a reason to read the document again.
     pub fn files(&self) -> Vec<std::path::PathBuf> {
-        self.ip.iter().flat_map(Ip::files).cloned().collect()
+        let ip = self.ip.iter().flat_map(Ip::files).cloned();
+        ip.chain(self.auth.iter().flat_map(|auth| auth.scheme().files())).collect()
     }
 }
 

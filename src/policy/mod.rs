@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | `ip` refuses networks | |
 //! | `cors` answers preflights | `cors` says who may read |
+//! | `auth` refuses who is not known | |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `headers` changes the fields | `headers` changes the fields |
 
+pub mod auth;
 pub mod cors;
 pub mod guard;
 pub mod headers;

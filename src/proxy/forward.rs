@@ -53,6 +53,9 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
         Some(rewrite) => rewritten(&out.uri, &rewrite.apply(out.uri.path(), &ctx.params)?)?,
         None => out.uri.clone(),
     };
+    if let Some(found) = ctx.found.as_ref().filter(|found| !found.hidden_params.is_empty()) {
+        parts.uri = without(&parts.uri, &found.hidden_params)?;
+    }
     *out = RequestHeader::from(parts);
     route.request.request(out);
     Ok(())
@@ -65,6 +68,17 @@ fn value(text: &str) -> Result<HeaderValue> {
 /// Another path, the same query.
 fn rewritten(uri: &Uri, path: &str) -> Result<Uri> {
     let target = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    target.parse().map_err(|_| Fault::RequestTarget.into())
+}
+
+/// The same without these parameters.
+fn without(uri: &Uri, hidden: &[Box<str>]) -> Result<Uri> {
+    let is_hidden =
+        |pair: &str| hidden.iter().any(|name| **name == *pair.split_once('=').map_or(pair, |(name, _)| name));
+    let kept: Vec<_> =
+        uri.query().into_iter().flat_map(|query| query.split('&')).filter(|pair| !is_hidden(pair)).collect();
+    let path = uri.path();
+    let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
     target.parse().map_err(|_| Fault::RequestTarget.into())
 }
 

@@ -81,7 +81,7 @@ pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Ans
         allow: ctx.allow.as_deref(),
         errors: ctx.found.as_ref().and_then(|found| found.refused.as_ref()).map_or(&[], |refusal| &refusal.errors),
     };
-    let answer = answers.answer(fault, &asked);
+    let answer = answers.answer(fault.outside(), &asked);
     let mut head = answer.header()?;
     say_found(&mut head, ctx)?;
     send(session, head, answer.body).await

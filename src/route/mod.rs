@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use std::sync::Arc;
 
+use crate::policy::auth;
 use crate::policy::cors;
 use crate::policy::guard::{self, Guards};
 use crate::policy::headers::{self, Fields};
@@ -69,6 +70,9 @@ pub struct Config {
     /// Which pages of other origins may read the answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<cors::Config>,
+    /// Who may come in: the name of an `auth`, `none`, or one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<auth::Use>,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -97,7 +101,7 @@ pub struct Config {
 
 impl Config {
     fn guards(&self) -> guard::Settings<'_> {
-        guard::Settings { ip: self.ip.as_ref(), cors: self.cors.as_ref() }
+        guard::Settings { ip: self.ip.as_ref(), cors: self.cors.as_ref(), auth: self.auth.as_ref() }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::answer::Answers;
 use crate::config::{Document, Loaded};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
-use crate::policy::guard;
+use crate::policy::{auth, guard};
 use crate::pool::Pool;
 use crate::problem::{Path, Problems};
 use crate::route::{Route, Table};
@@ -90,7 +90,9 @@ impl Parts {
         let names: Vec<Name> = document.listeners.keys().cloned().collect();
         let pools = pools(document, tools, problems);
         let place = |at: &Path| places.at(at).to_string();
-        let guards = guard::Tools { place: &place };
+        let mut guards = guard::Tools { place: &place, auth: &auth::Schemes::new() };
+        let schemes = auth::named::compile(&document.auth, &guards, problems);
+        guards.auth = &schemes;
         let routes: Vec<_> = document
             .routes
             .iter()

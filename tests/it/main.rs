@@ -14,6 +14,7 @@
 )]
 
 mod answering;
+mod auth;
 mod client_address;
 mod cors;
 mod errors;
@@ -39,4 +40,5 @@ mod program;
 mod reload;
 mod routing;
 mod seeing;
+mod tokens;
 mod websocket;

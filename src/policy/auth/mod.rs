@@ -1,0 +1,174 @@
+//! Who may come in: each scheme is defined once, and routes name it.
+//!
+//! ```yaml
+//! auth: { jwt: { issuer: "https://id.example.com/", key: ./idp.pem }, strip: true }
+//! auth: none
+//! ```
+
+pub mod cache;
+pub mod claims;
+pub mod forward;
+pub mod jwk;
+pub mod jwt;
+pub mod key;
+pub mod named;
+pub mod pem;
+pub mod scheme;
+pub mod source;
+pub mod token;
+pub mod words;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use self::forward::Part;
+use super::guard::{Mode, Rule, Tools};
+use crate::exchange::{Exchange, Refusal};
+use crate::fault::Fault;
+use crate::problem::{Path, Problems};
+use crate::units::Name;
+
+pub use named::Schemes;
+pub use scheme::Scheme;
+
+/// One way to be known: exactly one of `jwt`, `any` and `all`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Auth")]
+pub struct Config {
+    /// By a JSON web token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<jwt::Config>,
+    /// By the first of these that admits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub any: Option<Vec<Name>>,
+    /// By every one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<Vec<Name>>,
+    /// Fields that tell the target who asks, e.g. `x-user: jwt.sub`; what the client sends under these names is removed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub forward: BTreeMap<String, Part>,
+    /// Whether the target does not see what the client has shown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub strip: bool,
+    /// `shadow` only counts and logs who would be refused. Under `any` and `all` it is theirs that counts.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
+}
+
+/// What a route says: the name of a scheme, `none`, or a scheme of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Use {
+    Named(Name),
+    Here(Box<Config>),
+}
+
+/// The word of a route that everyone may use, whatever `defaults` say.
+pub const NONE: &str = "none";
+
+impl Use {
+    /// Whether everyone may come in.
+    pub fn is_none(&self) -> bool {
+        matches!(self, Self::Named(name) if name.as_str() == NONE)
+    }
+}
+
+impl<'de> Deserialize<'de> for Use {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Use;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("the name of an auth, e.g. staff, or a map with `jwt`, `any` or `all`")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Use, E> {
+                text.parse().map(Use::Named).map_err(E::custom)
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Use, A::Error> {
+                Config::deserialize(MapAccessDeserializer::new(map)).map(|config| Use::Here(Box::new(config)))
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Use {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Named(name) => name.serialize(to),
+            Self::Here(config) => config.serialize(to),
+        }
+    }
+}
+
+impl JsonSchema for Use {
+    fn schema_name() -> Cow<'static, str> {
+        "AuthOfRoute".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let (name, here) = (generator.subschema_for::<Name>(), generator.subschema_for::<Config>());
+        schemars::json_schema!({ "description": "The name of a scheme, `none`, or a scheme of its own.", "anyOf": [name, here] })
+    }
+}
+
+/// Why a request is not admitted.
+#[derive(Debug, Clone)]
+pub struct Denial {
+    pub fault: Fault,
+    /// For the log; never what the client has shown.
+    pub why: Cow<'static, str>,
+}
+
+impl Denial {
+    pub fn new(fault: Fault, why: impl Into<Cow<'static, str>>) -> Self {
+        Self { fault, why: why.into() }
+    }
+
+    pub fn missing(why: &'static str) -> Self {
+        Self::new(Fault::AuthMissing, why)
+    }
+}
+
+/// Who may come in on one route.
+#[derive(Debug)]
+pub struct Auth {
+    scheme: Arc<Scheme>,
+}
+
+impl Auth {
+    /// `at` is `routes.NAME.auth`. A name that means nothing was complained about where it stands.
+    pub fn compile(config: &Use, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Self> {
+        let scheme = match config {
+            Use::Named(name) => tools.auth.get(name).cloned().flatten(),
+            Use::Here(config) => Scheme::compile(config, at, tools.auth, tools, problems).map(Arc::new),
+        };
+        Some(Self { scheme: scheme? })
+    }
+
+    pub fn rule(&self) -> &Rule {
+        self.scheme.rule()
+    }
+
+    pub fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    /// Leaves behind who it is and what the target is told of it; in shadow the target is told nothing.
+    pub async fn check(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+        let pass = match self.scheme.ask(exchange.request).await {
+            Ok(pass) => pass,
+            Err(denial) => return Err(self.scheme.refuse(denial)),
+        };
+        if self.rule().mode == Mode::Enforce {
+            self.scheme.hide(exchange.request, exchange.found);
+            exchange.found.forward.extend(pass.forward);
+        }
+        exchange.found.identity = pass.identity;
+        Ok(())
+    }
+}

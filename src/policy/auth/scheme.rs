@@ -1,0 +1,228 @@
+//! One way to be known, compiled: whom it admits, and what it says to whom it does not.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, header};
+
+use super::forward::{self, Fields};
+use super::jwt::Jwt;
+use super::source::{self, Source};
+use super::{Config, Denial, Schemes};
+use crate::exchange::{Found, Identity, Refusal, Request};
+use crate::fault::Fault;
+use crate::policy::guard::{Rule, Tools};
+use crate::problem::{Path, Problems, Step};
+
+/// How a scheme knows a client.
+#[derive(Debug)]
+enum Kind {
+    Jwt(Box<Jwt>),
+    Any(Vec<Arc<Scheme>>),
+    All(Vec<Arc<Scheme>>),
+}
+
+/// A scheme, decided once.
+#[derive(Debug)]
+pub struct Scheme {
+    kind: Kind,
+    forward: Fields,
+    strip: bool,
+    rule: Rule,
+    /// `WWW-Authenticate` where nothing was shown, where it has expired, and where it is invalid.
+    challenges: [HeaderValue; 3],
+}
+
+/// What became of a client that is admitted.
+#[derive(Debug, Default)]
+pub struct Pass {
+    pub identity: Identity,
+    pub forward: Vec<(HeaderName, Option<HeaderValue>)>,
+}
+
+impl Scheme {
+    /// `schemes` are those that this one may name.
+    pub fn compile(
+        config: &Config,
+        at: &Path,
+        schemes: &Schemes,
+        tools: &Tools<'_>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let before = problems.errors();
+        let forward = forward::compile(&config.forward, &at.key("forward"), problems);
+        let members = |names: &[_]| names.iter().map(|name| schemes.get(name)?.clone()).collect::<Option<Vec<_>>>();
+        let kind = match (&config.jwt, &config.any, &config.all) {
+            (Some(jwt), None, None) => Jwt::compile(jwt, &at.key("jwt"), problems).map(|jwt| Kind::Jwt(Box::new(jwt))),
+            (None, Some(names), None) | (None, None, Some(names)) if names.is_empty() => {
+                problems.error(at.clone(), "names no auth, so nobody or everybody could come in");
+                None
+            }
+            (None, Some(names), None) => members(names).map(Kind::Any),
+            (None, None, Some(names)) => members(names).map(Kind::All),
+            _ => {
+                problems.error(at.clone(), "takes exactly one of `jwt`, `any` and `all`");
+                None
+            }
+        };
+        let name = at.steps().iter().filter_map(|step| if let Step::Key(key) = step { Some(&**key) } else { None });
+        let realm = name.filter(|key| *key != "auth").next_back().unwrap_or("yumen");
+        let scheme = Self {
+            challenges: challenges(realm),
+            kind: kind?,
+            forward,
+            strip: config.strip,
+            rule: Rule::new(at, config.mode, tools),
+        };
+        (problems.errors() == before).then_some(scheme)
+    }
+
+    pub fn rule(&self) -> &Rule {
+        &self.rule
+    }
+
+    pub fn files(&self) -> Vec<PathBuf> {
+        match &self.kind {
+            Kind::Jwt(jwt) => jwt.files().to_vec(),
+            Kind::Any(members) | Kind::All(members) => members.iter().flat_map(|member| member.files()).collect(),
+        }
+    }
+
+    fn members(&self) -> &[Arc<Self>] {
+        match &self.kind {
+            Kind::Any(members) | Kind::All(members) => members,
+            Kind::Jwt(_) => &[],
+        }
+    }
+
+    /// Who the request comes from, or why it is nobody that is known.
+    pub fn ask<'a>(&'a self, request: &'a dyn Request) -> Asking<'a> {
+        match &self.kind {
+            Kind::Jwt(jwt) => Asking::Now(Some(jwt.ask(request).map(|identity| self.pass(identity)))),
+            Kind::Any(members) => Asking::Later(Box::pin(self.any(members, request))),
+            Kind::All(members) => Asking::Later(Box::pin(self.all(members, request))),
+        }
+    }
+
+    fn pass(&self, identity: Identity) -> Pass {
+        Pass { forward: forward::values(&self.forward, &identity).collect(), identity }
+    }
+
+    /// The first that admits; what only the others would tell the target is taken away.
+    async fn any(&self, members: &[Arc<Self>], request: &dyn Request) -> Result<Pass, Denial> {
+        let mut denied: Option<Denial> = None;
+        for member in members {
+            match member.ask(request).await {
+                Ok(pass) => return Ok(self.joined(vec![pass])),
+                // What was shown and is wrong says more than what was not shown.
+                Err(denial) if denied.as_ref().is_none_or(|before| before.fault == Fault::AuthMissing) => {
+                    denied = Some(denial);
+                }
+                Err(_) => {}
+            }
+        }
+        Err(denied.unwrap_or(Denial::missing("nothing was asked for")))
+    }
+
+    async fn all(&self, members: &[Arc<Self>], request: &dyn Request) -> Result<Pass, Denial> {
+        let mut passes = Vec::with_capacity(members.len());
+        for member in members {
+            passes.push(member.ask(request).await?);
+        }
+        Ok(self.joined(passes))
+    }
+
+    /// What several have found out, the first word of each kind holds.
+    fn joined(&self, passes: Vec<Pass>) -> Pass {
+        let mut owned = Vec::new();
+        self.owned(&mut owned);
+        let mut whole = Pass { forward: owned.into_iter().map(|name| (name, None)).collect(), ..Pass::default() };
+        for pass in passes {
+            let identity = &mut whole.identity;
+            identity.consumer = identity.consumer.take().or(pass.identity.consumer);
+            identity.attributes = identity.attributes.take().or(pass.identity.attributes);
+            identity.claims = identity.claims.take().or(pass.identity.claims);
+            whole.forward.extend(pass.forward);
+        }
+        whole.forward.extend(forward::values(&self.forward, &whole.identity));
+        whole
+    }
+
+    /// The fields that this scheme or one of its members sets.
+    fn owned(&self, names: &mut Vec<HeaderName>) {
+        names.extend(self.forward.iter().map(|(name, _)| name.clone()));
+        for member in self.members() {
+            member.owned(names);
+        }
+    }
+
+    /// What the target does not get to see.
+    pub fn hide(&self, request: &dyn Request, found: &mut Found) {
+        let mut sources = Vec::new();
+        self.shown(false, &mut sources);
+        if !sources.is_empty() {
+            source::hide(&sources, request, found);
+        }
+    }
+
+    fn shown(&self, strip: bool, sources: &mut Vec<Source>) {
+        let strip = strip || self.strip;
+        match &self.kind {
+            Kind::Jwt(jwt) if strip => sources.extend_from_slice(&jwt.sources),
+            _ => self.members().iter().for_each(|member| member.shown(strip, sources)),
+        }
+    }
+
+    /// A refusal in the words of RFC 6750 section 3.
+    pub fn refuse(&self, denial: Denial) -> Refusal {
+        let mut refusal = self.rule.refuse(denial.fault, denial.why);
+        self.challenge(denial.fault, &mut refusal.fields);
+        refusal
+    }
+
+    fn challenge(&self, fault: Fault, fields: &mut Vec<(HeaderName, HeaderValue)>) {
+        let at = match fault.outside() {
+            Fault::AuthMissing => 0,
+            Fault::AuthExpired => 1,
+            Fault::AuthInvalid => 2,
+            _ => return,
+        };
+        if let Kind::Any(members) | Kind::All(members) = &self.kind {
+            for member in members {
+                member.challenge(fault, fields);
+            }
+        } else if let Some(challenge) = self.challenges.get(at)
+            && !fields.iter().any(|(_, said)| said == challenge)
+        {
+            fields.push((header::WWW_AUTHENTICATE, challenge.clone()));
+        }
+    }
+}
+
+fn challenges(realm: &str) -> [HeaderValue; 3] {
+    ["", ", error=\"invalid_token\", error_description=\"expired\"", ", error=\"invalid_token\""].map(|error| {
+        let challenge = format!("Bearer realm=\"{realm}\"{error}");
+        HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"))
+    })
+}
+
+/// An answer that is there already, or one that has to be waited for; only the latter costs memory.
+pub enum Asking<'a> {
+    Now(Option<Result<Pass, Denial>>),
+    Later(Pin<Box<dyn Future<Output = Result<Pass, Denial>> + Send + 'a>>),
+}
+
+impl Future for Asking<'_> {
+    type Output = Result<Pass, Denial>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(answer) => match answer.take() {
+                Some(answer) => std::task::Poll::Ready(answer),
+                None => std::task::Poll::Pending,
+            },
+            Self::Later(later) => later.as_mut().poll(context),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Who may come in: tokens on the wire, what the client and the target are told, and what the log knows.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use rcgen::{KeyPair, PublicKeyData};
+use serde_json::{Value, json};
+
+use crate::harness::wire::Response;
+use crate::harness::{Gateway, Origin, Request, Setup, eventually};
+
+const SECRET: &str = "a secret that is long enough for HS256";
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
+}
+
+/// What a good token says, with changes.
+fn claims(changes: Value) -> Value {
+    let mut claims = json!({ "iss": "https://id/", "aud": "orders", "sub": "u1", "tenant": "t1", "exp": now() + 300 });
+    for (name, value) in changes.as_object().unwrap() {
+        claims[name] = value.clone();
+    }
+    claims
+}
+
+fn signed(claims: &Value, secret: &str) -> String {
+    encode(&Header::default(), claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+}
+
+fn token(changes: Value) -> String {
+    signed(&claims(changes), SECRET)
+}
+
+fn bearing(gateway: &Gateway, path: &str, token: &str) -> Response {
+    gateway.ask(Request::get(path).with("Authorization", &format!("Bearer {token}")))
+}
+
+/// A gateway with these schemes and routes and the secret in a file.
+fn gateway(origin: &Origin, auth: &str, routes: &str) -> Gateway {
+    let setup = Setup::new().file("secret", SECRET);
+    setup.start(format!("auth:\n{auth}\n{}", Gateway::document(origin, routes)))
+}
+
+const STAFF: &str = "  staff: { jwt: { issuer: 'https://id/', audience: [admin, orders], secret: 'file:$DIR/secret', claims: [tenant], leeway: 30s } }";
+
+#[test]
+fn a_token_opens_the_door_and_each_wrong_one_is_told_apart_in_the_log_only() {
+    let origin = Origin::answering("in");
+    let gateway = gateway(
+        &origin,
+        STAFF,
+        "closed: { match: /closed/*, auth: staff, to: app }
+own: { match: /own/*, auth: { jwt: { secret: 'file:$DIR/secret' } }, to: app }
+open: { match: /open/*, to: app }",
+    );
+    assert_eq!((gateway.get("/open/x").status, bearing(&gateway, "/closed/x", &token(json!({}))).status), (200, 200));
+    assert_eq!(bearing(&gateway, "/own/x", &token(json!({ "aud": "anyone" }))).status, 200);
+    let line = gateway.access_line(|line| line["route"] == "closed");
+    assert_eq!(line["consumer"], "u1");
+    origin.forget();
+
+    let missing = gateway.get("/closed/x");
+    assert_eq!((missing.status, &missing.json()["code"]), (401, &json!("auth.missing")));
+    assert_eq!(missing.field("www-authenticate"), Some("Bearer realm=\"staff\""));
+    let late = bearing(&gateway, "/closed/x", &token(json!({ "exp": now() - 31 })));
+    assert_eq!((late.status, &late.json()["code"]), (401, &json!("auth.expired")));
+    assert!(late.field("www-authenticate").unwrap().contains("error=\"invalid_token\""));
+    assert_eq!(bearing(&gateway, "/closed/x", &token(json!({ "exp": now() - 5 }))).status, 200, "within the leeway");
+    origin.forget();
+
+    let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#);
+    let payload = URL_SAFE_NO_PAD.encode(claims(json!({})).to_string());
+    let mut answers = Vec::new();
+    for (bad, reason) in [
+        ("x".to_owned(), "auth.malformed"),
+        (token(json!({})) + "=", "auth.malformed"),
+        ("a".repeat(17_000), "auth.malformed"),
+        (signed(&claims(json!({})), "another secret that is long enough too"), "auth.signature"),
+        (format!("{none}.{payload}."), "auth.signature"),
+        (format!("{none}.{payload}.AAAA"), "auth.algorithm"),
+        (token(json!({ "nbf": now() + 100 })), "auth.not_yet"),
+        (token(json!({ "iss": "https://id" })), "auth.issuer"),
+        (token(json!({ "aud": "order" })), "auth.audience"),
+        (token(json!({ "tenant": null })), "auth.claims"),
+        (token(json!({ "exp": "tomorrow" })), "auth.claims"),
+    ] {
+        let answer = bearing(&gateway, "/closed/x", &bad);
+        assert_eq!(answer.status, 401, "{reason}");
+        let line = gateway.access_line(|line| line["request_id"] == answer.field("x-request-id").unwrap());
+        assert_eq!(line["reason"], reason, "{line}");
+        assert!(!line.to_string().contains(&bad[..bad.len().min(60)]) || bad == "x", "no token in the log: {line}");
+        let mut problem = answer.json();
+        assert_eq!(problem["instance"].take(), answer.field("x-request-id").unwrap());
+        answers.push((
+            problem,
+            answer.field("www-authenticate").unwrap().to_owned(),
+            answer.field("proxy-status").map(str::to_owned),
+        ));
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "all invalid ones look alike: {answers:#?}");
+    assert_eq!(answers[0].0["code"], "auth.invalid");
+    assert_eq!(origin.seen().len(), 0, "nobody reached the target");
+    assert!(gateway.metrics().sum("yumen_faults_total", &[("reason", "auth.issuer")]) > 0.5);
+}
+
+/// A key pair for ES256 or `EdDSA`: what signs, the public half as PEM and as a JWK.
+fn pair(algorithm: Algorithm, id: &str) -> (EncodingKey, String, Value) {
+    let kind = if algorithm == Algorithm::ES256 { &rcgen::PKCS_ECDSA_P256_SHA256 } else { &rcgen::PKCS_ED25519 };
+    let key = KeyPair::generate_for(kind).unwrap();
+    let raw = key.der_bytes();
+    let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let (private, jwk) = if algorithm == Algorithm::ES256 {
+        let (x, y) = (text(&raw[1..33]), text(&raw[33..]));
+        (
+            EncodingKey::from_ec_der(&key.serialize_der()),
+            json!({ "kty": "EC", "crv": "P-256", "kid": id, "x": x, "y": y }),
+        )
+    } else {
+        (
+            EncodingKey::from_ed_der(&key.serialize_der()),
+            json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": text(raw) }),
+        )
+    };
+    (private, key.public_key_pem(), jwk)
+}
+
+fn by(key: &EncodingKey, algorithm: Algorithm, id: Option<&str>) -> String {
+    let header = Header { kid: id.map(str::to_owned), ..Header::new(algorithm) };
+    encode(&header, &claims(json!({})), key).unwrap()
+}
+
+#[test]
+fn keys_come_from_pem_files_and_from_sets_and_decide_on_the_algorithm() {
+    let origin = Origin::answering("in");
+    let (first, pem, jwk) = pair(Algorithm::ES256, "one");
+    let (second, _, other) = pair(Algorithm::EdDSA, "two");
+    let weak = json!({ "kty": "RSA", "kid": "weak", "n": "AQAB", "e": "AQAB" });
+    let set = |keys: &[&Value]| json!({ "keys": keys }).to_string();
+    let long = SECRET.repeat(2);
+    let setup = Setup::new().file("idp.pem", &pem).file("keys.json", set(&[&jwk, &weak])).file("long", &long);
+    let file = setup.path().join("keys.json");
+    let gateway = setup.start(
+        "auth:
+  pem: { jwt: { key: ./idp.pem } }
+  set: { jwt: { jwks: keys.json } }
+  long: { jwt: { secret: 'file:$DIR/long', algorithm: HS512 } }\n"
+            .to_owned()
+            + &Gateway::document(
+                &origin,
+                "pem: { match: /pem, auth: pem, to: app }
+set: { match: /set, auth: set, to: app }
+long: { match: /long, auth: long, to: app }",
+            ),
+    );
+    let es256 = by(&first, Algorithm::ES256, Some("one"));
+    assert_eq!(["/pem", "/set", "/long"].map(|path| bearing(&gateway, path, &es256).status), [200, 200, 401]);
+    let hs512 = encode(&Header::new(Algorithm::HS512), &claims(json!({})), &EncodingKey::from_secret(long.as_bytes()));
+    assert_eq!(bearing(&gateway, "/long", &hs512.unwrap()).status, 200);
+    assert_eq!(
+        bearing(&gateway, "/long", &signed(&claims(json!({})), &long)).status,
+        401,
+        "HS256 with a key for HS512"
+    );
+    let swapped = signed(&claims(json!({})), &pem);
+    assert_eq!(bearing(&gateway, "/pem", &swapped).status, 401, "a public key is no secret");
+    let line = gateway.access_line(|line| line["route"] == "pem" && line["reason"] != Value::Null);
+    assert_eq!(line["reason"], "auth.algorithm");
+    let unknown = by(&second, Algorithm::EdDSA, Some("two"));
+    assert_eq!(bearing(&gateway, "/set", &unknown).status, 401);
+    assert_eq!(gateway.access_line(|line| line["reason"] == "auth.key_unknown")["route"], "set");
+    // The file changes: the new key serves and the old one no longer does, although its token was seen before.
+    std::fs::write(&file, set(&[&other])).unwrap();
+    eventually("the new key", || (bearing(&gateway, "/set", &unknown).status == 200).then_some(()));
+    assert_eq!(bearing(&gateway, "/set", &es256).status, 401, "a token of a key that is gone");
+}
+
+#[test]
+fn a_token_lies_where_the_document_says_and_nowhere_twice() {
+    let origin = Origin::answering("in");
+    let places = "in: [header.authorization, cookie.session, header.x-token, query.token]";
+    let gateway = gateway(
+        &origin,
+        &format!("  four: {{ jwt: {{ secret: 'file:$DIR/secret', {places} }}, strip: true }}\n{STAFF}"),
+        "four: { match: /four, auth: four, to: app }
+staff: { match: /staff, auth: staff, to: app }",
+    );
+    let good = token(json!({}));
+    let ask = |request: Request| gateway.ask(request).status;
+    assert_eq!(ask(Request::get("/four").with("Authorization", &format!("bEaReR   {good}"))), 200);
+    assert_eq!(origin.last().field("authorization"), None, "the token stays here");
+    assert_eq!(ask(Request::get("/four").with("X-Token", &good)), 200);
+    assert_eq!(origin.last().field("x-token"), None);
+    assert_eq!(ask(Request::get("/four").with("Cookie", &format!("a=1; session={good}; b=2"))), 200);
+    assert_eq!(origin.last().field("cookie"), Some("a=1; b=2"));
+    assert_eq!(ask(Request::get(&format!("/four?a=1&token={good}&b=2"))), 200);
+    assert_eq!(origin.last().target, "/four?a=1&b=2");
+    origin.forget();
+    let twice = Request::get("/four").with("Authorization", &format!("Bearer {good}"));
+    assert_eq!(ask(twice.with("Authorization", &format!("Bearer {good}"))), 401);
+    assert_eq!(ask(Request::get(&format!("/four?token={good}")).with("X-Token", &good)), 401);
+    assert_eq!(ask(Request::get(&format!("/staff?token={good}"))), 401, "the query is read only where it is asked for");
+    assert_eq!(ask(Request::get("/four").with("Authorization", &format!("Basic {good}"))), 401);
+    assert_eq!(origin.seen().len(), 0);
+    assert_eq!(bearing(&gateway, "/staff", &good).status, 200);
+    assert!(origin.last().field("authorization").is_some(), "passed on unless the document says otherwise");
+}
+
+#[test]
+fn the_target_is_told_who_asks_by_nobody_but_us() {
+    let origin = Origin::answering("in");
+    let gateway = gateway(
+        &origin,
+        "  staff: { jwt: { secret: 'file:$DIR/secret' }, forward: { x-user: jwt.sub, x-tenant: jwt.tenant, x-roles: jwt.roles } }",
+        "all: { match: /*, auth: staff, to: app }",
+    );
+    let token = token(json!({ "tenant": null, "roles": ["a", "b"] }));
+    let request = Request::get("/").with("Authorization", &format!("Bearer {token}"));
+    let request =
+        request.with("X-User", "admin").with("x-USER", "root").with("X-Tenant", "theirs").with("Connection", "x-user");
+    assert_eq!(gateway.ask(request).status, 200);
+    let seen = origin.last();
+    assert_eq!((seen.field("x-user"), seen.field("x-roles"), seen.field("x-tenant")), (Some("u1"), Some("a,b"), None));
+    assert_eq!(seen.head.to_lowercase().matches("x-user:").count(), 1, "{}", seen.head);
+}
+
+#[test]
+fn one_of_several_is_enough_or_all_of_them_are_asked() {
+    let origin = Origin::answering("in");
+    let setup = Setup::new().file("secret", SECRET).file("other", SECRET.repeat(2));
+    let gateway = setup.start(
+        "auth:
+  staff: { jwt: { secret: 'file:$DIR/secret' }, forward: { x-staff: jwt.sub } }
+  partner: { jwt: { secret: 'file:$DIR/other', in: [header.x-partner] }, forward: { x-from: jwt.sub } }
+  either: { any: [staff, partner] }\n"
+            .to_owned()
+            + &Gateway::document(
+                &origin,
+                "either: { match: /either, auth: either, to: app }
+both: { match: /both, auth: { all: [staff, partner] }, to: app }",
+            ),
+    );
+    let staff = format!("Bearer {}", token(json!({})));
+    let partner = signed(&claims(json!({ "sub": "p1" })), &SECRET.repeat(2));
+    let ask = |path: &str, fields: &[(&str, &str)]| {
+        let request = Request::get(path);
+        gateway.ask(fields.iter().fold(request, |request, (name, value)| request.with(name, value))).status
+    };
+    let (one, other) = (("Authorization", staff.as_str()), ("X-Partner", partner.as_str()));
+    assert_eq!([ask("/either", &[one]), ask("/either", &[other]), ask("/either", &[])], [200, 200, 401]);
+    assert_eq!([ask("/both", &[one]), ask("/both", &[other]), ask("/both", &[one, other])], [401, 401, 200]);
+    assert_eq!((origin.last().field("x-staff"), origin.last().field("x-from")), (Some("u1"), Some("p1")));
+    assert_eq!(ask("/either", &[other, ("X-Staff", "forged")]), 200);
+    assert_eq!((origin.last().field("x-staff"), origin.last().field("x-from")), (None, Some("p1")));
+    gateway.access_line(|line| line["route"] == "either" && line["consumer"] == "p1");
+}
+
+#[test]
+fn a_shadow_of_auth_changes_nothing() {
+    let origin = Origin::answering("in");
+    let gateway = gateway(
+        &origin,
+        "  watched: { jwt: { secret: 'file:$DIR/secret' }, strip: true, forward: { x-user: jwt.sub }, mode: shadow }",
+        "plain: { match: /plain, to: app }
+watched: { match: /watched, auth: watched, to: app }",
+    );
+    let names = |answer: &Response| answer.fields.0.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    for shown in ["Bearer no.token.", "Bearer"] {
+        let ask = |path: &str| gateway.ask(Request::get(path).with("Authorization", shown));
+        let (plain, watched) = (ask("/plain"), ask("/watched"));
+        assert_eq!((watched.status, watched.text(), names(&watched)), (plain.status, plain.text(), names(&plain)));
+        assert_eq!(origin.last().field("authorization"), Some(shown), "the request is not changed either");
+    }
+    let said = |line: &Value| line["would_refuse"].as_str().unwrap_or_default().to_owned();
+    gateway.access_line(|line| said(line).starts_with("auth.missing by auth.watched ("));
+    let shadow = [("route", "watched"), ("reason", "auth.signature")];
+    eventually("counted", || (gateway.metrics().sum("yumen_shadow_refusals_total", &shadow) > 0.5).then_some(()));
+}
+
+#[test]
+fn none_opens_a_route_that_defaults_would_close() {
+    let origin = Origin::answering("in");
+    let gateway = gateway(
+        &origin,
+        &format!("{STAFF}\ndefaults: {{ route: {{ auth: staff }} }}"),
+        "closed: { match: /*, to: app }
+health: { match: /health, auth: none, to: app }",
+    );
+    assert_eq!([gateway.get("/x").status, gateway.get("/health").status], [401, 200]);
+}

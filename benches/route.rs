@@ -24,7 +24,7 @@ fn table(count: usize) -> Table {
         let config: Config = serde_json::from_value(serde_json::json!({ "match": place, "respond": 204 })).ok()?;
         let (name, mut problems) = (format!("r{at}").parse().ok()?, Problems::default());
         let place = |_: &Path| "yumen.yaml:1:1".to_owned();
-        let tools = Tools { place: &place };
+        let tools = Tools { place: &place, limits: None };
         let (pools, counted) = (Pools::new(), Counted::default());
         Route::compile(&name, &config, &Path::default(), &pools, counted, &tools, &mut problems)
     };

@@ -58,6 +58,8 @@ faults! {
     RouteNone = "route.none", 404, 12, "destination_not_found", Client;
     RouteMethod = "route.method", 405, 12, "http_request_denied", Client;
     ClientRefused = "client.refused", 403, 7, "http_request_denied", Client;
+    LimitRate = "limit.rate", 429, 8, "http_request_denied", Client;
+    LimitInFlight = "limit.in_flight", 429, 8, "http_request_denied", Client;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;
     PoolEmpty = "pool.empty", 503, 14, "destination_unavailable", Upstream;
     UpstreamConnect = "upstream.connect", 502, 14, "connection_refused", Upstream;

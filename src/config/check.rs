@@ -13,6 +13,7 @@ use crate::units::Address;
 pub(super) fn whole(tree: &Node, document: &Document, notes: &mut Notes) {
     something_listens(tree, notes);
     pools_exist_and_are_used(tree, notes);
+    limits_exist_and_are_used(tree, notes);
     addresses_are_free(tree, document, notes);
     admin_is_local(tree, document, notes);
 }
@@ -64,6 +65,38 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
     used.extend(section("pools").iter().filter_map(|pool| pool.node.get("like").and_then(Node::text)));
     for pool in section("pools").iter().filter(|pool| !used.contains(&*pool.key)) {
         notes.warn(Path::of(["pools", &pool.key]), pool.at, "no route uses this pool");
+    }
+}
+
+fn limits_exist_and_are_used(tree: &Node, notes: &mut Notes) {
+    let empty = Map::default();
+    let section = |name| tree.get(name).and_then(Node::map).unwrap_or(&empty);
+    let limits: Vec<&str> = section("limits").iter().map(|entry| &*entry.key).collect();
+    let mut used = BTreeSet::new();
+    // Where a name is mistyped, the limit that was meant would look unused.
+    let mut all_known = true;
+    for route in section("routes").iter() {
+        let Some(limit) = route.node.map().and_then(|route| route.get("limit")).map(|entry| &entry.node) else {
+            all_known &= route.node.map().is_some();
+            continue;
+        };
+        all_known &= !matches!(limit.value, Value::Gone);
+        let at = Path::of(["routes", &route.key, "limit"]);
+        let named: Vec<_> = match &limit.value {
+            Value::List(items) => items.iter().enumerate().map(|(index, item)| (item, at.index(index))).collect(),
+            _ => vec![(limit, at)],
+        };
+        for (name, at, place) in named.into_iter().filter_map(|(node, at)| Some((node.text()?, at, node.place))) {
+            used.insert(name);
+            if section("limits").get(name).is_none() {
+                all_known = false;
+                let sentence = undefined("limit", name, &limits, notes);
+                notes.error(at, place, sentence);
+            }
+        }
+    }
+    for limit in section("limits").iter().filter(|limit| all_known && !used.contains(&*limit.key)) {
+        notes.warn(Path::of(["limits", &limit.key]), limit.at, "no route uses this limit");
     }
 }
 

@@ -23,10 +23,11 @@ pub(super) struct Kind {
 
 pub(super) const LISTENERS: Kind =
     Kind { section: "listeners", one: "listener", own: &["bind", "like"], whole: &[], list: None };
+pub(super) const LIMITS: Kind = Kind { section: "limits", one: "limit", own: &[], whole: &[], list: None };
 pub(super) const POOLS: Kind =
     Kind { section: "pools", one: "pool", own: &["targets", "like"], whole: &[], list: Some("targets") };
 pub(super) const ROUTES: Kind =
-    Kind { section: "routes", one: "route", own: &["match", "like"], whole: &["match", "to"], list: None };
+    Kind { section: "routes", one: "route", own: &["match", "like"], whole: &["match", "to", "limit"], list: None };
 
 /// Keys that exclude each other: who writes one does not take over the others.
 const RIVALS: [&[&str]; 3] = [&["to", "redirect", "respond"], &["http", "tcp"], &["strip", "prefix", "path"]];

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ip::{self, Ip};
+use super::limit::{self, Limits};
 use crate::exchange::{Exchange, Found, Refusal};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
@@ -52,39 +54,49 @@ impl Rule {
 pub struct Tools<'a> {
     /// The file, line and column of a path of the document.
     pub place: &'a dyn Fn(&Path) -> String,
+    /// What limits need; without it there are none.
+    pub limits: Option<limit::Room<'a>>,
 }
 
 /// The settings of all guards of a route.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'c> {
     pub ip: Option<&'c ip::Config>,
+    pub limit: &'c limit::Uses,
 }
 
 /// The guards of one route; what it does not use costs nothing.
 #[derive(Debug, Default)]
 pub struct Guards {
     ip: Option<Ip>,
+    limits: Option<Limits>,
 }
 
 impl Guards {
     /// `at` is `routes.NAME`; nothing where the route has no guard at all.
     pub fn compile(configs: Settings<'_>, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Box<Self>> {
         let ip = configs.ip.and_then(|config| Ip::compile(config, &at.key("ip"), tools, problems));
-        ip.is_some().then(|| Box::new(Self { ip }))
+        let limits = Limits::compile(configs.limit, at, tools, problems);
+        (ip.is_some() || limits.is_some()).then(|| Box::new(Self { ip, limits }))
     }
 
     /// Asks every guard in order, until one refuses.
-    #[expect(clippy::unused_async, reason = "guards that ask others will wait here")]
     pub async fn admit(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
         if let Some(ip) = &self.ip {
             obey(ip.rule().mode, ip.check(exchange.request), exchange.found)?;
+        }
+        if let Some(limits) = &self.limits {
+            let wait = limits.admit(exchange, Instant::now())?;
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
         }
         Ok(())
     }
 
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
-        self.ip.iter().map(Ip::rule).collect()
+        self.ip.iter().map(Ip::rule).chain(self.limits.iter().flat_map(Limits::rules)).collect()
     }
 
     /// Files whose change is a reason to read the document again.

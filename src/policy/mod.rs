@@ -3,6 +3,7 @@
 //! | request | response |
 //! | --- | --- |
 //! | `ip` refuses networks | |
+//! | `limit` refuses what comes too often | `limit` says what is left |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `headers` changes the fields | `headers` changes the fields |
@@ -10,6 +11,7 @@
 pub mod guard;
 pub mod headers;
 pub mod ip;
+pub mod limit;
 pub mod networks;
 pub mod redirect;
 pub mod respond;

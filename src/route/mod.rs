@@ -31,6 +31,7 @@ use std::sync::Arc;
 use crate::policy::guard::{self, Guards};
 use crate::policy::headers::{self, Fields};
 use crate::policy::ip;
+use crate::policy::limit;
 use crate::policy::redirect::{self, Redirect};
 use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
@@ -64,6 +65,9 @@ pub struct Config {
     /// Which networks may enter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<ip::Config>,
+    /// How often: a name of the section `limits`, a limit of its own, or a list of them that must all admit.
+    #[serde(default, skip_serializing_if = "limit::Uses::is_empty")]
+    pub limit: limit::Uses,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -92,7 +96,7 @@ pub struct Config {
 
 impl Config {
     fn guards(&self) -> guard::Settings<'_> {
-        guard::Settings { ip: self.ip.as_ref() }
+        guard::Settings { ip: self.ip.as_ref(), limit: &self.limit }
     }
 }
 

@@ -280,7 +280,7 @@ pub(super) mod tests {
             let config: Config = serde_yaml::from_value(whole).unwrap();
             let at = Path::of(["routes", name.as_str()]);
             let place = |_: &Path| format!("yumen.yaml:{}:3", line + 1);
-            let tools = Tools { place: &place };
+            let tools = Tools { place: &place, limits: None };
             let (pools, counted) = (Pools::new(), Counted::default());
             routes.extend(Route::compile(&name, &config, &at, &pools, counted, &tools, &mut problems));
         }

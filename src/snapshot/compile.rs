@@ -10,7 +10,7 @@ use crate::answer::Answers;
 use crate::config::{Document, Loaded};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
-use crate::policy::guard;
+use crate::policy::{guard, limit};
 use crate::pool::Pool;
 use crate::problem::{Path, Problems};
 use crate::route::{Route, Table};
@@ -90,7 +90,9 @@ impl Parts {
         let names: Vec<Name> = document.listeners.keys().cloned().collect();
         let pools = pools(document, tools, problems);
         let place = |at: &Path| places.at(at).to_string();
-        let guards = guard::Tools { place: &place };
+        let limits = limits(document, tools, &place, problems);
+        let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits };
+        let guards = guard::Tools { place: &place, limits: Some(room) };
         let routes: Vec<_> = document
             .routes
             .iter()
@@ -185,6 +187,24 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
         }
     }
     pools
+}
+
+/// The named limits; a route that names one finds it here.
+fn limits(
+    document: &Document,
+    tools: &Tools,
+    place: &dyn Fn(&Path) -> String,
+    problems: &mut Problems,
+) -> limit::Named {
+    let none = limit::Named::new();
+    let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &none };
+    let guards = guard::Tools { place, limits: None };
+    let compile = |(name, config)| {
+        let (name, at) = (Name::clone(name), Path::of(["limits", Name::as_str(name)]));
+        let limit = limit::Limit::compile(name.as_str(), config, &at, room, &guards, problems);
+        (name, limit)
+    };
+    document.limits.iter().map(compile).collect()
 }
 
 /// The admin listener is a listener like others, with an address and nothing else of its own.

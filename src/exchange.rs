@@ -71,11 +71,16 @@ pub struct Found {
     pub hidden_params: Vec<Box<str>>,
     /// Fields of the answer, whoever gives it.
     pub answer: Vec<(HeaderName, HeaderValue)>,
+    /// What guards keep for as long as the request lasts.
+    pub held: Vec<Box<dyn Hold>>,
     /// Refusals of guards that only watch.
     pub would_refuse: Vec<Refusal>,
     /// Why the request goes no further.
     pub refused: Option<Refusal>,
 }
+
+/// Something that ends with the request, however that ends.
+pub trait Hold: std::fmt::Debug + Send + Sync {}
 
 /// Who a request comes from.
 #[derive(Debug, Default)]

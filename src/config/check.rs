@@ -15,6 +15,7 @@ pub(super) fn whole(tree: &Node, document: &Document, notes: &mut Notes) {
     something_listens(tree, notes);
     pools_exist_and_are_used(tree, notes);
     auth_exists_and_is_used(tree, notes);
+    limits_exist_and_are_used(tree, notes);
     addresses_are_free(tree, document, notes);
     admin_is_local(tree, document, notes);
 }
@@ -104,6 +105,38 @@ fn members<'t>(node: &'t Node, at: &Path, said: &mut Vec<(&'t str, Path, Place)>
         let Some(Value::List(items)) = node.get(key).map(|list| &list.value) else { continue };
         let one = |(index, item): (usize, &'t Node)| Some((item.text()?, at.key(key).index(index), item.place));
         said.extend(items.iter().enumerate().filter_map(one));
+    }
+}
+
+fn limits_exist_and_are_used(tree: &Node, notes: &mut Notes) {
+    let empty = Map::default();
+    let section = |name| tree.get(name).and_then(Node::map).unwrap_or(&empty);
+    let limits: Vec<&str> = section("limits").iter().map(|entry| &*entry.key).collect();
+    let mut used = BTreeSet::new();
+    // Where a name is mistyped, the limit that was meant would look unused.
+    let mut all_known = true;
+    for route in section("routes").iter() {
+        let Some(limit) = route.node.map().and_then(|route| route.get("limit")).map(|entry| &entry.node) else {
+            all_known &= route.node.map().is_some();
+            continue;
+        };
+        all_known &= !matches!(limit.value, Value::Gone);
+        let at = Path::of(["routes", &route.key, "limit"]);
+        let named: Vec<_> = match &limit.value {
+            Value::List(items) => items.iter().enumerate().map(|(index, item)| (item, at.index(index))).collect(),
+            _ => vec![(limit, at)],
+        };
+        for (name, at, place) in named.into_iter().filter_map(|(node, at)| Some((node.text()?, at, node.place))) {
+            used.insert(name);
+            if section("limits").get(name).is_none() {
+                all_known = false;
+                let sentence = undefined("limit", name, &limits, notes);
+                notes.error(at, place, sentence);
+            }
+        }
+    }
+    for limit in section("limits").iter().filter(|limit| all_known && !used.contains(&*limit.key)) {
+        notes.warn(Path::of(["limits", &limit.key]), limit.at, "no route uses this limit");
     }
 }
 

@@ -7,11 +7,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::fit::{Extent, fit};
-use super::inherit::{self, AUTH, Kind, LISTENERS, POOLS, ROUTES};
+use super::inherit::{self, AUTH, Kind, LIMITS, LISTENERS, POOLS, ROUTES};
 use super::mishap::suggestion;
 use super::node::{Map, Node, Value};
 use super::notes::Notes;
 use super::{admin, runtime};
+use crate::policy::limit;
 use crate::problem::Path;
 use crate::units::Name;
 use crate::{listener, messages, policy, pool, route, telemetry};
@@ -27,6 +28,9 @@ pub struct Document {
     pub include: Vec<String>,
     /// Where requests come in.
     pub listeners: BTreeMap<Name, listener::Config>,
+    /// How often clients may ask, by name.
+    #[schemars(default)]
+    pub limits: BTreeMap<Name, limit::Config>,
     /// Where requests go, by name.
     #[schemars(default)]
     pub pools: BTreeMap<Name, pool::Config>,
@@ -71,8 +75,20 @@ pub struct Defaults {
     route: Option<route::Config>,
 }
 
-const KEYS: [&str; 11] =
-    ["version", "include", "listeners", "pools", "routes", "auth", "defaults", "runtime", "admin", "observe", "errors"];
+const KEYS: [&str; 12] = [
+    "version",
+    "include",
+    "listeners",
+    "auth",
+    "limits",
+    "pools",
+    "routes",
+    "defaults",
+    "runtime",
+    "admin",
+    "observe",
+    "errors",
+];
 
 impl TryFrom<u64> for Version {
     type Error = String;
@@ -103,6 +119,7 @@ pub(super) fn read(root: &mut Node, notes: &mut Notes) -> Document {
     let mut top = Top { root, notes };
     let mut document = Document { version: top.version(), include: top.include(), ..Document::default() };
     document.listeners = top.section(LISTENERS);
+    document.limits = top.section(LIMITS);
     document.pools = top.section(POOLS);
     document.routes = top.section(ROUTES);
     document.auth = top.section(AUTH);

@@ -23,10 +23,16 @@ pub(super) struct Kind {
 
 pub(super) const LISTENERS: Kind =
     Kind { section: "listeners", one: "listener", own: &["bind", "like"], whole: &[], list: None };
+pub(super) const LIMITS: Kind = Kind { section: "limits", one: "limit", own: &[], whole: &[], list: None };
 pub(super) const POOLS: Kind =
     Kind { section: "pools", one: "pool", own: &["targets", "like"], whole: &[], list: Some("targets") };
-pub(super) const ROUTES: Kind =
-    Kind { section: "routes", one: "route", own: &["match", "like"], whole: &["match", "to", "auth"], list: None };
+pub(super) const ROUTES: Kind = Kind {
+    section: "routes",
+    one: "route",
+    own: &["match", "like"],
+    whole: &["match", "to", "auth", "limit"],
+    list: None,
+};
 pub(super) const AUTH: Kind = Kind { section: "auth", one: "auth", own: &[], whole: &[], list: None };
 
 /// Keys that exclude each other: who writes one does not take over the others.

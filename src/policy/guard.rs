@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::{self, Auth, Schemes};
 use super::cors::{self, Cors};
 use super::ip::{self, Ip};
+use super::limit::{self, Limits};
 use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
@@ -57,6 +59,8 @@ pub struct Tools<'a> {
     pub place: &'a dyn Fn(&Path) -> String,
     /// The schemes of `auth` by their names.
     pub auth: &'a Schemes,
+    /// What limits need; without it there are none.
+    pub limits: Option<limit::Room<'a>>,
 }
 
 /// The settings of all guards of a route.
@@ -65,6 +69,7 @@ pub struct Settings<'c> {
     pub ip: Option<&'c ip::Config>,
     pub cors: Option<&'c cors::Config>,
     pub auth: Option<&'c auth::Use>,
+    pub limit: &'c limit::Uses,
 }
 
 /// The guards of one route; what it does not use costs nothing.
@@ -73,6 +78,7 @@ pub struct Guards {
     ip: Option<Ip>,
     cors: Option<Cors>,
     auth: Option<Auth>,
+    limits: Option<Limits>,
 }
 
 impl Guards {
@@ -82,7 +88,9 @@ impl Guards {
         let cors = configs.cors.and_then(|config| Cors::compile(config, &at.key("cors"), tools, problems));
         let asked = configs.auth.filter(|config| !config.is_none());
         let auth = asked.and_then(|config| Auth::compile(config, &at.key("auth"), tools, problems));
-        (ip.is_some() || cors.is_some() || auth.is_some()).then(|| Box::new(Self { ip, cors, auth }))
+        let limits = Limits::compile(configs.limit, at, tools, problems);
+        let any = ip.is_some() || cors.is_some() || auth.is_some() || limits.is_some();
+        any.then(|| Box::new(Self { ip, cors, auth, limits }))
     }
 
     /// Asks every guard in order, until one refuses or answers.
@@ -96,13 +104,19 @@ impl Guards {
         if let Some(auth) = &self.auth {
             obey(auth.rule().mode, auth.check(exchange).await, exchange.found)?;
         }
+        if let Some(limits) = &self.limits {
+            let wait = limits.admit(exchange, Instant::now())?;
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+        }
         Ok(())
     }
 
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
-        let (ip, cors, auth) = (self.ip.iter(), self.cors.iter(), self.auth.iter());
-        ip.map(Ip::rule).chain(cors.map(Cors::rule)).chain(auth.map(Auth::rule)).collect()
+        let before = self.ip.iter().map(Ip::rule).chain(self.cors.iter().map(Cors::rule));
+        before.chain(self.auth.iter().map(Auth::rule)).chain(self.limits.iter().flat_map(Limits::rules)).collect()
     }
 
     /// Whether a preflight for this route is answered here.

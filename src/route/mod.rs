@@ -34,6 +34,7 @@ use crate::policy::cors;
 use crate::policy::guard::{self, Guards};
 use crate::policy::headers::{self, Fields};
 use crate::policy::ip;
+use crate::policy::limit;
 use crate::policy::redirect::{self, Redirect};
 use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
@@ -73,6 +74,9 @@ pub struct Config {
     /// Who may come in: the name of an `auth`, `none`, or one of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<auth::Use>,
+    /// How often: a name of the section `limits`, a limit of its own, or a list of them that must all admit.
+    #[serde(default, skip_serializing_if = "limit::Uses::is_empty")]
+    pub limit: limit::Uses,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -101,7 +105,8 @@ pub struct Config {
 
 impl Config {
     fn guards(&self) -> guard::Settings<'_> {
-        guard::Settings { ip: self.ip.as_ref(), cors: self.cors.as_ref(), auth: self.auth.as_ref() }
+        let (ip, cors, auth) = (self.ip.as_ref(), self.cors.as_ref(), self.auth.as_ref());
+        guard::Settings { ip, cors, auth, limit: &self.limit }
     }
 }
 

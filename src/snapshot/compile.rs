@@ -10,7 +10,7 @@ use crate::answer::Answers;
 use crate::config::{Document, Loaded};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
-use crate::policy::{auth, guard};
+use crate::policy::{auth, guard, limit};
 use crate::pool::Pool;
 use crate::problem::{Path, Problems};
 use crate::route::{Route, Table};
@@ -90,7 +90,9 @@ impl Parts {
         let names: Vec<Name> = document.listeners.keys().cloned().collect();
         let pools = pools(document, tools, problems);
         let place = |at: &Path| places.at(at).to_string();
-        let mut guards = guard::Tools { place: &place, auth: &auth::Schemes::new() };
+        let limits = limits(document, tools, &place, problems);
+        let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits };
+        let mut guards = guard::Tools { place: &place, auth: &auth::Schemes::new(), limits: Some(room) };
         let schemes = auth::named::compile(&document.auth, &guards, problems);
         guards.auth = &schemes;
         let routes: Vec<_> = document
@@ -187,6 +189,24 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
         }
     }
     pools
+}
+
+/// The named limits; a route that names one finds it here.
+fn limits(
+    document: &Document,
+    tools: &Tools,
+    place: &dyn Fn(&Path) -> String,
+    problems: &mut Problems,
+) -> limit::Named {
+    let none = limit::Named::new();
+    let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &none };
+    let guards = guard::Tools { place, auth: &auth::Schemes::new(), limits: None };
+    let compile = |(name, config)| {
+        let (name, at) = (Name::clone(name), Path::of(["limits", Name::as_str(name)]));
+        let limit = limit::Limit::compile(name.as_str(), config, &at, room, &guards, problems);
+        (name, limit)
+    };
+    document.limits.iter().map(compile).collect()
 }
 
 /// The admin listener is a listener like others, with an address and nothing else of its own.

@@ -8,6 +8,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 
 use super::Snapshot;
+use crate::policy::limit;
 use crate::pool::{self, Observer, Shelves};
 use crate::telemetry::metrics::{Figure, Metrics};
 use crate::units::Name;
@@ -16,6 +17,7 @@ use crate::units::Name;
 pub struct Tools {
     pub metrics: Arc<Metrics>,
     shelves: Shelves,
+    pub(super) limits: limit::Shelves,
     observer: Arc<dyn Observer>,
 }
 
@@ -24,7 +26,7 @@ impl Tools {
     pub fn new() -> Result<Self, String> {
         let metrics = Metrics::new().map_err(|why| why.to_string())?;
         let observer = Arc::new(Health { metrics: metrics.clone(), figures: Mutex::default() });
-        Ok(Self { metrics, shelves: Shelves::default(), observer })
+        Ok(Self { metrics, shelves: Shelves::default(), limits: limit::Shelves::default(), observer })
     }
 
     /// What a pool is compiled with.

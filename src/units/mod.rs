@@ -4,6 +4,7 @@ mod address;
 mod duration;
 mod name;
 mod network;
+mod rate;
 mod secret;
 mod short;
 mod size;
@@ -12,6 +13,7 @@ pub use address::{Address, is_host_name};
 pub use duration::Duration;
 pub use name::Name;
 pub use network::Network;
+pub use rate::{Per, Rate};
 pub use secret::Text;
 pub use size::{ByteRate, Size};
 

@@ -37,6 +37,7 @@ mod outside;
 mod paths;
 mod pools;
 mod program;
+mod rates;
 mod reload;
 mod routing;
 mod seeing;

@@ -164,6 +164,38 @@ impl Drop for InFlight {
     }
 }
 
+/// One limit.
+pub struct LimitMetrics {
+    admitted: IntCounter,
+    refused: IntCounter,
+    would_refuse: IntCounter,
+    _lease: Lease,
+}
+
+impl LimitMetrics {
+    pub(super) fn new(families: &Arc<Families>, lease: Lease, limit: &str) -> Self {
+        let child = |result| lease.child(&families.limit_decisions, &[limit, result]);
+        let (admitted, refused, would_refuse) = (child("admitted"), child("refused"), child("would_refuse"));
+        Self { admitted, refused, would_refuse, _lease: lease }
+    }
+
+    pub fn admitted(&self) {
+        self.admitted.inc();
+    }
+    pub fn refused(&self) {
+        self.refused.inc();
+    }
+    pub fn would_refuse(&self) {
+        self.would_refuse.inc();
+    }
+}
+
+impl std::fmt::Debug for LimitMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LimitMetrics")
+    }
+}
+
 /// One pool.
 pub struct PoolMetrics {
     families: Arc<Families>,

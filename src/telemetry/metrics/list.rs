@@ -50,6 +50,9 @@ families! {
     shadow_refusals: IntCounterVec = "yumen_shadow_refusals_total" ["route", "reason"],
         "Requests that a guard in shadow mode would have refused, by reason code.";
 
+    limit_decisions: IntCounterVec = "yumen_limit_decisions_total" ["limit", "result"],
+        "Requests that a limit admitted, refused, or would have refused if it did not only watch.";
+
     pool_requests: IntCounterVec = "yumen_pool_requests_total" ["pool", "code"], "Answers of a pool's targets; code - is no answer.";
     pool_duration: HistogramVec = "yumen_pool_request_duration_seconds" ["pool"] in REQUEST,
         "Time from choosing a target to the end of its answer.";

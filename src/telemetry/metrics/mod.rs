@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::{IntCounter, Registry, TextEncoder};
 
 pub use family::{CEILING, Row};
-pub use handles::{Connected, Figure, InFlight, ListenerMetrics, PoolMetrics, RouteMetrics};
+pub use handles::{Connected, Figure, InFlight, LimitMetrics, ListenerMetrics, PoolMetrics, RouteMetrics};
 pub use list::LIST;
 
 use family::Book;
@@ -52,6 +52,10 @@ impl Metrics {
 
     pub fn pool(&self, pool: &str) -> Arc<PoolMetrics> {
         Arc::new(PoolMetrics::new(&self.families, self.book.lease(format!("pool\0{pool}")), pool))
+    }
+
+    pub fn limit(&self, limit: &str) -> LimitMetrics {
+        LimitMetrics::new(&self.families, self.book.lease(format!("limit\0{limit}")), limit)
     }
 
     /// Whether a target is healthy: 1 or 0.
@@ -140,6 +144,8 @@ mod tests {
         route.count(&Method::from_bytes(b"BREW").unwrap(), 999, 0.02, 0.000_03);
         route.fault(Fault::PoolEmpty);
         route.would_refuse(Fault::ClientRefused);
+        let limit = metrics.limit("per-user");
+        limit.admitted();
         let pool = metrics.pool("orders");
         pool.count(Some(200), 0.01);
         pool.count(None, 0.01);
@@ -152,8 +158,11 @@ mod tests {
         let cert = metrics.certificate("/etc/certs/a.crt");
         cert.set(1_800_000_000);
         metrics.applied(1, "abc");
-        let held: Vec<Box<dyn std::any::Any>> =
-            vec![Box::new(route.begin()), Box::new(listener.open()), Box::new((route, pool, listener, target, cert))];
+        let held: Vec<Box<dyn std::any::Any>> = vec![
+            Box::new(route.begin()),
+            Box::new(listener.open()),
+            Box::new((route, limit, pool, listener, target, cert)),
+        ];
         (metrics, held)
     }
 
@@ -171,6 +180,7 @@ mod tests {
             r#"yumen_http_requests_in_flight{route="orders"} 1"#,
             r#"yumen_connections{listener="edge"} 1"#,
             r#"yumen_faults_total{reason="pool.empty",route="orders"} 1"#,
+            r#"yumen_limit_decisions_total{limit="per-user",result="admitted"} 1"#,
             r#"yumen_overhead_seconds_bucket{route="orders",le="0.00005"} 2"#,
         ] {
             assert!(page.contains(line), "{line} is missing:\n{page}");

@@ -1,0 +1,215 @@
+//! What the document says of limits: how often, by what, and how clients are told.
+//!
+//! ```yaml
+//! limit: { rate: 100/min, burst: 20, key: header.x-client-id, else: client.ip }
+//! ```
+//!
+//! A name stands for an object of the section `limits`, whose count all routes that name it share. A list means that all
+//! of them must admit.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroU32;
+
+use schemars::JsonSchema;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::key::Key;
+use crate::policy::guard::Mode;
+use crate::units::{Name, Rate};
+
+/// How often requests of one key are admitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Limit")]
+pub struct Config {
+    /// How many requests in which time, e.g. 100/min.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// How many requests may be under way at the same time; in place of `rate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<NonZeroU32>,
+    /// How `rate` is understood.
+    #[serde(default, skip_serializing_if = "Algorithm::is_default")]
+    pub algorithm: Algorithm,
+    /// Of `token_bucket`: how many requests at once, where none came before; left out: the number of `rate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<NonZeroU32>,
+    /// Of `leaky_bucket`: how many requests may wait for their turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<NonZeroU32>,
+    /// By what requests are counted: `client.ip` (IPv6 by /64), `consumer`, `jwt.CLAIM`, `header.NAME`, `cookie.NAME`,
+    /// `path.NAME`, `host`, `route`, or a list of them together.
+    pub key: Key,
+    /// By what those are counted that have no such key; needed where there can be such.
+    #[serde(default, rename = "else", skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<Key>,
+    /// How many keys are counted at most, which bounds the memory: about 40 bytes each, 110 by `sliding_window`.
+    #[serde(default = "most_keys", skip_serializing_if = "is_most_keys")]
+    pub keys: NonZeroU32,
+    /// Which header fields tell the client how much is left.
+    #[serde(default, skip_serializing_if = "Headers::is_default")]
+    pub headers: Headers,
+    /// `shadow` only counts and logs what would be refused.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
+}
+
+const MOST_KEYS: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
+
+fn most_keys() -> NonZeroU32 {
+    MOST_KEYS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_most_keys(keys: &NonZeroU32) -> bool {
+    *keys == MOST_KEYS
+}
+
+/// How a rate is understood.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// `burst` at once, and then one after the other as they come back at `rate`.
+    #[default]
+    TokenBucket,
+    /// At most so many in every span of that length.
+    SlidingWindow,
+    /// At most so many in a window that begins with the first request.
+    FixedWindow,
+    /// One after the other: who comes too early waits, up to `queue` of them.
+    LeakyBucket,
+}
+
+impl Algorithm {
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which header fields tell the client how much is left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Headers {
+    /// `RateLimit-Policy` and `RateLimit`.
+    #[default]
+    Standard,
+    /// The same, and the older `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`.
+    Legacy,
+    /// None but `Retry-After` with a refusal.
+    None,
+}
+
+impl Headers {
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The limits of a route; all of them must admit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Uses(pub Vec<Use>);
+
+/// One limit of a route.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Use {
+    /// An object of the section `limits`.
+    Named(Name),
+    /// One of the route's own.
+    Here(Box<Config>),
+}
+
+impl Uses {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'de> Deserialize<'de> for Use {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Use;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(EXPECTED)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Use, E> {
+                text.parse().map(Use::Named).map_err(E::custom)
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Use, A::Error> {
+                Config::deserialize(MapAccessDeserializer::new(map)).map(|config| Use::Here(Box::new(config)))
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+const EXPECTED: &str = "the name of a limit, or a limit, e.g. { rate: 100/min, key: client.ip }, or a list of them";
+
+impl<'de> Deserialize<'de> for Uses {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Uses;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(EXPECTED)
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Uses, E> {
+                Ok(Uses(vec![Use::Named(text.parse().map_err(E::custom)?)]))
+            }
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Uses, A::Error> {
+                Ok(Uses(vec![Use::deserialize(MapAccessDeserializer::new(map))?]))
+            }
+            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<Uses, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Uses)
+            }
+        }
+        from.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Use {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Named(name) => name.serialize(to),
+            Self::Here(config) => config.serialize(to),
+        }
+    }
+}
+
+impl Serialize for Uses {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [only] => only.serialize(to),
+            list => list.serialize(to),
+        }
+    }
+}
+
+impl JsonSchema for Uses {
+    fn schema_name() -> Cow<'static, str> {
+        "Limits".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let (name, here) = (generator.subschema_for::<Name>(), generator.subschema_for::<Config>());
+        let one = schemars::json_schema!({ "anyOf": [name, here] });
+        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_a_map_and_a_list_are_read_and_printed_back() {
+        for text in ["per-user", "{ rate: 100/min, key: client.ip }", "[per-user, { rate: 1/s, burst: 3, key: route }]"]
+        {
+            let uses: Uses = serde_yaml::from_str(text).unwrap();
+            let printed = serde_yaml::to_string(&uses).unwrap();
+            assert_eq!(serde_yaml::from_str::<Uses>(&printed).unwrap(), uses, "{printed}");
+        }
+        assert!(serde_yaml::from_str::<Uses>("{ rate: 100/min, kye: client.ip }").is_err());
+    }
+}

@@ -1,0 +1,179 @@
+//! The algorithms behind one door: each takes the place of a request, or says when there will be one.
+
+use std::collections::hash_map::DefaultHasher;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::config::{Algorithm, Config};
+use super::fixed_window::{FixedWindow, Window};
+use super::in_flight::{Count, InFlight};
+use super::leaky_bucket::LeakyBucket;
+use super::left::Left;
+use super::sliding_window::{Parts, SlidingWindow};
+use super::store::{Cells, State};
+use super::token_bucket::{Bucket, TokenBucket};
+use crate::exchange::Hold;
+use crate::fault::Fault;
+use crate::problem::{Path, Problems};
+use crate::state::Shelf;
+use crate::units::Rate;
+
+/// What was counted, through all reloads: by the path of the limit in the document.
+#[derive(Default)]
+pub struct Shelves {
+    buckets: Shelf<Box<str>, Cells<Bucket>>,
+    queues: Shelf<Box<str>, Cells<Bucket>>,
+    windows: Shelf<Box<str>, Cells<Window>>,
+    parts: Shelf<Box<str>, Cells<Parts>>,
+    counts: Shelf<Box<str>, Cells<Count>>,
+}
+
+/// What a limit counts with.
+#[derive(Debug)]
+pub enum Gauge {
+    TokenBucket(TokenBucket),
+    SlidingWindow(SlidingWindow),
+    FixedWindow(FixedWindow),
+    LeakyBucket(LeakyBucket),
+    InFlight(InFlight),
+}
+
+/// A request was admitted: what is left, how long it waits before it goes on, and what it holds until it ends.
+#[derive(Debug)]
+pub struct Given {
+    pub left: Left,
+    pub wait: Duration,
+    pub hold: Option<Box<dyn Hold>>,
+}
+
+impl Given {
+    fn now(left: Left) -> Self {
+        Self { left, wait: Duration::ZERO, hold: None }
+    }
+}
+
+impl Gauge {
+    /// `at` is the limit's place.
+    pub fn compile(config: &Config, at: &Path, shelves: &Shelves, problems: &mut Problems) -> Option<Self> {
+        fits(config, at, problems)?;
+        let most = usize::try_from(config.keys.get()).unwrap_or(usize::MAX);
+        let Some(rate) = config.rate else {
+            let number = config.in_flight?.get().into();
+            return Some(Self::InFlight(InFlight::new(number, most, kept(&shelves.counts, at))));
+        };
+        Self::of(config, rate, most, at, shelves).map_err(|why| problems.error(at.key("rate"), why)).ok()
+    }
+
+    fn of(config: &Config, rate: Rate, most: usize, at: &Path, shelves: &Shelves) -> Result<Self, String> {
+        match config.algorithm {
+            Algorithm::TokenBucket => {
+                let burst = config.burst.map_or(rate.number(), |burst| burst.get().into());
+                TokenBucket::new(rate, burst, most, kept(&shelves.buckets, at)).map(Self::TokenBucket)
+            }
+            Algorithm::SlidingWindow => {
+                SlidingWindow::new(rate, most, kept(&shelves.parts, at)).map(Self::SlidingWindow)
+            }
+            Algorithm::FixedWindow => FixedWindow::new(rate, most, kept(&shelves.windows, at)).map(Self::FixedWindow),
+            Algorithm::LeakyBucket => {
+                let queue = config.queue.map_or(0, |queue| queue.get().into());
+                LeakyBucket::new(rate, queue, most, kept(&shelves.queues, at)).map(Self::LeakyBucket)
+            }
+        }
+    }
+
+    /// How many requests there may be.
+    pub fn quota(&self, config: &Config) -> u64 {
+        let number = config.in_flight.map(|number| u64::from(number.get()));
+        config.rate.map(Rate::number).or(number).unwrap_or(0)
+    }
+
+    pub fn fault(&self) -> Fault {
+        if matches!(self, Self::InFlight(_)) { Fault::LimitInFlight } else { Fault::LimitRate }
+    }
+
+    /// What the parts of a key are written to.
+    pub fn hasher(&self) -> DefaultHasher {
+        match self {
+            Self::TokenBucket(gauge) => gauge.cells().hasher(),
+            Self::SlidingWindow(gauge) => gauge.cells().hasher(),
+            Self::FixedWindow(gauge) => gauge.cells().hasher(),
+            Self::LeakyBucket(gauge) => gauge.cells().hasher(),
+            Self::InFlight(gauge) => gauge.cells().hasher(),
+        }
+    }
+
+    pub fn ticks(&self, now: Instant) -> u64 {
+        match self {
+            Self::TokenBucket(gauge) => gauge.cells().ticks(now),
+            Self::SlidingWindow(gauge) => gauge.cells().ticks(now),
+            Self::FixedWindow(gauge) => gauge.cells().ticks(now),
+            Self::LeakyBucket(gauge) => gauge.cells().ticks(now),
+            Self::InFlight(gauge) => gauge.cells().ticks(now),
+        }
+    }
+
+    /// Takes the place of one request.
+    pub fn take(&self, key: u64, now: Instant) -> Result<Given, Left> {
+        let now = self.ticks(now);
+        match self {
+            Self::TokenBucket(gauge) => gauge.take(key, now).map(Given::now),
+            Self::SlidingWindow(gauge) => gauge.take(key, now).map(Given::now),
+            Self::FixedWindow(gauge) => gauge.take(key, now).map(Given::now),
+            Self::LeakyBucket(gauge) => gauge.take(key, now).map(|(left, wait)| Given { wait, ..Given::now(left) }),
+            Self::InFlight(gauge) => {
+                let (left, held) = gauge.take(key, now)?;
+                Ok(Given { hold: Some(Box::new(held)), ..Given::now(left) })
+            }
+        }
+    }
+
+    /// Who would refuse, without taking.
+    pub fn peek(&self, key: u64, now: Instant) -> Result<(), Left> {
+        let now = self.ticks(now);
+        match self {
+            Self::TokenBucket(gauge) => gauge.peek(key, now),
+            Self::SlidingWindow(gauge) => gauge.peek(key, now),
+            Self::FixedWindow(gauge) => gauge.peek(key, now),
+            Self::LeakyBucket(gauge) => gauge.peek(key, now),
+            Self::InFlight(gauge) => gauge.peek(key),
+        }
+    }
+
+    /// Gives back what `take` took; what is held goes back by itself.
+    pub fn give_back(&self, key: u64) {
+        match self {
+            Self::TokenBucket(gauge) => gauge.give_back(key),
+            Self::SlidingWindow(gauge) => gauge.give_back(key),
+            Self::FixedWindow(gauge) => gauge.give_back(key),
+            Self::LeakyBucket(gauge) => gauge.give_back(key),
+            Self::InFlight(_) => {}
+        }
+    }
+}
+
+fn kept<S: State>(shelf: &Shelf<Box<str>, Cells<S>>, at: &Path) -> Arc<Cells<S>> {
+    shelf.keep(at.to_string().into(), Cells::default)
+}
+
+/// Whether the settings belong together.
+fn fits(config: &Config, at: &Path, problems: &mut Problems) -> Option<()> {
+    let before = problems.errors();
+    let of = |algorithm| config.rate.is_some() && config.algorithm == algorithm;
+    if config.rate.is_some() == config.in_flight.is_some() {
+        problems.error(at.clone(), "takes exactly one of `rate` and `in_flight`");
+    } else {
+        if config.rate.is_none() && !config.algorithm.is_default() {
+            problems.error(at.key("algorithm"), "says how `rate` is understood, and there is none");
+        }
+        if config.burst.is_some() && !of(Algorithm::TokenBucket) {
+            problems.error(at.key("burst"), "belongs to `rate` with the algorithm token_bucket");
+        }
+        if config.queue.is_some() && !of(Algorithm::LeakyBucket) {
+            problems.error(at.key("queue"), "belongs to `rate` with the algorithm leaky_bucket");
+        }
+        if config.queue.is_none() && of(Algorithm::LeakyBucket) {
+            problems.error(at.clone(), "a leaky_bucket needs a `queue`, e.g. queue: 50");
+        }
+    }
+    (problems.errors() == before).then_some(())
+}

@@ -1,0 +1,111 @@
+//! How often: `100/min`, `50/s`, `1M/month`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// So many in a unit of time, written as a whole number (with `k` or `M` for thousands and millions) and a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    number: u64,
+    per: Per,
+}
+
+/// The unit of time of a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Per {
+    Second,
+    Minute,
+    Hour,
+    Day,
+    Month,
+}
+
+const UNITS: [(&str, Per); 5] =
+    [("s", Per::Second), ("min", Per::Minute), ("h", Per::Hour), ("day", Per::Day), ("month", Per::Month)];
+const MULTIPLES: [(char, u64); 2] = [('k', 1000), ('M', 1_000_000)];
+const MOST: u64 = 1_000_000_000;
+
+impl Rate {
+    pub const fn number(self) -> u64 {
+        self.number
+    }
+    pub const fn per(self) -> Per {
+        self.per
+    }
+}
+
+impl Per {
+    /// Its length; a month has none.
+    pub const fn length(self) -> Option<Duration> {
+        match self {
+            Self::Second => Some(Duration::from_secs(1)),
+            Self::Minute => Some(Duration::from_mins(1)),
+            Self::Hour => Some(Duration::from_hours(1)),
+            Self::Day => Some(Duration::from_hours(24)),
+            Self::Month => None,
+        }
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((number, unit)) = text.split_once('/') else {
+            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let wrong = || format!("`{text}` is not a rate, e.g. 100/min or 50/s");
+            return Err(if digits { format!("`{text}` needs a unit, e.g. {text}/min") } else { wrong() });
+        };
+        let units = || format!("`{unit}` is not a unit of time. Units: s, min, h, day, month");
+        let (_, per) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(units)?;
+        let multiple = MULTIPLES.iter().find_map(|(letter, by)| Some((number.strip_suffix(*letter)?, *by)));
+        let (digits, by) = multiple.unwrap_or((number, 1));
+        let plain = digits.bytes().all(|b| b.is_ascii_digit());
+        let number = digits.parse::<u64>().ok().filter(|_| plain).and_then(|number| number.checked_mul(by));
+        let fits = number.filter(|number| (1..=MOST).contains(number));
+        fits.map(|number| Self { number, per: *per })
+            .ok_or_else(|| format!("`{text}`: the number goes from 1 to {}M, e.g. 100/min", MOST / 1_000_000))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = MULTIPLES.iter().rev().find(|(_, by)| self.number.is_multiple_of(*by));
+        match whole {
+            Some((letter, by)) => write!(f, "{}{letter}", self.number / by)?,
+            None => write!(f, "{}", self.number)?,
+        }
+        let unit = UNITS.iter().find(|(_, per)| *per == self.per).map_or("s", |(name, _)| name);
+        write!(f, "/{unit}")
+    }
+}
+
+super::scalar!(Rate, "a rate", example "100/min",
+    bare number |n| Err(format!("`{n}` needs a unit, e.g. {n}/min")),
+    "A rate: a whole number (k and M are thousands and millions), `/` and a unit (s, min, h, day, month).");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_prints_back() {
+        for text in ["100/min", "50/s", "1M/month", "1k/h", "1500/day", "1/s"] {
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
+        }
+        assert_eq!("2000000/day".parse::<Rate>().unwrap().to_string(), "2M/day");
+        assert_eq!("1M/h".parse::<Rate>().unwrap().number(), 1_000_000);
+    }
+
+    #[test]
+    fn refuses_what_has_no_unit_or_no_number() {
+        assert_eq!("100".parse::<Rate>().unwrap_err(), "`100` needs a unit, e.g. 100/min");
+        let units = "`minute` is not a unit of time. Units: s, min, h, day, month";
+        assert_eq!("100/minute".parse::<Rate>().unwrap_err(), units);
+        for text in ["", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "1 /s", "k/s", "2000M/s", "99999999999999999999/s", "x"]
+        {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+}

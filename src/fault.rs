@@ -69,6 +69,7 @@ faults! {
     AuthAlgorithm = "auth.algorithm", 401, 16, "http_request_denied", Client;
     AuthClaims = "auth.claims", 401, 16, "http_request_denied", Client;
     AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
+    AuthUnavailable = "auth.unavailable", 503, 14, "destination_unavailable", Operator;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;
     PoolEmpty = "pool.empty", 503, 14, "destination_unavailable", Upstream;
     UpstreamConnect = "upstream.connect", 502, 14, "connection_refused", Upstream;

@@ -11,6 +11,7 @@ use super::ip::{self, Ip};
 use crate::exchange::{Exchange, Found, Refusal};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
+use crate::telemetry::metrics::Metrics;
 
 /// Whether a refusal holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +56,10 @@ pub struct Tools<'a> {
     pub place: &'a dyn Fn(&Path) -> String,
     /// The schemes of `auth` by their names.
     pub auth: &'a Schemes,
+    /// Where what was fetched lies for a restart.
+    pub state: &'a std::path::Path,
+    /// Nothing where nobody counts.
+    pub metrics: Option<&'a Arc<Metrics>>,
 }
 
 /// The settings of all guards of a route.
@@ -94,6 +99,11 @@ impl Guards {
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
         self.ip.iter().map(Ip::rule).chain(self.auth.iter().map(Auth::rule)).collect()
+    }
+
+    /// The keys that are fetched for this route.
+    pub fn fetched(&self) -> Vec<auth::Follow> {
+        self.auth.iter().flat_map(|auth| auth.scheme().fetched()).collect()
     }
 
     /// Files whose change is a reason to read the document again.

@@ -281,7 +281,7 @@ pub(super) mod tests {
             let at = Path::of(["routes", name.as_str()]);
             let place = |_: &Path| format!("yumen.yaml:{}:3", line + 1);
             let auth = std::collections::BTreeMap::new();
-            let tools = Tools { place: &place, auth: &auth };
+            let tools = Tools { place: &place, auth: &auth, state: std::path::Path::new(""), metrics: None };
             let (pools, counted) = (Pools::new(), Counted::default());
             routes.extend(Route::compile(&name, &config, &at, &pools, counted, &tools, &mut problems));
         }

@@ -90,7 +90,15 @@ impl Parts {
         let names: Vec<Name> = document.listeners.keys().cloned().collect();
         let pools = pools(document, tools, problems);
         let place = |at: &Path| places.at(at).to_string();
-        let mut guards = guard::Tools { place: &place, auth: &auth::Schemes::new() };
+        let mut guards = guard::Tools {
+            place: &place,
+            auth: &auth::Schemes::new(),
+            state: document.runtime.state(),
+            metrics: Some(&tools.metrics),
+        };
+        if document.runtime.state.as_ref().is_some_and(|state| !state.is_dir()) {
+            problems.error(Path::of(["runtime", "state"]), "is no directory");
+        }
         let schemes = auth::named::compile(&document.auth, &guards, problems);
         guards.auth = &schemes;
         let routes: Vec<_> = document

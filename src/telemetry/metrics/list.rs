@@ -50,6 +50,11 @@ families! {
     shadow_refusals: IntCounterVec = "yumen_shadow_refusals_total" ["route", "reason"],
         "Requests that a guard in shadow mode would have refused, by reason code.";
 
+    auth_decisions: IntCounterVec = "yumen_auth_decisions_total" ["route", "method", "result"],
+        "Requests whose credentials were looked at, by what came of it.";
+    jwks_age: IntGaugeVec = "yumen_jwks_age_seconds" ["auth"], "Time since the keys of an issuer were last fetched.";
+    jwks_refreshes: IntCounterVec = "yumen_jwks_refreshes_total" ["auth", "result"], "Attempts to fetch the keys of an issuer.";
+
     pool_requests: IntCounterVec = "yumen_pool_requests_total" ["pool", "code"], "Answers of a pool's targets; code - is no answer.";
     pool_duration: HistogramVec = "yumen_pool_request_duration_seconds" ["pool"] in REQUEST,
         "Time from choosing a target to the end of its answer.";

@@ -11,7 +11,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::{IntCounter, Registry, TextEncoder};
 
 pub use family::{CEILING, Row};
-pub use handles::{Connected, Figure, InFlight, ListenerMetrics, PoolMetrics, RouteMetrics};
+pub use handles::{
+    AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, ListenerMetrics, PoolMetrics, RouteMetrics,
+};
 pub use list::LIST;
 
 use family::Book;
@@ -52,6 +54,16 @@ impl Metrics {
 
     pub fn pool(&self, pool: &str) -> Arc<PoolMetrics> {
         Arc::new(PoolMetrics::new(&self.families, self.book.lease(format!("pool\0{pool}")), pool))
+    }
+
+    /// The keys of an issuer, by the scheme that believes it.
+    pub fn jwks(&self, auth: &str) -> JwksMetrics {
+        JwksMetrics::new(&self.families, self.book.lease(format!("jwks\0{auth}")), auth)
+    }
+
+    /// The credentials of a route; `method` comes from a closed list.
+    pub fn auth(&self, route: &str, method: &'static str) -> AuthMetrics {
+        AuthMetrics::new(&self.families, self.book.lease(format!("auth\0{route}\0{method}")), route, method)
     }
 
     /// Whether a target is healthy: 1 or 0.
@@ -140,6 +152,9 @@ mod tests {
         route.count(&Method::from_bytes(b"BREW").unwrap(), 999, 0.02, 0.000_03);
         route.fault(Fault::PoolEmpty);
         route.would_refuse(Fault::ClientRefused);
+        let (jwks, auth) = (metrics.jwks("idp"), metrics.auth("orders", "jwt"));
+        jwks.fetched(true);
+        auth.count(Decision::Admitted);
         let pool = metrics.pool("orders");
         pool.count(Some(200), 0.01);
         pool.count(None, 0.01);
@@ -152,8 +167,12 @@ mod tests {
         let cert = metrics.certificate("/etc/certs/a.crt");
         cert.set(1_800_000_000);
         metrics.applied(1, "abc");
-        let held: Vec<Box<dyn std::any::Any>> =
-            vec![Box::new(route.begin()), Box::new(listener.open()), Box::new((route, pool, listener, target, cert))];
+        let held: Vec<Box<dyn std::any::Any>> = vec![
+            Box::new(route.begin()),
+            Box::new(listener.open()),
+            Box::new((route, pool, listener, target, cert)),
+            Box::new((jwks, auth)),
+        ];
         (metrics, held)
     }
 

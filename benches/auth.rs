@@ -14,6 +14,7 @@ use yumen::policy::auth::jwt::{Config, Jwt};
 use yumen::policy::auth::key::{Algorithm, Key};
 use yumen::policy::auth::token::Token;
 use yumen::policy::auth::{jwk, jwt};
+use yumen::policy::guard::Tools;
 use yumen::problem::{Path, Problems};
 
 fn text(bytes: &[u8]) -> String {
@@ -80,7 +81,9 @@ fn tokens(bench: &mut Criterion) {
         let config = json!({ "issuer": "https://id.example.com/", "audience": "orders", "jwks": file });
         let config: Config = serde_json::from_value(config).expect("settings");
         let (at, mut problems) = (Path::of(["auth", algorithm, "jwt"]), Problems::default());
-        let jwt = Jwt::compile(&config, &at, &mut problems).expect("keys");
+        let (place, auth) = (|_: &Path| String::new(), std::collections::BTreeMap::new());
+        let tools = Tools::alone(&place, &auth);
+        let jwt = Jwt::compile(&config, &at, &tools, &mut problems).expect("keys");
         bench.bench_function(&format!("{algorithm}, a token seen before"), |bench| {
             bench.iter(|| jwt.verify(black_box(&token), 1_800_000_000.0).expect("a token"));
         });

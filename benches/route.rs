@@ -25,7 +25,7 @@ fn table(count: usize) -> Table {
         let (name, mut problems) = (format!("r{at}").parse().ok()?, Problems::default());
         let place = |_: &Path| "yumen.yaml:1:1".to_owned();
         let auth = std::collections::BTreeMap::new();
-        let tools = Tools { place: &place, auth: &auth, limits: None };
+        let tools = Tools::alone(&place, &auth);
         let (pools, counted) = (Pools::new(), Counted::default());
         Route::compile(&name, &config, &Path::default(), &pools, counted, &tools, &mut problems)
     };

@@ -70,6 +70,7 @@ faults! {
     AuthAlgorithm = "auth.algorithm", 401, 16, "http_request_denied", Client;
     AuthClaims = "auth.claims", 401, 16, "http_request_denied", Client;
     AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
+    AuthUnavailable = "auth.unavailable", 503, 14, "destination_unavailable", Operator;
     LimitRate = "limit.rate", 429, 8, "http_request_denied", Client;
     LimitInFlight = "limit.in_flight", 429, 8, "http_request_denied", Client;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;

@@ -17,6 +17,7 @@ use crate::answer::Answers;
 use crate::chore::Chore;
 pub use crate::config::runtime::{ClientIp, Forwarded};
 use crate::listener::Listener;
+use crate::policy::auth::Follow;
 use crate::pool::{self, Pool};
 use crate::route::{Route, Table};
 use crate::telemetry::access::AccessLog;
@@ -61,7 +62,13 @@ pub struct Process {
 impl Snapshot {
     /// Everything that has to run beside requests.
     pub fn chores(&self) -> Vec<Chore> {
-        self.pools.values().flat_map(Pool::chores).collect()
+        let mut followed: Vec<Follow> = Vec::new();
+        for one in self.routes.iter().filter_map(|route| route.guards.as_ref()).flat_map(|guards| guards.fetched()) {
+            if !followed.iter().any(|other| one.is(other)) {
+                followed.push(one);
+            }
+        }
+        self.pools.values().flat_map(Pool::chores).chain(followed.into_iter().map(Follow::chore)).collect()
     }
 
     /// The state of each pool.

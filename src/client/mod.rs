@@ -1,3 +1,5 @@
 //! Side calls: what the gateway itself asks of others.
 
+pub mod fetch;
 pub mod http;
+pub mod url;

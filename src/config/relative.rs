@@ -5,7 +5,7 @@ use std::path::Path;
 use super::node::{Node, Value};
 
 /// Where the document names files; `*` is any name or element.
-const FILES: [&[&str]; 19] = [
+const FILES: [&[&str]; 26] = [
     &["listeners", "*", "tls", "certs", "*", "cert"],
     &["listeners", "*", "tls", "certs", "*", "key"],
     &["listeners", "*", "tls", "client_ca", "file"],
@@ -19,12 +19,19 @@ const FILES: [&[&str]; 19] = [
     &["defaults", "pool", "tls", "cert"],
     &["defaults", "pool", "tls", "key"],
     &["errors", "messages"],
+    &["runtime", "state"],
     &["auth", "*", "jwt", "key"],
     &["auth", "*", "jwt", "jwks"],
+    &["auth", "*", "jwt", "jwks", "file"],
+    &["auth", "*", "jwt", "jwks", "ca"],
     &["routes", "*", "auth", "jwt", "key"],
     &["routes", "*", "auth", "jwt", "jwks"],
+    &["routes", "*", "auth", "jwt", "jwks", "file"],
+    &["routes", "*", "auth", "jwt", "jwks", "ca"],
     &["defaults", "route", "auth", "jwt", "key"],
     &["defaults", "route", "auth", "jwt", "jwks"],
+    &["defaults", "route", "auth", "jwt", "jwks", "file"],
+    &["defaults", "route", "auth", "jwt", "jwks", "ca"],
 ];
 
 /// Puts `directory` before every relative name of a file.
@@ -32,7 +39,7 @@ pub(super) fn resolve(root: &mut Node, directory: &Path) {
     for steps in FILES {
         each(root, steps, &|node| {
             let name = match &mut node.value {
-                Value::Text(name) if !name.starts_with('/') => name,
+                Value::Text(name) if !name.starts_with('/') && !name.contains("://") && **name != *"discover" => name,
                 _ => return,
             };
             let plain = name.strip_prefix("./").unwrap_or(name);

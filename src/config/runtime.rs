@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU16;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -21,6 +22,9 @@ pub struct Config {
     pub drain: Drain,
     /// How the address of a client is found behind other proxies.
     pub client_ip: ClientIp,
+    /// A directory for what a restart should still know: the keys of issuers. `/var/lib/yumen` if that is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<PathBuf>,
     /// Unused connections to upstreams that the whole process keeps open.
     pub upstream_connections: NonZeroU16,
 }
@@ -31,8 +35,15 @@ impl Default for Config {
             workers: Workers::Auto,
             drain: Drain::default(),
             client_ip: ClientIp::default(),
+            state: None,
             upstream_connections: NonZeroU16::MIN.saturating_add(1023),
         }
+    }
+}
+
+impl Config {
+    pub fn state(&self) -> &Path {
+        self.state.as_deref().unwrap_or(Path::new("/var/lib/yumen"))
     }
 }
 

@@ -292,7 +292,8 @@ mod tests {
     fn cors(yaml: &str) -> Result<Cors, String> {
         let mut problems = Problems::default();
         let place = |_: &Path| "y:1:1".to_owned();
-        let tools = Tools { place: &place, auth: &std::collections::BTreeMap::new(), limits: None };
+        let auth = std::collections::BTreeMap::new();
+        let tools = Tools::alone(&place, &auth);
         let config: Config = serde_yaml::from_str(yaml).map_err(|e| e.to_string())?;
         let made = Cors::compile(&config, &Path::of(["cors"]), &tools, &mut problems);
         made.ok_or_else(|| problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect::<Vec<_>>().join("; "))

@@ -15,6 +15,7 @@ use super::limit::{self, Limits};
 use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
+use crate::telemetry::metrics::Metrics;
 
 /// Whether a refusal holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,6 +62,17 @@ pub struct Tools<'a> {
     pub auth: &'a Schemes,
     /// What limits need; without it there are none.
     pub limits: Option<limit::Room<'a>>,
+    /// Where what was fetched lies for a restart.
+    pub state: &'a std::path::Path,
+    /// Nothing where nobody counts.
+    pub metrics: Option<&'a Arc<Metrics>>,
+}
+
+impl<'a> Tools<'a> {
+    /// Without limits, metrics and anything to come back to: for questions, tests and benches.
+    pub fn alone(place: &'a dyn Fn(&Path) -> String, auth: &'a Schemes) -> Self {
+        Self { place, auth, limits: None, state: std::path::Path::new(""), metrics: None }
+    }
 }
 
 /// The settings of all guards of a route.
@@ -129,6 +141,11 @@ impl Guards {
         if let Some(cors) = &self.cors {
             cors.clean(head);
         }
+    }
+
+    /// The keys that are fetched for this route.
+    pub fn fetched(&self) -> Vec<auth::Follow> {
+        self.auth.iter().flat_map(|auth| auth.scheme().fetched()).collect()
     }
 
     /// Files whose change is a reason to read the document again.

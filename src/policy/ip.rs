@@ -100,7 +100,8 @@ mod tests {
     fn ip(yaml: &str) -> Result<Ip, String> {
         let mut problems = Problems::default();
         let place = |_: &Path| "y:1:1".to_owned();
-        let tools = Tools { place: &place, auth: &std::collections::BTreeMap::new(), limits: None };
+        let auth = std::collections::BTreeMap::new();
+        let tools = Tools::alone(&place, &auth);
         let made = Ip::compile(&serde_yaml::from_str(yaml).unwrap(), &Path::of(["ip"]), &tools, &mut problems);
         made.ok_or_else(|| problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect::<Vec<_>>().join("; "))
     }

@@ -288,7 +288,7 @@ pub(super) mod tests {
             let at = Path::of(["routes", name.as_str()]);
             let place = |_: &Path| format!("yumen.yaml:{}:3", line + 1);
             let auth = std::collections::BTreeMap::new();
-            let tools = Tools { place: &place, auth: &auth, limits: None };
+            let tools = Tools::alone(&place, &auth);
             let (pools, counted) = (Pools::new(), Counted::default());
             routes.extend(Route::compile(&name, &config, &at, &pools, counted, &tools, &mut problems));
         }

@@ -92,7 +92,16 @@ impl Parts {
         let place = |at: &Path| places.at(at).to_string();
         let limits = limits(document, tools, &place, problems);
         let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits };
-        let mut guards = guard::Tools { place: &place, auth: &auth::Schemes::new(), limits: Some(room) };
+        let mut guards = guard::Tools {
+            place: &place,
+            auth: &auth::Schemes::new(),
+            limits: Some(room),
+            state: document.runtime.state(),
+            metrics: Some(&tools.metrics),
+        };
+        if document.runtime.state.as_ref().is_some_and(|state| !state.is_dir()) {
+            problems.error(Path::of(["runtime", "state"]), "is no directory");
+        }
         let schemes = auth::named::compile(&document.auth, &guards, problems);
         guards.auth = &schemes;
         let routes: Vec<_> = document
@@ -200,7 +209,8 @@ fn limits(
 ) -> limit::Named {
     let none = limit::Named::new();
     let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &none };
-    let guards = guard::Tools { place, auth: &auth::Schemes::new(), limits: None };
+    let schemes = auth::Schemes::new();
+    let guards = guard::Tools::alone(place, &schemes);
     let compile = |(name, config)| {
         let (name, at) = (Name::clone(name), Path::of(["limits", Name::as_str(name)]));
         let limit = limit::Limit::compile(name.as_str(), config, &at, room, &guards, problems);

@@ -1,5 +1,6 @@
 //! Who may come in: tokens on the wire, what the client and the target are told, and what the log knows.
 
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
@@ -8,6 +9,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::{KeyPair, PublicKeyData};
 use serde_json::{Value, json};
 
+use crate::harness::tls::Authority;
 use crate::harness::wire::Response;
 use crate::harness::{Gateway, Origin, Request, Setup, eventually};
 
@@ -35,7 +37,7 @@ fn token(changes: Value) -> String {
 }
 
 fn bearing(gateway: &Gateway, path: &str, token: &str) -> Response {
-    gateway.ask(Request::get(path).with("Authorization", &format!("Bearer {token}")))
+    gateway.ask(Request::get(path).with("Authorization", format!("Bearer {token}")))
 }
 
 /// A gateway with these schemes and routes and the secret in a file.
@@ -146,17 +148,20 @@ fn keys_come_from_pem_files_and_from_sets_and_decide_on_the_algorithm() {
         "auth:
   pem: { jwt: { key: ./idp.pem } }
   set: { jwt: { jwks: keys.json } }
+  long-form: { jwt: { jwks: { file: keys.json } } }
   long: { jwt: { secret: 'file:$DIR/long', algorithm: HS512 } }\n"
             .to_owned()
             + &Gateway::document(
                 &origin,
                 "pem: { match: /pem, auth: pem, to: app }
 set: { match: /set, auth: set, to: app }
+also: { match: /also, auth: long-form, to: app }
 long: { match: /long, auth: long, to: app }",
             ),
     );
     let es256 = by(&first, Algorithm::ES256, Some("one"));
-    assert_eq!(["/pem", "/set", "/long"].map(|path| bearing(&gateway, path, &es256).status), [200, 200, 401]);
+    let paths = ["/pem", "/set", "/also", "/long"];
+    assert_eq!(paths.map(|path| bearing(&gateway, path, &es256).status), [200, 200, 200, 401]);
     let hs512 = encode(&Header::new(Algorithm::HS512), &claims(json!({})), &EncodingKey::from_secret(long.as_bytes()));
     assert_eq!(bearing(&gateway, "/long", &hs512.unwrap()).status, 200);
     assert_eq!(
@@ -189,20 +194,20 @@ staff: { match: /staff, auth: staff, to: app }",
     );
     let good = token(json!({}));
     let ask = |request: Request| gateway.ask(request).status;
-    assert_eq!(ask(Request::get("/four").with("Authorization", &format!("bEaReR   {good}"))), 200);
+    assert_eq!(ask(Request::get("/four").with("Authorization", format!("bEaReR   {good}"))), 200);
     assert_eq!(origin.last().field("authorization"), None, "the token stays here");
     assert_eq!(ask(Request::get("/four").with("X-Token", &good)), 200);
     assert_eq!(origin.last().field("x-token"), None);
-    assert_eq!(ask(Request::get("/four").with("Cookie", &format!("a=1; session={good}; b=2"))), 200);
+    assert_eq!(ask(Request::get("/four").with("Cookie", format!("a=1; session={good}; b=2"))), 200);
     assert_eq!(origin.last().field("cookie"), Some("a=1; b=2"));
     assert_eq!(ask(Request::get(&format!("/four?a=1&token={good}&b=2"))), 200);
     assert_eq!(origin.last().target, "/four?a=1&b=2");
     origin.forget();
-    let twice = Request::get("/four").with("Authorization", &format!("Bearer {good}"));
-    assert_eq!(ask(twice.with("Authorization", &format!("Bearer {good}"))), 401);
+    let twice = Request::get("/four").with("Authorization", format!("Bearer {good}"));
+    assert_eq!(ask(twice.with("Authorization", format!("Bearer {good}"))), 401);
     assert_eq!(ask(Request::get(&format!("/four?token={good}")).with("X-Token", &good)), 401);
     assert_eq!(ask(Request::get(&format!("/staff?token={good}"))), 401, "the query is read only where it is asked for");
-    assert_eq!(ask(Request::get("/four").with("Authorization", &format!("Basic {good}"))), 401);
+    assert_eq!(ask(Request::get("/four").with("Authorization", format!("Basic {good}"))), 401);
     assert_eq!(origin.seen().len(), 0);
     assert_eq!(bearing(&gateway, "/staff", &good).status, 200);
     assert!(origin.last().field("authorization").is_some(), "passed on unless the document says otherwise");
@@ -217,7 +222,7 @@ fn the_target_is_told_who_asks_by_nobody_but_us() {
         "all: { match: /*, auth: staff, to: app }",
     );
     let token = token(json!({ "tenant": null, "roles": ["a", "b"] }));
-    let request = Request::get("/").with("Authorization", &format!("Bearer {token}"));
+    let request = Request::get("/").with("Authorization", format!("Bearer {token}"));
     let request =
         request.with("X-User", "admin").with("x-USER", "root").with("X-Tenant", "theirs").with("Connection", "x-user");
     assert_eq!(gateway.ask(request).status, 200);
@@ -289,4 +294,169 @@ fn none_opens_a_route_that_defaults_would_close() {
 health: { match: /health, auth: none, to: app }",
     );
     assert_eq!([gateway.get("/x").status, gateway.get("/health").status], [401, 200]);
+}
+
+/// An identity provider: discovery, and a set of keys that can be changed.
+fn provider(keys: &Arc<Mutex<String>>) -> Origin {
+    let keys = Arc::clone(keys);
+    Origin::new(move |seen, talk| {
+        let issuer = format!("http://{}", seen.field("host").unwrap());
+        match &*seen.target {
+            "/.well-known/openid-configuration" => {
+                talk.answer(200, "", json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/keys") }).to_string());
+            }
+            "/moved" => talk.answer(302, "Location: /keys\r\n", ""),
+            _ => talk.answer(200, "Cache-Control: max-age=600\r\n", keys.lock().unwrap().as_str()),
+        }
+    })
+}
+
+fn set(keys: &[&Value]) -> String {
+    json!({ "keys": keys }).to_string()
+}
+
+fn by_issuer(key: &EncodingKey, issuer: &str, id: &str) -> String {
+    let header = Header { kid: Some(id.to_owned()), ..Header::new(Algorithm::ES256) };
+    encode(&header, &claims(json!({ "iss": issuer })), key).unwrap()
+}
+
+#[test]
+fn keys_are_discovered_and_ten_thousand_unknown_names_fetch_once() {
+    let origin = Origin::answering("in");
+    let ((first, _, one), (second, _, two)) = (pair(Algorithm::ES256, "one"), pair(Algorithm::ES256, "two"));
+    let keys = Arc::new(Mutex::new(set(&[&one])));
+    let idp = provider(&keys);
+    let issuer = format!("http://{idp}");
+    let gateway = Gateway::start(format!(
+        "auth: {{ idp: {{ jwt: {{ issuer: '{issuer}', jwks: {{ discover: true, refetch_unknown_kid: 1h }} }} }} }}\n{}",
+        Gateway::document(&origin, "all: { match: /*, auth: idp, to: app }")
+    ));
+    let (old, new) = (by_issuer(&first, &issuer, "one"), by_issuer(&second, &issuer, "two"));
+    eventually("the first keys", || (bearing(&gateway, "/", &old).status == 200).then_some(()));
+    assert_eq!(idp.targets(), ["/.well-known/openid-configuration", "/keys"]);
+    // The issuer rotates: the first token with the new key makes us fetch, and no request waits for it.
+    *keys.lock().unwrap() = set(&[&one, &two]);
+    assert_eq!(bearing(&gateway, "/", &new).status, 401);
+    eventually("the new key", || (bearing(&gateway, "/", &new).status == 200).then_some(()));
+    assert_eq!(bearing(&gateway, "/", &old).status, 200);
+    let mut connection = gateway.connect();
+    for at in 0..10_000 {
+        let header = URL_SAFE_NO_PAD.encode(json!({ "alg": "ES256", "kid": format!("made-up-{at}") }).to_string());
+        let request = Request::get("/").with("Authorization", format!("Bearer {header}.e30.AAAA"));
+        if at % 500 == 0 {
+            connection = gateway.connect();
+        }
+        assert_eq!(connection.ask(&request).status, 401);
+    }
+    assert_eq!(
+        idp.targets().iter().filter(|target| *target == "/keys").count(),
+        2,
+        "one fetch an hour for unknown names"
+    );
+    let metrics = gateway.metrics();
+    assert!(metrics.sum("yumen_jwks_refreshes_total", &[("auth", "idp"), ("result", "ok")]) > 1.5);
+    assert!(metrics.0.contains("yumen_jwks_age_seconds{auth=\"idp\"}"));
+    let decisions =
+        |result| metrics.sum("yumen_auth_decisions_total", &[("route", "all"), ("method", "jwt"), ("result", result)]);
+    assert!(decisions("admitted") > 2.5 && decisions("invalid") > 9_999.5);
+}
+
+#[test]
+fn the_last_good_keys_outlive_an_outage_and_a_restart_but_not_their_time() {
+    let origin = Origin::answering("in");
+    let (key, _, jwk) = pair(Algorithm::ES256, "one");
+    let keys = Arc::new(Mutex::new(set(&[&jwk])));
+    let idp = provider(&keys);
+    let token = by_issuer(&key, "https://id/", "one");
+    let state = tempfile::tempdir().unwrap();
+    let url = format!("http://{idp}/keys");
+    let document = |state: &std::path::Path, keep: &str| {
+        format!(
+            "runtime: {{ state: '{}' }}\nauth: {{ idp: {{ jwt: {{ jwks: {{ url: '{url}', keep_if_down: {keep}, refetch_unknown_kid: 1ms }} }} }} }}\n{}",
+            state.display(),
+            Gateway::document(&origin, "closed: { match: /*, auth: idp, to: app }\nopen: { match: /open, to: app }")
+        )
+    };
+    let gateway = Gateway::start(document(state.path(), "24h"));
+    eventually("the first keys", || (bearing(&gateway, "/", &token).status == 200).then_some(()));
+    // What is no set of keys changes nothing: HTML, too large, too many, secrets, nothing.
+    let secret = json!({ "kty": "oct", "kid": "s", "alg": "HS256", "k": URL_SAFE_NO_PAD.encode(SECRET) });
+    let many = set(&vec![&jwk; 10_000]);
+    let failed = || gateway.metrics().sum("yumen_jwks_refreshes_total", &[("result", "failed")]);
+    for bad in ["<html>".to_owned(), " ".repeat(1 << 20), many, set(&[&secret]), set(&[])] {
+        *keys.lock().unwrap() = bad;
+        let before = failed();
+        eventually("a failed fetch", || {
+            bearing(&gateway, "/", &by_issuer(&key, "https://id/", "unknown"));
+            (failed() > before).then_some(())
+        });
+        assert_eq!(bearing(&gateway, "/", &token).status, 200, "the last good keys are kept");
+    }
+    drop(gateway);
+    drop(idp);
+    let gateway = Gateway::start(document(state.path(), "24h"));
+    assert_eq!(bearing(&gateway, "/", &token).status, 200, "a restart during the outage");
+    drop(gateway);
+    let gateway = Gateway::start(document(state.path(), "1ms"));
+    assert_eq!(bearing(&gateway, "/", &token).status, 503, "too old to be believed");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let gateway = Gateway::start(document(elsewhere.path(), "24h"));
+    let refused = bearing(&gateway, "/", &token);
+    assert_eq!((refused.status, &refused.json()["code"]), (503, &json!("auth.unavailable")));
+    assert!(refused.field("retry-after").is_some());
+    assert_eq!([gateway.get("/").status, gateway.get("/open").status], [401, 200]);
+}
+
+#[test]
+fn keys_are_believed_from_who_proves_to_be_the_issuer_only() {
+    let keys = Arc::new(Mutex::new(set(&[&pair(Algorithm::ES256, "one").2])));
+    let idp = provider(&keys);
+    let authority = Authority::new();
+    let check = |jwt: &str| {
+        let text =
+            format!("auth: {{ idp: {{ jwt: {jwt} }} }}\nroutes: {{ all: {{ match: /*, auth: idp, respond: 204 }} }}\n");
+        Setup::new().file("ca.pem", &authority.pem).run(&text, "check", &[])
+    };
+    for (jwt, code) in [
+        ("{ jwks: 'http://id.example.com/keys' }", 78),
+        ("{ jwks: { url: 'http://id.example.com/keys', plain_http: true } }", 0),
+        ("{ jwks: 'https://id.example.com/keys' }", 0),
+        ("{ jwks: discover }", 78),
+        ("{ jwks: discover, issuer: 'https://id.example.com' }", 0),
+        ("{ jwks: { url: 'https://id.example.com/keys', ca: $DIR/nowhere.pem } }", 78),
+        ("{ jwks: { url: 'https://id.example.com/keys', ca: $DIR/ca.pem } }", 0),
+    ] {
+        let ended = check(jwt);
+        assert_eq!(ended.code, code, "{jwt}\n{}", ended.out);
+    }
+    // A certificate of an authority that is not believed, another issuer, a redirection: no keys, whatever they say.
+    let tls =
+        ["moved", "system", "ours"].map(|name| format!("{name}: {{ match: /{name}, auth: {name}, respond: 204 }}"));
+    let pair = authority.issue(&["localhost"]);
+    let origin = Origin::answering("{}");
+    let setup = Setup::new().file("ca.pem", &authority.pem).file("id.crt", &pair.cert).file("id.key", &pair.key);
+    // The issuer's TLS is a listener of the gateway itself, before the plain provider.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let text = format!(
+        "listeners: {{ edge: {{ bind: '127.0.0.1:0' }}, id: {{ bind: '127.0.0.1:{port}', tls: {{ certs: [{{ cert: id.crt, key: id.key }}] }} }} }}
+auth:
+  moved: {{ jwt: {{ jwks: 'http://{idp}/moved' }} }}
+  system: {{ jwt: {{ jwks: 'https://localhost:{port}/keys' }} }}
+  ours: {{ jwt: {{ jwks: {{ url: 'https://localhost:{port}/keys', ca: ca.pem }} }} }}
+pools: {{ app: ['{origin}'], id: ['{idp}'] }}
+routes:
+  keys: {{ match: /keys, to: id }}
+  app: {{ match: /app, to: app }}
+  {}\n",
+        tls.join("\n  ")
+    );
+    let gateway = setup.start(text);
+    let status = |path: &str| bearing(&gateway, path, &token(json!({}))).status;
+    // 401: there are keys, and the token is not theirs.
+    eventually("keys over TLS", || (status("/ours") == 401).then_some(()));
+    for name in ["moved", "system"] {
+        let failed = || gateway.metrics().sum("yumen_jwks_refreshes_total", &[("auth", name), ("result", "failed")]);
+        eventually("a failed fetch", || (failed() > 0.5).then_some(()));
+        assert_eq!(status(&format!("/{name}")), 503);
+    }
 }

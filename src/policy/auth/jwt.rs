@@ -19,13 +19,15 @@ use serde_json::Value;
 
 use super::cache::{Cache, Verified};
 use super::claims::Claims;
+use super::jwks::Jwks;
 use super::key::{Algorithm, Key};
 use super::source::{self, Source};
 use super::token::{self, LONGEST, Token};
 use super::words::Words;
-use super::{Denial, jwk, pem};
+use super::{Denial, Follow, keys};
 use crate::exchange::{Identity, Request};
 use crate::fault::Fault;
+use crate::policy::guard::Tools;
 use crate::problem::{Path, Problems};
 use crate::state::Shelf;
 use crate::units::{Duration, Text};
@@ -47,9 +49,9 @@ pub struct Config {
     /// A PEM file with the issuer's public key, or with a certificate that holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// A file with a set of keys (RFC 7517).
+    /// A set of keys: a file, a URL, or `discover`, which asks the issuer where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jwks: Option<PathBuf>,
+    pub jwks: Option<Jwks>,
     /// The algorithm of a key that does not tell it: HS256 for a secret, RS256 for RSA when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<Algorithm>,
@@ -62,6 +64,18 @@ pub struct Config {
     /// Claims that a token must have besides `exp`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<String>,
+}
+
+impl Config {
+    /// Files whose change changes the keys.
+    fn files(&self) -> Vec<PathBuf> {
+        let secret = match &self.secret {
+            Some(Text::File(path)) => Some(PathBuf::from(&**path)),
+            _ => None,
+        };
+        let set = self.jwks.iter().flat_map(|jwks| [&jwks.file, &jwks.ca]).flatten();
+        self.key.iter().chain(set).cloned().chain(secret).collect()
+    }
 }
 
 fn bearer() -> Vec<Source> {
@@ -80,10 +94,24 @@ const CACHED: usize = 16 << 20;
 /// Verified tokens by all that they were verified with: settings and keys. They outlive a reload that changes neither.
 static CACHES: LazyLock<Shelf<[u8; 32], Cache>> = LazyLock::new(Shelf::default);
 
+/// Where the keys come from.
+#[derive(Debug)]
+pub enum Keys {
+    /// They are read with the document.
+    Fixed(Vec<Key>),
+    Fetched {
+        follow: Follow,
+        /// Seconds for which they are believed.
+        keep: f64,
+        /// How often at most an unknown name makes us fetch.
+        pause: std::time::Duration,
+    },
+}
+
 /// Keys, rules and the tokens that were found good.
 #[derive(Debug)]
 pub struct Jwt {
-    keys: Vec<Key>,
+    keys: Keys,
     claims: Claims,
     pub sources: Vec<Source>,
     files: Vec<PathBuf>,
@@ -91,7 +119,7 @@ pub struct Jwt {
 }
 
 impl Jwt {
-    pub fn compile(config: &Config, at: &Path, problems: &mut Problems) -> Option<Self> {
+    pub fn compile(config: &Config, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Self> {
         let before = problems.errors();
         if config.leeway.get() > MOST_LEEWAY {
             problems.error(at.key("leeway"), "clocks that differ by more than 10m are wrong");
@@ -99,18 +127,14 @@ impl Jwt {
         if config.sources.is_empty() {
             problems.error(at.key("in"), "names no place, so nobody could come in");
         }
-        let (keys, material) = keys(config, at, problems);
+        let (keys, material) = keys::read(config, at, tools, problems);
         let settings = serde_json::to_vec(config).unwrap_or_default();
         let stamp =
             digest(&SHA256, &[&*settings, b"\0", at.to_string().as_bytes(), b"\0", material.as_bytes()].concat());
         let mut name = [0; 32];
         name.copy_from_slice(stamp.as_ref());
-        let secret = config.secret.as_ref().and_then(|secret| match secret {
-            Text::File(path) => Some(PathBuf::from(&**path)),
-            _ => None,
-        });
-        (problems.errors() == before).then(|| Self {
-            keys,
+        let made = Self {
+            keys: keys?,
             claims: Claims {
                 issuer: config.issuer.as_deref().map(Into::into),
                 audience: config.audience.iter().flat_map(Words::iter).map(Into::into).collect(),
@@ -118,13 +142,22 @@ impl Jwt {
                 leeway: config.leeway.get().as_secs_f64(),
             },
             sources: config.sources.clone(),
-            files: config.key.iter().chain(&config.jwks).cloned().chain(secret).collect(),
+            files: config.files(),
             cache: CACHES.keep(name, || Cache::new(CACHED)),
-        })
+        };
+        (problems.errors() == before).then_some(made)
     }
 
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// The keys, if they are fetched.
+    pub fn fetched(&self) -> Option<&Follow> {
+        match &self.keys {
+            Keys::Fixed(_) => None,
+            Keys::Fetched { follow, .. } => Some(follow),
+        }
     }
 
     /// Who the request comes from, as its token says.
@@ -141,18 +174,34 @@ impl Jwt {
 
     /// What a token says, if it holds at `now`, in seconds since 1970.
     pub fn verify(&self, text: &str, now: f64) -> Result<Arc<Verified>, Denial> {
+        let (follow, keep, pause) = match &self.keys {
+            Keys::Fixed(keys) => return self.by(keys, 0, text, now),
+            Keys::Fetched { follow, keep, pause } => (follow, keep, pause),
+        };
+        let current = follow.remote.current();
+        if current.at.is_none_or(|at| now > at + keep) {
+            return Err(Denial::new(Fault::AuthUnavailable, "there are no keys yet, or they are too old"));
+        }
+        let verdict = self.by(&current.keys, current.generation, text, now);
+        if verdict.as_ref().is_err_and(|denial| denial.fault == Fault::AuthKeyUnknown) {
+            follow.remote.miss(*pause);
+        }
+        verdict
+    }
+
+    fn by(&self, keys: &[Key], generation: u64, text: &str, now: f64) -> Result<Arc<Verified>, Denial> {
         if text.len() <= LONGEST
-            && let Some(verified) = self.cache.get(text, 0, now)
+            && let Some(verified) = self.cache.get(text, generation, now)
         {
             return Ok(verified);
         }
         let token = Token::read(text)?;
-        verify(&self.keys, &token)?;
+        verify(keys, &token)?;
         let not_claims = |why| Denial::new(Fault::AuthMalformed, why);
         let claims = token::object(&token.payload).map_err(not_claims)?;
         let ends = self.claims.check(&claims, now)?;
         let consumer = claims.get("sub").and_then(Value::as_str).map(Into::into);
-        let verified = Arc::new(Verified { claims: Arc::new(claims), consumer, ends, generation: 0 });
+        let verified = Arc::new(Verified { claims: Arc::new(claims), consumer, ends, generation });
         self.cache.put(text, &verified);
         Ok(verified)
     }
@@ -189,57 +238,4 @@ fn choose<'k>(keys: &'k [Key], token: &Token<'_>) -> Result<&'k Key, Denial> {
         _ if token.kid.is_some() => Err(Denial::new(Fault::AuthKeyUnknown, "no key has the name that the token says")),
         _ => Err(Denial::new(Fault::AuthKeyUnknown, "the token does not say which key signed it")),
     }
-}
-
-/// The keys, and what they were made of.
-fn keys(config: &Config, at: &Path, problems: &mut Problems) -> (Vec<Key>, String) {
-    match (&config.secret, &config.key, &config.jwks) {
-        (Some(secret), None, None) => {
-            let at = at.key("secret");
-            if secret.is_literal() {
-                problems.warn(
-                    at.clone(),
-                    "a secret in the document is read by everyone who reads it; write file:/path or env:NAME",
-                );
-            }
-            let text = secret.resolve().map_err(|why| problems.error(at.clone(), why)).unwrap_or_default();
-            let key = Key::secret(text.as_bytes(), config.algorithm.unwrap_or(Algorithm::HS256));
-            let key = key.map_err(|why| problems.error(at, why)).ok();
-            (key.into_iter().collect(), text)
-        }
-        (None, Some(file), None) => {
-            let at = at.key("key");
-            let key = pem::read(file).and_then(|public| {
-                Key::public(&public, config.algorithm).map_err(|why| format!("the key in {} {why}", file.display()))
-            });
-            let key = key.map_err(|why| problems.error(at, why)).ok();
-            (key.into_iter().collect(), std::fs::read_to_string(file).unwrap_or_default())
-        }
-        (None, None, Some(file)) => set(config, file, &at.key("jwks"), problems),
-        _ => {
-            problems.error(at.clone(), "takes exactly one of `secret`, `key` and `jwks`");
-            (Vec::new(), String::new())
-        }
-    }
-}
-
-fn set(config: &Config, file: &std::path::Path, at: &Path, problems: &mut Problems) -> (Vec<Key>, String) {
-    let show = file.display();
-    let text = pem::whole(file).map_err(|why| problems.error(at.clone(), why)).unwrap_or_default();
-    if text.is_empty() {
-        return (Vec::new(), text);
-    }
-    match jwk::read(&text, config.algorithm) {
-        Err(why) => problems.error(at.clone(), format!("{show} {why}")),
-        Ok(set) => {
-            for why in &set.left_out {
-                problems.warn(at.clone(), format!("{show}: {why}; it is left out"));
-            }
-            if set.keys.is_empty() {
-                problems.error(at.clone(), format!("{show} has no key that could verify a token"));
-            }
-            return (set.keys, text);
-        }
-    }
-    (Vec::new(), text)
 }

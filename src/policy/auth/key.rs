@@ -153,6 +153,11 @@ impl Key {
         Ok(Self { id: None, algorithm, material })
     }
 
+    /// Whether who can verify can sign as well.
+    pub fn is_secret(&self) -> bool {
+        self.algorithm.least_secret().is_some()
+    }
+
     /// Whether `signature` (base64url) is this key's under `message`.
     pub fn verifies(&self, message: &[u8], signature: &str) -> bool {
         jsonwebtoken::crypto::verify(signature, message, &self.material, self.algorithm.outside()).unwrap_or(false)

@@ -9,10 +9,13 @@ pub mod cache;
 pub mod claims;
 pub mod forward;
 pub mod jwk;
+pub mod jwks;
 pub mod jwt;
 pub mod key;
+pub mod keys;
 pub mod named;
 pub mod pem;
+pub mod remote;
 pub mod scheme;
 pub mod source;
 pub mod token;
@@ -30,10 +33,12 @@ use self::forward::Part;
 use super::guard::{Mode, Rule, Tools};
 use crate::exchange::{Exchange, Refusal};
 use crate::fault::Fault;
-use crate::problem::{Path, Problems};
+use crate::problem::{Path, Problems, Step};
+use crate::telemetry::metrics::{AuthMetrics, Decision};
 use crate::units::Name;
 
 pub use named::Schemes;
+pub use remote::Follow;
 pub use scheme::Scheme;
 
 /// One way to be known: exactly one of `jwt`, `any` and `all`.
@@ -129,15 +134,30 @@ impl Denial {
         Self { fault, why: why.into() }
     }
 
+    fn decision(&self) -> Decision {
+        match self.fault.outside() {
+            Fault::AuthMissing => Decision::Missing,
+            Fault::AuthExpired => Decision::Expired,
+            Fault::AuthUnavailable => Decision::Unavailable,
+            _ => Decision::Invalid,
+        }
+    }
+
     pub fn missing(why: &'static str) -> Self {
         Self::new(Fault::AuthMissing, why)
     }
 }
 
 /// Who may come in on one route.
-#[derive(Debug)]
 pub struct Auth {
     scheme: Arc<Scheme>,
+    counted: Option<AuthMetrics>,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("scheme", &self.scheme).finish_non_exhaustive()
+    }
 }
 
 impl Auth {
@@ -147,7 +167,11 @@ impl Auth {
             Use::Named(name) => tools.auth.get(name).cloned().flatten(),
             Use::Here(config) => Scheme::compile(config, at, tools.auth, tools, problems).map(Arc::new),
         };
-        Some(Self { scheme: scheme? })
+        let scheme = scheme?;
+        let route = at.steps().get(1);
+        let route = route.and_then(|step| if let Step::Key(name) = step { Some(&**name) } else { None });
+        let counted = tools.metrics.map(|metrics| metrics.auth(route.unwrap_or("-"), scheme.method()));
+        Some(Self { scheme, counted })
     }
 
     pub fn rule(&self) -> &Rule {
@@ -160,10 +184,11 @@ impl Auth {
 
     /// Leaves behind who it is and what the target is told of it; in shadow the target is told nothing.
     pub async fn check(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
-        let pass = match self.scheme.ask(exchange.request).await {
-            Ok(pass) => pass,
-            Err(denial) => return Err(self.scheme.refuse(denial)),
-        };
+        let verdict = self.scheme.ask(exchange.request).await;
+        if let Some(counted) = &self.counted {
+            counted.count(verdict.as_ref().map_or_else(Denial::decision, |_| Decision::Admitted));
+        }
+        let pass = verdict.map_err(|denial| self.scheme.refuse(denial))?;
         if self.rule().mode == Mode::Enforce {
             self.scheme.hide(exchange.request, exchange.found);
             exchange.found.forward.extend(pass.forward);

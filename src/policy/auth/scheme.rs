@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, header};
 use super::forward::{self, Fields};
 use super::jwt::Jwt;
 use super::source::{self, Source};
-use super::{Config, Denial, Schemes};
+use super::{Config, Denial, Follow, Schemes};
 use crate::exchange::{Found, Identity, Refusal, Request};
 use crate::fault::Fault;
 use crate::policy::guard::{Rule, Tools};
@@ -54,7 +54,9 @@ impl Scheme {
         let forward = forward::compile(&config.forward, &at.key("forward"), problems);
         let members = |names: &[_]| names.iter().map(|name| schemes.get(name)?.clone()).collect::<Option<Vec<_>>>();
         let kind = match (&config.jwt, &config.any, &config.all) {
-            (Some(jwt), None, None) => Jwt::compile(jwt, &at.key("jwt"), problems).map(|jwt| Kind::Jwt(Box::new(jwt))),
+            (Some(jwt), None, None) => {
+                Jwt::compile(jwt, &at.key("jwt"), tools, problems).map(|jwt| Kind::Jwt(Box::new(jwt)))
+            }
             (None, Some(names), None) | (None, None, Some(names)) if names.is_empty() => {
                 problems.error(at.clone(), "names no auth, so nobody or everybody could come in");
                 None
@@ -66,8 +68,9 @@ impl Scheme {
                 None
             }
         };
-        let name = at.steps().iter().filter_map(|step| if let Step::Key(key) = step { Some(&**key) } else { None });
-        let realm = name.filter(|key| *key != "auth").next_back().unwrap_or("yumen");
+        let mut names =
+            at.steps().iter().filter_map(|step| if let Step::Key(key) = step { Some(&**key) } else { None });
+        let realm = names.rfind(|key| *key != "auth").unwrap_or("yumen");
         let scheme = Self {
             challenges: challenges(realm),
             kind: kind?,
@@ -86,6 +89,23 @@ impl Scheme {
         match &self.kind {
             Kind::Jwt(jwt) => jwt.files().to_vec(),
             Kind::Any(members) | Kind::All(members) => members.iter().flat_map(|member| member.files()).collect(),
+        }
+    }
+
+    /// The word for this kind on the metrics page.
+    pub fn method(&self) -> &'static str {
+        match &self.kind {
+            Kind::Jwt(_) => "jwt",
+            Kind::Any(_) => "any",
+            Kind::All(_) => "all",
+        }
+    }
+
+    /// The keys that are fetched for this scheme and its members.
+    pub fn fetched(&self) -> Vec<Follow> {
+        match &self.kind {
+            Kind::Jwt(jwt) => jwt.fetched().cloned().into_iter().collect(),
+            Kind::Any(members) | Kind::All(members) => members.iter().flat_map(|member| member.fetched()).collect(),
         }
     }
 

@@ -269,6 +269,73 @@ impl Drop for Connected {
     }
 }
 
+/// The keys of one issuer.
+pub struct JwksMetrics {
+    age: IntGauge,
+    ok: IntCounter,
+    failed: IntCounter,
+    _lease: Lease,
+}
+
+impl JwksMetrics {
+    pub(super) fn new(families: &Families, lease: Lease, auth: &str) -> Self {
+        Self {
+            age: lease.child(&families.jwks_age, &[auth]),
+            ok: lease.child(&families.jwks_refreshes, &[auth, "ok"]),
+            failed: lease.child(&families.jwks_refreshes, &[auth, "failed"]),
+            _lease: lease,
+        }
+    }
+
+    /// Whole seconds since the last good answer.
+    pub fn age(&self, age: i64) {
+        self.age.set(age);
+    }
+
+    pub fn fetched(&self, well: bool) {
+        if well { self.ok.inc() } else { self.failed.inc() }
+    }
+}
+
+/// What came of looking at credentials.
+#[derive(Debug, Clone, Copy)]
+pub enum Decision {
+    Admitted,
+    Missing,
+    Expired,
+    Invalid,
+    Unavailable,
+}
+
+/// The credentials of one route.
+pub struct AuthMetrics {
+    families: Arc<Families>,
+    lease: Lease,
+    route: Box<str>,
+    method: &'static str,
+    decisions: [OnceLock<IntCounter>; 5],
+}
+
+impl AuthMetrics {
+    pub(super) fn new(families: &Arc<Families>, lease: Lease, route: &str, method: &'static str) -> Self {
+        Self { families: Arc::clone(families), lease, route: route.into(), method, decisions: Default::default() }
+    }
+
+    pub fn count(&self, decision: Decision) {
+        let word = match decision {
+            Decision::Admitted => "admitted",
+            Decision::Missing => "missing",
+            Decision::Expired => "expired",
+            Decision::Invalid => "invalid",
+            Decision::Unavailable => "unavailable",
+        };
+        let make = || self.lease.child(&self.families.auth_decisions, &[&self.route, self.method, word]);
+        if let Some(counter) = self.decisions.get(decision as usize) {
+            counter.get_or_init(make).inc();
+        }
+    }
+}
+
 /// A figure that is on the page while someone holds it.
 pub struct Figure {
     gauge: IntGauge,

@@ -50,6 +50,10 @@ families! {
     shadow_refusals: IntCounterVec = "yumen_shadow_refusals_total" ["route", "reason"],
         "Requests that a guard in shadow mode would have refused, by reason code.";
 
+    auth_decisions: IntCounterVec = "yumen_auth_decisions_total" ["route", "method", "result"],
+        "Requests whose credentials were looked at, by what came of it.";
+    jwks_age: IntGaugeVec = "yumen_jwks_age_seconds" ["auth"], "Time since the keys of an issuer were last fetched.";
+    jwks_refreshes: IntCounterVec = "yumen_jwks_refreshes_total" ["auth", "result"], "Attempts to fetch the keys of an issuer.";
     limit_decisions: IntCounterVec = "yumen_limit_decisions_total" ["limit", "result"],
         "Requests that a limit admitted, refused, or would have refused if it did not only watch.";
 

@@ -11,7 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prometheus::{IntCounter, Registry, TextEncoder};
 
 pub use family::{CEILING, Row};
-pub use handles::{Connected, Figure, InFlight, LimitMetrics, ListenerMetrics, PoolMetrics, RouteMetrics};
+pub use handles::{
+    AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics, PoolMetrics,
+    RouteMetrics,
+};
 pub use list::LIST;
 
 use family::Book;
@@ -56,6 +59,16 @@ impl Metrics {
 
     pub fn limit(&self, limit: &str) -> LimitMetrics {
         LimitMetrics::new(&self.families, self.book.lease(format!("limit\0{limit}")), limit)
+    }
+
+    /// The keys of an issuer, by the scheme that believes it.
+    pub fn jwks(&self, auth: &str) -> JwksMetrics {
+        JwksMetrics::new(&self.families, self.book.lease(format!("jwks\0{auth}")), auth)
+    }
+
+    /// The credentials of a route; `method` comes from a closed list.
+    pub fn auth(&self, route: &str, method: &'static str) -> AuthMetrics {
+        AuthMetrics::new(&self.families, self.book.lease(format!("auth\0{route}\0{method}")), route, method)
     }
 
     /// Whether a target is healthy: 1 or 0.
@@ -146,6 +159,9 @@ mod tests {
         route.would_refuse(Fault::ClientRefused);
         let limit = metrics.limit("per-user");
         limit.admitted();
+        let (jwks, auth) = (metrics.jwks("idp"), metrics.auth("orders", "jwt"));
+        jwks.fetched(true);
+        auth.count(Decision::Admitted);
         let pool = metrics.pool("orders");
         pool.count(Some(200), 0.01);
         pool.count(None, 0.01);
@@ -161,7 +177,8 @@ mod tests {
         let held: Vec<Box<dyn std::any::Any>> = vec![
             Box::new(route.begin()),
             Box::new(listener.open()),
-            Box::new((route, limit, pool, listener, target, cert)),
+            Box::new((route, pool, listener, target, cert, limit)),
+            Box::new((jwks, auth)),
         ];
         (metrics, held)
     }

@@ -94,6 +94,11 @@ impl Guards {
         Ok(())
     }
 
+    /// The path parameters that the route's match has to have.
+    pub fn params(&self) -> impl Iterator<Item = &str> {
+        self.limits.iter().flat_map(Limits::params)
+    }
+
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
         self.ip.iter().map(Ip::rule).chain(self.limits.iter().flat_map(Limits::rules)).collect()

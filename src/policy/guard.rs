@@ -125,6 +125,11 @@ impl Guards {
         Ok(())
     }
 
+    /// The path parameters that the route's match has to have.
+    pub fn params(&self) -> impl Iterator<Item = &str> {
+        self.limits.iter().flat_map(Limits::params)
+    }
+
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
         let before = self.ip.iter().map(Ip::rule).chain(self.cors.iter().map(Cors::rule));

@@ -160,6 +160,11 @@ impl Route {
         let guards = Guards::compile(config.guards(), at, tools, problems);
         let predicates = matches::compile(&config.matches.0, config.priority, at, problems);
         let offers: Vec<Offer> = config.matches.0.iter().map(matches::Match::offer).collect();
+        let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
+        for name in guards.iter().flat_map(|guards| guards.params()).filter(|name| !known(name)) {
+            problems
+                .error(at.key("limit"), format!("counts by `path.{name}`, and `:{name}` is not in the route's match"));
+        }
         let action = Action::compile(config, &offers, at, pools, problems);
         let rewrite = config.rewrite.as_ref();
         let rewrite = rewrite.and_then(|config| Rewrite::compile(config, &offers, &at.key("rewrite"), problems));

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::harness::h2;
 use crate::harness::wire::Response;
 use crate::harness::{Connection, Gateway, Origin, Request, Setup, eventually};
 
@@ -346,4 +347,32 @@ fn the_example_admits_100_requests_in_60_seconds_for_each_client_id() {
     assert_eq!(connection.ask(&ask("b")).status, 200, "another client id has its own count");
     assert_eq!(connection.get("/health").status, 204);
     assert_eq!(connection.get("/reports/x").status, 200);
+}
+
+#[test]
+fn a_client_is_the_same_over_every_protocol() {
+    let origin = Origin::answering("in");
+    let route = "all: { match: /*, limit: { rate: 2/h, key: client.ip }, to: app }";
+    let gateway = gateway(&origin, "", route);
+    let over_h2 = || {
+        let request = http::Request::get(format!("http://{}/", gateway.edge())).body(()).unwrap();
+        let answer = h2::ask(&gateway.edge(), request, b"").unwrap();
+        (answer.status, answer.header("retry-after").is_some())
+    };
+    assert_eq!((gateway.get("/").status, over_h2()), (200, (200, false)));
+    assert_eq!((gateway.get("/").status, over_h2()), (429, (429, true)));
+}
+
+#[test]
+fn an_empty_list_takes_the_limit_of_the_defaults_away() {
+    let origin = Origin::answering("in");
+    let defaults = "defaults: { route: { limit: { rate: 1/h, key: client.ip } } }";
+    let routes = "
+  a: { match: /a, to: app }
+  b: { match: /b, to: app }
+  c: { match: /c, limit: [], to: app }
+  d: { match: /d, limit: { in_flight: 9, key: route }, to: app }";
+    let gateway = gateway(&origin, defaults, routes);
+    assert_eq!(["/a", "/b", "/a", "/b"].map(|path| gateway.get(path).status), [200, 200, 429, 429]);
+    assert_eq!(["/c", "/c", "/d", "/d"].map(|path| gateway.get(path).status), [200; 4]);
 }

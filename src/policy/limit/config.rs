@@ -107,7 +107,7 @@ impl Headers {
     }
 }
 
-/// The limits of a route; all of them must admit.
+/// The limits of a route; all of them must admit. An empty list takes away what `defaults` or `like` would give.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Uses(pub Vec<Use>);
 
@@ -194,7 +194,7 @@ impl JsonSchema for Uses {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let (name, here) = (generator.subschema_for::<Name>(), generator.subschema_for::<Config>());
         let one = schemars::json_schema!({ "anyOf": [name, here] });
-        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
     }
 }
 

@@ -49,6 +49,14 @@ impl Key {
         !self.0.iter().all(|part| matches!(part, Part::Host | Part::Route | Part::Param(_)))
     }
 
+    /// The names of its path parameters.
+    pub fn params(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Param(name) => Some(&**name),
+            _ => None,
+        })
+    }
+
     /// Whether there are requests without it.
     pub fn can_be_empty(&self) -> bool {
         !self.0.iter().all(|part| matches!(part, Part::Client | Part::Host | Part::Route))

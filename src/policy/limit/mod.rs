@@ -76,7 +76,11 @@ impl Limit {
         keys_are_there(config, at, problems);
         let gauge = Gauge::compile(config, at, room.shelves, problems)?;
         let window = config.rate.and_then(|rate| rate.per().length()).map(|length| length.as_secs());
-        let fields = Fields::new(name, gauge.quota(config), window, config.headers)?;
+        let fields = Fields::new(name, gauge.quota(config), window, config.headers);
+        if fields.is_none() {
+            problems.error(at.clone(), format!("`{name}` cannot stand in a header field"));
+        }
+        let fields = fields?;
         (problems.errors() == before).then(|| {
             Arc::new(Self {
                 rule: Rule::new(at, config.mode, tools),
@@ -151,7 +155,13 @@ const MOST: usize = 16;
 impl Limits {
     /// `route` is `routes.NAME`. A name that means nothing was reported by the reader, at its place.
     pub fn compile(uses: &Uses, route: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Self> {
-        let (room, at) = (tools.limits?, route.key("limit"));
+        let at = route.key("limit");
+        let Some(room) = tools.limits.filter(|_| !uses.is_empty()) else {
+            if !uses.is_empty() {
+                problems.error(at, "there is nothing to count with");
+            }
+            return None;
+        };
         if uses.0.len() > MOST {
             problems.error(at.clone(), format!("more than {MOST} limits on one route"));
             return None;
@@ -172,7 +182,12 @@ impl Limits {
             }
             limits.push(limit);
         }
-        Some(Self { route: route.to_string().into(), limits: limits.into() }).filter(|limits| !limits.limits.is_empty())
+        Some(Self { route: route.to_string().into(), limits: limits.into() })
+    }
+
+    /// What their keys ask of the route's match.
+    pub fn params(&self) -> impl Iterator<Item = &str> {
+        self.limits.iter().flat_map(|limit| limit.key.params())
     }
 
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {

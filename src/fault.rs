@@ -59,6 +59,11 @@ faults! {
     RouteMethod = "route.method", 405, 12, "http_request_denied", Client;
     ClientRefused = "client.refused", 403, 7, "http_request_denied", Client;
     CorsRefused = "cors.refused", 403, 7, "http_request_denied", Client;
+    BodyTooLarge = "body.too_large", 413, 8, "http_request_denied", Client;
+    BodyType = "body.type", 415, 3, "http_request_denied", Client;
+    RequireRefused = "require.refused", 403, 7, "http_request_denied", Client;
+    RequestInvalid = "request.invalid", 400, 3, "http_request_denied", Client;
+    BodyInvalid = "body.invalid", 422, 3, "http_request_denied", Client;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;
     PoolEmpty = "pool.empty", 503, 14, "destination_unavailable", Upstream;
     UpstreamConnect = "upstream.connect", 502, 14, "connection_refused", Upstream;

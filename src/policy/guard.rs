@@ -7,8 +7,11 @@ use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::body::{self, Body};
 use super::cors::{self, Cors};
 use super::ip::{self, Ip};
+use super::require::{self, Require};
+use super::validate::{self, Validate};
 use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
@@ -61,6 +64,9 @@ pub struct Tools<'a> {
 pub struct Settings<'c> {
     pub ip: Option<&'c ip::Config>,
     pub cors: Option<&'c cors::Config>,
+    pub body: Option<&'c body::Config>,
+    pub require: Option<&'c require::Config>,
+    pub validate: Option<&'c validate::Config>,
 }
 
 /// The guards of one route; what it does not use costs nothing.
@@ -68,6 +74,9 @@ pub struct Settings<'c> {
 pub struct Guards {
     ip: Option<Ip>,
     cors: Option<Cors>,
+    body: Option<Body>,
+    require: Option<Require>,
+    validate: Option<Validate>,
 }
 
 impl Guards {
@@ -75,7 +84,13 @@ impl Guards {
     pub fn compile(configs: Settings<'_>, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Box<Self>> {
         let ip = configs.ip.and_then(|config| Ip::compile(config, &at.key("ip"), tools, problems));
         let cors = configs.cors.and_then(|config| Cors::compile(config, &at.key("cors"), tools, problems));
-        (ip.is_some() || cors.is_some()).then(|| Box::new(Self { ip, cors }))
+        let body = configs.body.and_then(|config| Body::compile(config, &at.key("body"), tools, problems));
+        let require = configs.require;
+        let require = require.and_then(|config| Require::compile(config, &at.key("require"), tools, problems));
+        let validate = configs.validate;
+        let validate = validate.and_then(|config| Validate::compile(config, &at.key("validate"), tools, problems));
+        let guards = Self { ip, cors, body, require, validate };
+        (!guards.rules().is_empty()).then(|| Box::new(guards))
     }
 
     /// Asks every guard in order, until one refuses or answers.
@@ -87,12 +102,45 @@ impl Guards {
         if let Some(cors) = &self.cors {
             obey(cors.rule().mode, cors.check(exchange.request, exchange.found), exchange.found)?;
         }
+        if let Some(body) = &self.body {
+            obey(body.rule().mode, body.check(exchange.request), exchange.found)?;
+        }
+        if !self.measure_bodies() {
+            body::built_in_head(exchange.request)?;
+        }
+        if let Some(require) = &self.require {
+            obey(require.rule().mode, require.check(exchange.request, &exchange.found.identity), exchange.found)?;
+        }
+        if let Some(validate) = &self.validate {
+            obey(validate.rule().mode, validate.check(exchange.request), exchange.found)?;
+        }
         Ok(())
     }
 
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
-        self.ip.iter().map(Ip::rule).chain(self.cors.iter().map(Cors::rule)).collect()
+        let rules = self.ip.iter().map(Ip::rule).chain(self.cors.iter().map(Cors::rule));
+        let rules = rules.chain(self.body.iter().map(Body::rule)).chain(self.require.iter().map(Require::rule));
+        rules.chain(self.validate.iter().map(Validate::rule)).collect()
+    }
+
+    /// Asks again while the body passes: so many bytes of it came.
+    pub fn receive(&self, bytes: u64, found: &mut Found) -> Result<(), Refusal> {
+        if !self.measure_bodies() {
+            body::built_in(bytes)?;
+        }
+        self.body.as_ref().map_or(Ok(()), |body| body.receive(bytes, found))
+    }
+
+    /// What looks at whole bodies, and at how many bytes at most.
+    pub fn looks_at_bodies(&self) -> Option<(&Validate, usize)> {
+        let validate = self.validate.as_ref()?;
+        Some((validate, validate.looks_at()?))
+    }
+
+    /// Whether the route itself says how large bodies may be.
+    fn measure_bodies(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::enforces)
     }
 
     /// Whether a preflight for this route is answered here.
@@ -109,7 +157,8 @@ impl Guards {
 
     /// Files whose change is a reason to read the document again.
     pub fn files(&self) -> Vec<std::path::PathBuf> {
-        self.ip.iter().flat_map(Ip::files).cloned().collect()
+        let files = self.ip.iter().flat_map(Ip::files);
+        files.chain(self.validate.iter().flat_map(Validate::files)).cloned().collect()
     }
 }
 

@@ -4,10 +4,14 @@
 //! | --- | --- |
 //! | `ip` refuses networks | |
 //! | `cors` answers preflights | `cors` says who may read |
+//! | `body` refuses sizes and kinds | |
+//! | `require` refuses who has no right | |
+//! | `validate` refuses parameters and bodies of another shape | |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `headers` changes the fields | `headers` changes the fields |
 
+pub mod body;
 pub mod cors;
 pub mod guard;
 pub mod headers;
@@ -15,6 +19,8 @@ pub mod ip;
 pub mod networks;
 pub mod pattern;
 pub mod redirect;
+pub mod require;
 pub mod respond;
 pub mod rewrite;
 pub mod template;
+pub mod validate;

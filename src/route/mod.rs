@@ -29,14 +29,17 @@ use serde::{Deserialize, Serialize};
 
 use std::sync::Arc;
 
+use crate::policy::body;
 use crate::policy::cors;
 use crate::policy::guard::{self, Guards};
 use crate::policy::headers::{self, Fields};
 use crate::policy::ip;
 use crate::policy::redirect::{self, Redirect};
+use crate::policy::require;
 use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
 use crate::policy::template::Offer;
+use crate::policy::validate;
 use crate::pool::Pool;
 use crate::pool::Timeout;
 use crate::problem::{Path, Problems};
@@ -69,6 +72,15 @@ pub struct Config {
     /// Which pages of other origins may read the answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<cors::Config>,
+    /// How large bodies may be, and of what kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<body::Config>,
+    /// Who has the right to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require: Option<require::Config>,
+    /// What parameters and bodies have to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate: Option<validate::Config>,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -97,7 +109,13 @@ pub struct Config {
 
 impl Config {
     fn guards(&self) -> guard::Settings<'_> {
-        guard::Settings { ip: self.ip.as_ref(), cors: self.cors.as_ref() }
+        guard::Settings {
+            ip: self.ip.as_ref(),
+            cors: self.cors.as_ref(),
+            body: self.body.as_ref(),
+            require: self.require.as_ref(),
+            validate: self.validate.as_ref(),
+        }
     }
 }
 

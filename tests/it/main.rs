@@ -14,6 +14,7 @@
 )]
 
 mod answering;
+mod body;
 mod client_address;
 mod cors;
 mod errors;
@@ -37,6 +38,9 @@ mod paths;
 mod pools;
 mod program;
 mod reload;
+mod require;
 mod routing;
 mod seeing;
+mod shadow;
+mod validate;
 mod websocket;

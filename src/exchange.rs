@@ -22,6 +22,11 @@ pub trait Request: Sync {
     fn client(&self) -> IpAddr;
     /// The part of the path that matched `:name` in the route's template.
     fn param(&self, name: &str) -> Option<&str>;
+    /// Whether a body comes with it, as far as the head tells.
+    fn has_body(&self) -> bool {
+        let length = self.headers().get(http::header::CONTENT_LENGTH);
+        length.is_some_and(|length| length != "0") || self.headers().contains_key(http::header::TRANSFER_ENCODING)
+    }
     /// What the client showed in the TLS handshake, verified.
     fn certificate(&self) -> Option<&ClientCertificate> {
         None

@@ -59,6 +59,8 @@ faults! {
     RouteMethod = "route.method", 405, 12, "http_request_denied", Client;
     ClientRefused = "client.refused", 403, 7, "http_request_denied", Client;
     CorsRefused = "cors.refused", 403, 7, "http_request_denied", Client;
+    BodyTooLarge = "body.too_large", 413, 8, "http_request_denied", Client;
+    BodyType = "body.type", 415, 3, "http_request_denied", Client;
     AuthMissing = "auth.missing", 401, 16, "http_request_denied", Client;
     AuthMalformed = "auth.malformed", 401, 16, "http_request_denied", Client;
     AuthSignature = "auth.signature", 401, 16, "http_request_denied", Client;
@@ -71,8 +73,11 @@ faults! {
     AuthClaims = "auth.claims", 401, 16, "http_request_denied", Client;
     AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
     AuthUnavailable = "auth.unavailable", 503, 14, "destination_unavailable", Operator;
+    RequireRefused = "require.refused", 403, 7, "http_request_denied", Client;
     LimitRate = "limit.rate", 429, 8, "http_request_denied", Client;
     LimitInFlight = "limit.in_flight", 429, 8, "http_request_denied", Client;
+    RequestInvalid = "request.invalid", 400, 3, "http_request_denied", Client;
+    BodyInvalid = "body.invalid", 422, 3, "http_request_denied", Client;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;
     PoolEmpty = "pool.empty", 503, 14, "destination_unavailable", Upstream;
     UpstreamConnect = "upstream.connect", 502, 14, "connection_refused", Upstream;

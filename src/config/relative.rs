@@ -5,7 +5,7 @@ use std::path::Path;
 use super::node::{Node, Value};
 
 /// Where the document names files; `*` is any name or element.
-const FILES: [&[&str]; 26] = [
+const FILES: [&[&str]; 28] = [
     &["listeners", "*", "tls", "certs", "*", "cert"],
     &["listeners", "*", "tls", "certs", "*", "key"],
     &["listeners", "*", "tls", "client_ca", "file"],
@@ -18,6 +18,8 @@ const FILES: [&[&str]; 26] = [
     &["defaults", "pool", "tls", "ca"],
     &["defaults", "pool", "tls", "cert"],
     &["defaults", "pool", "tls", "key"],
+    &["routes", "*", "validate", "body", "schema"],
+    &["defaults", "route", "validate", "body", "schema"],
     &["errors", "messages"],
     &["runtime", "state"],
     &["auth", "*", "jwt", "key"],

@@ -26,7 +26,8 @@ pub fn redact(line: &str) -> String {
         let before = before.trim_end().trim_end_matches(['"', '\'']);
         let key = before.rsplit(|c| !is_key(c)).next().unwrap_or_default();
         let value = after.trim_start().trim_start_matches(['"', '\'']);
-        let empty = value.is_empty() || value.starts_with('#');
+        let word = value.split(|c| !is_key(c)).next().unwrap_or_default();
+        let empty = value.is_empty() || value.starts_with('#') || matches!(word, "true" | "false");
         if is_secret(key) && !empty && !is_reference(value) {
             return format!("{} (hidden)", line.get(..=colon).unwrap_or_default());
         }
@@ -44,6 +45,8 @@ mod tests {
         assert_eq!(redact("set: { \"X-Api-Key\": 'abc', b: c }"), "set: { \"X-Api-Key\": (hidden)");
         assert_eq!(redact("x-api-key: file:/run/key"), "x-api-key: file:/run/key");
         assert_eq!(redact("set: { a: b }"), "set: { a: b }");
+        assert_eq!(redact("cors: { credentials: true }"), "cors: { credentials: true }");
+        assert_eq!(redact("credentials: trueish"), "credentials: (hidden)");
         assert_eq!(redact("cookies: { canary: yes }"), "cookies: { canary: yes }");
     }
 }

@@ -9,9 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::auth::{self, Auth, Schemes};
+use super::body::{self, Body};
 use super::cors::{self, Cors};
 use super::ip::{self, Ip};
 use super::limit::{self, Limits};
+use super::require::{self, Require};
+use super::validate::{self, Validate};
 use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
@@ -80,8 +83,11 @@ impl<'a> Tools<'a> {
 pub struct Settings<'c> {
     pub ip: Option<&'c ip::Config>,
     pub cors: Option<&'c cors::Config>,
+    pub body: Option<&'c body::Config>,
     pub auth: Option<&'c auth::Use>,
+    pub require: Option<&'c require::Config>,
     pub limit: &'c limit::Uses,
+    pub validate: Option<&'c validate::Config>,
 }
 
 /// The guards of one route; what it does not use costs nothing.
@@ -89,8 +95,11 @@ pub struct Settings<'c> {
 pub struct Guards {
     ip: Option<Ip>,
     cors: Option<Cors>,
+    body: Option<Body>,
     auth: Option<Auth>,
+    require: Option<Require>,
     limits: Option<Limits>,
+    validate: Option<Validate>,
 }
 
 impl Guards {
@@ -98,11 +107,16 @@ impl Guards {
     pub fn compile(configs: Settings<'_>, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Box<Self>> {
         let ip = configs.ip.and_then(|config| Ip::compile(config, &at.key("ip"), tools, problems));
         let cors = configs.cors.and_then(|config| Cors::compile(config, &at.key("cors"), tools, problems));
+        let body = configs.body.and_then(|config| Body::compile(config, &at.key("body"), tools, problems));
         let asked = configs.auth.filter(|config| !config.is_none());
         let auth = asked.and_then(|config| Auth::compile(config, &at.key("auth"), tools, problems));
+        let require = configs.require;
+        let require = require.and_then(|config| Require::compile(config, &at.key("require"), tools, problems));
         let limits = Limits::compile(configs.limit, at, tools, problems);
-        let any = ip.is_some() || cors.is_some() || auth.is_some() || limits.is_some();
-        any.then(|| Box::new(Self { ip, cors, auth, limits }))
+        let validate = configs.validate;
+        let validate = validate.and_then(|config| Validate::compile(config, &at.key("validate"), tools, problems));
+        let guards = Self { ip, cors, body, auth, require, limits, validate };
+        (!guards.rules().is_empty()).then(|| Box::new(guards))
     }
 
     /// Asks every guard in order, until one refuses or answers.
@@ -113,14 +127,26 @@ impl Guards {
         if let Some(cors) = &self.cors {
             obey(cors.rule().mode, cors.check(exchange.request, exchange.found), exchange.found)?;
         }
+        if let Some(body) = &self.body {
+            obey(body.rule().mode, body.check(exchange.request), exchange.found)?;
+        }
+        if !self.measure_bodies() {
+            body::built_in_head(exchange.request)?;
+        }
         if let Some(auth) = &self.auth {
             obey(auth.rule().mode, auth.check(exchange).await, exchange.found)?;
+        }
+        if let Some(require) = &self.require {
+            obey(require.rule().mode, require.check(exchange.request, &exchange.found.identity), exchange.found)?;
         }
         if let Some(limits) = &self.limits {
             let wait = limits.admit(exchange, Instant::now())?;
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
+        }
+        if let Some(validate) = &self.validate {
+            obey(validate.rule().mode, validate.check(exchange.request), exchange.found)?;
         }
         Ok(())
     }
@@ -132,8 +158,30 @@ impl Guards {
 
     /// The rules in their order, for `explain`.
     pub fn rules(&self) -> Vec<&Rule> {
-        let before = self.ip.iter().map(Ip::rule).chain(self.cors.iter().map(Cors::rule));
-        before.chain(self.auth.iter().map(Auth::rule)).chain(self.limits.iter().flat_map(Limits::rules)).collect()
+        let rules = self.ip.iter().map(Ip::rule).chain(self.cors.iter().map(Cors::rule));
+        let rules = rules.chain(self.body.iter().map(Body::rule)).chain(self.auth.iter().map(Auth::rule));
+        let rules = rules.chain(self.require.iter().map(Require::rule));
+        let rules = rules.chain(self.limits.iter().flat_map(Limits::rules));
+        rules.chain(self.validate.iter().map(Validate::rule)).collect()
+    }
+
+    /// Asks again while the body passes: so many bytes of it came.
+    pub fn receive(&self, bytes: u64, found: &mut Found) -> Result<(), Refusal> {
+        if !self.measure_bodies() {
+            body::built_in(bytes)?;
+        }
+        self.body.as_ref().map_or(Ok(()), |body| body.receive(bytes, found))
+    }
+
+    /// What looks at whole bodies, and at how many bytes at most.
+    pub fn looks_at_bodies(&self) -> Option<(&Validate, usize)> {
+        let validate = self.validate.as_ref()?;
+        Some((validate, validate.looks_at()?))
+    }
+
+    /// Whether the route itself says how large bodies may be.
+    fn measure_bodies(&self) -> bool {
+        self.body.as_ref().is_some_and(Body::enforces)
     }
 
     /// Whether a preflight for this route is answered here.
@@ -155,8 +203,8 @@ impl Guards {
 
     /// Files whose change is a reason to read the document again.
     pub fn files(&self) -> Vec<std::path::PathBuf> {
-        let ip = self.ip.iter().flat_map(Ip::files).cloned();
-        ip.chain(self.auth.iter().flat_map(|auth| auth.scheme().files())).collect()
+        let files = self.ip.iter().flat_map(Ip::files).chain(self.validate.iter().flat_map(Validate::files)).cloned();
+        files.chain(self.auth.iter().flat_map(|auth| auth.scheme().files())).collect()
     }
 }
 

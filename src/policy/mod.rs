@@ -4,13 +4,17 @@
 //! | --- | --- |
 //! | `ip` refuses networks | |
 //! | `cors` answers preflights | `cors` says who may read |
+//! | `body` refuses sizes and kinds | |
 //! | `auth` refuses who is not known | |
+//! | `require` refuses who has no right | |
 //! | `limit` refuses what comes too often | `limit` says what is left |
+//! | `validate` refuses parameters and bodies of another shape | |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `headers` changes the fields | `headers` changes the fields |
 
 pub mod auth;
+pub mod body;
 pub mod cors;
 pub mod guard;
 pub mod headers;
@@ -19,6 +23,8 @@ pub mod limit;
 pub mod networks;
 pub mod pattern;
 pub mod redirect;
+pub mod require;
 pub mod respond;
 pub mod rewrite;
 pub mod template;
+pub mod validate;

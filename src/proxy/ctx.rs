@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use pingora_http::RequestHeader;
 
 use super::intake::{Intake, field};
 use super::view::View;
-use crate::exchange::{Exchange, Found, Stop};
+use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::listener::Connection;
+use crate::policy::body;
 use crate::pool::{Picked, Pool, Target};
-use crate::route::{Params, Route};
+use crate::route::{Action, Params, Route};
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::{RequestId, Trace};
 
@@ -42,6 +44,8 @@ pub struct Ctx {
     /// Why it was not served as asked, and what only the log is told about it.
     pub fault: Option<Fault>,
     pub why: Option<String>,
+    /// What came of a body that is looked at as a whole.
+    pub held: BytesMut,
     /// What the route's guards found out; nothing where it has none.
     pub found: Option<Box<Found>>,
     /// The methods that a 405 allows.
@@ -55,6 +59,8 @@ pub struct Upstream {
     pub answered: Option<Instant>,
     pub ended: Option<Instant>,
     pub reused: bool,
+    /// It speaks HTTP/2: a request that waits holds no connection.
+    pub shares: bool,
     pub tries: u32,
     /// Answers of the kind 1xx before the answer.
     pub informed: u32,
@@ -80,6 +86,7 @@ impl Default for Ctx {
             upstream: Upstream::default(),
             fault: None,
             why: None,
+            held: BytesMut::new(),
             found: None,
             allow: None,
         }
@@ -96,22 +103,66 @@ impl Ctx {
     }
 
     /// Asks the guards of the route; what they found stays, whatever they say. A status is their answer.
-    pub async fn pass_guards(&mut self, request: &RequestHeader) -> Result<Option<u16>, Fault> {
+    pub async fn pass_guards(&mut self, request: &RequestHeader, body: bool) -> Result<Option<u16>, Fault> {
         let (Some(route), Some(intake), Some(connection)) = (&self.route, &self.intake, &self.connection) else {
             return Err(Fault::GatewayInternal);
         };
-        let Some(guards) = &route.guards else { return Ok(None) };
+        let view = View::of(request, intake, &self.params).through(connection, body);
+        let Some(guards) = &route.guards else {
+            // A route that answers by itself reads no body.
+            let read = matches!(route.action, Action::Forward(_));
+            let built_in = if read { body::built_in_head(&view) } else { Ok(()) };
+            return built_in.map(|()| None).map_err(|refusal| self.refuse(refusal));
+        };
         let found = self.found.get_or_insert_default();
-        let view = View::of(request, intake, &self.params).through(connection);
         let refusal = match guards.admit(&mut Exchange { request: &view, found }).await {
             Ok(()) => return Ok(None),
             Err(Stop::Reply(status)) => return Ok(Some(status)),
             Err(Stop::Refuse(refusal)) => refusal,
         };
+        Err(self.refuse(refusal))
+    }
+
+    /// So many bytes of the body came: asks the guards of the route again.
+    pub fn receive(&mut self, bytes: u64) -> Result<(), Fault> {
+        let guards = self.route.as_ref().and_then(|route| route.guards.as_ref());
+        let refused = match guards {
+            Some(guards) => guards.receive(bytes, self.found.get_or_insert_default()),
+            None => body::built_in(bytes),
+        };
+        refused.map_err(|refusal| self.refuse(refusal))
+    }
+
+    /// One more piece of a body that is looked at as a whole: the last one lets it go, or refuses it.
+    pub fn look_at_body(&mut self, piece: &mut Option<Bytes>, end: bool) -> Result<(), Fault> {
+        let guards = self.route.as_ref().and_then(|route| route.guards.as_ref());
+        let Some((validate, most)) = guards.and_then(|guards| guards.looks_at_bodies()) else { return Ok(()) };
+        if self.held.len() <= most
+            && let Some(piece) = piece
+        {
+            self.held.extend_from_slice(piece);
+        }
+        let verdict = if end || self.held.len() > most { validate.check_body(&self.held) } else { Ok(()) };
+        if validate.holds_back() {
+            if let Err(refusal) = verdict {
+                return Err(self.refuse(refusal));
+            }
+            // Nothing at all would be the end of the body.
+            *piece = Some(if end { self.held.split().freeze() } else { Bytes::new() });
+        } else if let Err(refusal) = verdict {
+            let would_refuse = &mut self.found.get_or_insert_default().would_refuse;
+            if !would_refuse.iter().any(|said| said.rule == refusal.rule && said.fault == refusal.fault) {
+                would_refuse.push(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, refusal: Refusal) -> Fault {
         let fault = refusal.fault;
         self.why = Some(refusal.why.to_string());
-        found.refused = Some(refusal);
-        Err(fault)
+        self.found.get_or_insert_default().refused = Some(refusal);
+        fault
     }
 
     /// Draws a pool (once) and picks one of its targets that was not tried yet.

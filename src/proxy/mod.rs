@@ -5,6 +5,7 @@ mod fail;
 mod finish;
 mod forward;
 pub mod intake;
+mod pace;
 mod reply;
 mod response;
 pub mod view;
@@ -28,6 +29,7 @@ use self::intake::field;
 use self::view::View;
 use crate::fault::Fault;
 use crate::listener::connection_of;
+use crate::policy::validate::Validate;
 use crate::pool::Pool;
 use crate::route::{Action, Found, Params};
 use crate::snapshot::Live;
@@ -110,7 +112,8 @@ impl ProxyHttp for Proxy {
     /// Decide: answer here, or choose where it goes.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let Some(route) = ctx.route.clone() else { return response::redirect_https(session, ctx).await };
-        if let Some(status) = ctx.pass_guards(session.req_header()).await? {
+        let body = !session.is_body_empty();
+        if let Some(status) = ctx.pass_guards(session.req_header(), body).await? {
             return response::by_guard(session, ctx, status).await;
         }
         match &route.action {
@@ -123,12 +126,33 @@ impl ProxyHttp for Proxy {
         }
     }
 
+    /// Look at the body as it passes. A further try sends what came before once more: what was read counts, once.
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        piece: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<()> {
+        if session.was_upgraded() {
+            return Ok(());
+        }
+        let bytes = session.body_bytes_read() as u64;
+        let came = pace::check(bytes, session.is_http2(), ctx).and_then(|()| ctx.receive(bytes));
+        // No body where none is needed has no shape.
+        let none = bytes == 0 && !Validate::needs_body(&session.req_header().method);
+        let came = came.and_then(|()| if none { Ok(()) } else { ctx.look_at_body(piece, end) });
+        // Said to be the client's: any other error waits for the answer of a target that speaks HTTP/2.
+        came.map_err(|fault| Box::<Error>::from(fault).into_down())
+    }
+
     /// Choose: the first try has its target already, a further one gets another.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
         if ctx.picked.is_none() {
             ctx.choose(session.req_header())?;
         }
         ctx.upstream.tries += 1;
+        ctx.held.clear();
         ctx.upstream.asked = Some(Instant::now());
         let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
         Ok(picked.peer(route.timeout.as_ref()))
@@ -170,6 +194,7 @@ impl ProxyHttp for Proxy {
         out: &mut RequestHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
+        ctx.upstream.shares = out.version == Version::HTTP_2;
         forward::request(out, session.req_header().version, ctx)
     }
 

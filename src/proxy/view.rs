@@ -16,17 +16,18 @@ pub struct View<'a> {
     intake: &'a Intake,
     params: &'a Params,
     certificate: Option<&'a ClientCertificate>,
+    body: bool,
 }
 
 impl<'a> View<'a> {
     pub fn of(header: &'a RequestHeader, intake: &'a Intake, params: &'a Params) -> Self {
-        Self { header, intake, params, certificate: None }
+        Self { header, intake, params, certificate: None, body: false }
     }
 
-    /// The same, with what its connection tells of the client.
+    /// The same, with what its connection tells of the client, and whether a body follows the head.
     #[must_use]
-    pub fn through(self, connection: &'a Connection) -> Self {
-        Self { certificate: connection.tls.as_ref().and_then(|tls| tls.client.as_ref()), ..self }
+    pub fn through(self, connection: &'a Connection, body: bool) -> Self {
+        Self { certificate: connection.tls.as_ref().and_then(|tls| tls.client.as_ref()), body, ..self }
     }
 }
 
@@ -51,6 +52,9 @@ impl Request for View<'_> {
     }
     fn param(&self, name: &str) -> Option<&str> {
         self.params.get(self.path(), name)
+    }
+    fn has_body(&self) -> bool {
+        self.body
     }
     fn certificate(&self) -> Option<&ClientCertificate> {
         self.certificate

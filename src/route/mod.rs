@@ -30,15 +30,18 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use crate::policy::auth;
+use crate::policy::body;
 use crate::policy::cors;
 use crate::policy::guard::{self, Guards};
 use crate::policy::headers::{self, Fields};
 use crate::policy::ip;
 use crate::policy::limit;
 use crate::policy::redirect::{self, Redirect};
+use crate::policy::require;
 use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
 use crate::policy::template::Offer;
+use crate::policy::validate;
 use crate::pool::Pool;
 use crate::pool::Timeout;
 use crate::problem::{Path, Problems};
@@ -77,6 +80,15 @@ pub struct Config {
     /// How often: a name of the section `limits`, a limit of its own, or a list of them that must all admit.
     #[serde(default, skip_serializing_if = "limit::Uses::is_empty")]
     pub limit: limit::Uses,
+    /// How large bodies may be, and of what kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<body::Config>,
+    /// Who has the right to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require: Option<require::Config>,
+    /// What parameters and bodies have to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate: Option<validate::Config>,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -105,8 +117,15 @@ pub struct Config {
 
 impl Config {
     fn guards(&self) -> guard::Settings<'_> {
-        let (ip, cors, auth) = (self.ip.as_ref(), self.cors.as_ref(), self.auth.as_ref());
-        guard::Settings { ip, cors, auth, limit: &self.limit }
+        guard::Settings {
+            ip: self.ip.as_ref(),
+            cors: self.cors.as_ref(),
+            body: self.body.as_ref(),
+            auth: self.auth.as_ref(),
+            require: self.require.as_ref(),
+            limit: &self.limit,
+            validate: self.validate.as_ref(),
+        }
     }
 }
 

@@ -50,8 +50,8 @@ fn a_preflight_is_answered_here_and_tells_what_is_allowed() {
     assert_eq!(origin.seen().iter().filter(|seen| seen.method == "OPTIONS").count(), 3);
     let line = gateway.access_line(|line| line["reason"] == "cors.refused");
     assert!(line["rule"].as_str().unwrap().starts_with("routes.read.cors ("), "{line}");
-    let answered = gateway.access_line(|line| line["http.response.status_code"] == 204);
-    assert_eq!((&answered["route"], &answered["reason"]), (&"read".into(), &serde_json::Value::Null));
+    let answered = gateway.access_line(|line| line["http.response.status_code"] == 204 && line["route"] == "read");
+    assert_eq!(answered["reason"], serde_json::Value::Null);
 }
 
 #[test]

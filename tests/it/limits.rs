@@ -89,7 +89,7 @@ fn a_tls_handshake_that_stops_is_cut() {
 fn a_body_that_is_too_slow_is_408_and_frees_the_upstream() {
     let (_origin, gateway) = limited("limits: { body_rate: 1MiB/s }");
     let mut connection = gateway.connect();
-    connection.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n");
+    connection.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n");
     let start = Instant::now();
     let mut said = Vec::new();
     while start.elapsed() < Duration::from_secs(20) {

@@ -15,6 +15,7 @@
 
 mod answering;
 mod auth;
+mod body;
 mod client_address;
 mod cors;
 mod errors;
@@ -39,7 +40,10 @@ mod pools;
 mod program;
 mod rates;
 mod reload;
+mod require;
 mod routing;
 mod seeing;
 mod tokens;
+mod shadow;
+mod validate;
 mod websocket;

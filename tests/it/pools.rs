@@ -14,7 +14,7 @@ use crate::harness::{Gateway, Origin, Request, Setup, eventually, h2, times};
 
 fn pooled(pool: &str) -> Gateway {
     Gateway::start(format!(
-        "pools: {{ app: {pool} }}\nroutes:\n  all: {{ match: '/*', to: app }}\n  user: {{ match: /users/:id, to: app }}\n"
+        "pools: {{ app: {pool} }}\nroutes:\n  all: {{ match: '/*', body: {{ max: none }}, to: app }}\n  user: {{ match: /users/:id, to: app }}\n"
     ))
 }
 
@@ -424,7 +424,7 @@ fn a_route_shortens_each_timeout_of_its_pool() {
          pools:\n  deaf: [\"{address}\"]\n  secure: {{ targets: [\"{address}\"], tls: {{ sni: app.internal }} }}\n  far: [\"{unreachable}\"]\n\
          routes:\n  connect: {{ match: /connect, to: far, timeout: {{ connect: 300ms }} }}\n  \
          tls: {{ match: /tls, to: secure, timeout: {{ tls: 300ms }} }}\n  \
-         write: {{ match: /write, to: deaf, timeout: {{ write: 300ms, idle: 300ms }} }}\n"
+         write: {{ match: /write, body: {{ max: none }}, to: deaf, timeout: {{ write: 300ms, idle: 300ms }} }}\n"
     ));
     let start = Instant::now();
     assert_eq!(gateway.get("/connect").status, 504);

@@ -1,0 +1,94 @@
+//! What only watches changes nothing: random requests get the same answer, byte for byte, with and without every guard.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::harness::{Connection, Gateway, Origin, Request, Setup};
+
+/// Every guard that there is, each of them refusing most of what comes.
+const WATCHING: &str = "
+    ip: { allow: [10.0.0.0/8], mode: shadow }
+    cors: { origins: [https://app.example.com], credentials: true, mode: shadow }
+    body: { max: 16B, type: [application/json], mode: shadow }
+    require: { role: admin, mode: shadow }
+    validate: { headers: { x-a: { required: true } }, query: { q: { regex: '[0-9]+' } }, body: { schema: { type: integer }, max: 32B }, mode: shadow }";
+
+fn gateway(origin: &Origin, guards: &str) -> Gateway {
+    let routes = format!(
+        "
+  forward:
+    match: 'GET,HEAD,POST,PUT,OPTIONS /forward/*'
+    to: app{guards}
+  respond:
+    match: 'GET,POST /respond'
+    respond: {{ status: 200, body: here }}{guards}
+  redirect:
+    match: /redirect
+    redirect: https{guards}"
+    );
+    Setup::new().start(Gateway::document(origin, &routes))
+}
+
+fn request() -> impl Strategy<Value = Request> {
+    let method = prop::sample::select(vec!["GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE"]);
+    let path = prop::sample::select(vec!["/forward/a", "/forward/b", "/respond", "/redirect", "/nowhere"]);
+    let query = prop::sample::select(vec!["", "?q=1", "?q=x", "?q=%ff&q=2"]);
+    let fields = prop::sample::subsequence(
+        vec![
+            ("Origin", "https://app.example.com"),
+            ("Origin", "https://evil.example"),
+            ("Access-Control-Request-Method", "GET"),
+            ("Content-Type", "application/json"),
+            ("Content-Type", "application/grpc"),
+            ("X-A", "1"),
+            ("Accept-Language", "zh-CN"),
+        ],
+        0..=4,
+    );
+    let body = prop_oneof![Just(Vec::new()), Just(b"7".to_vec()), prop::collection::vec(any::<u8>(), 1..3000)];
+    (method, path, query, fields, body, any::<bool>()).prop_map(|(method, path, query, fields, body, chunked)| {
+        let request = Request { body, ..Request::new(method, &format!("{path}{query}")) };
+        let request = fields.into_iter().fold(request, |request, (name, value)| request.with(name, value));
+        if request.body.is_empty() || !chunked {
+            return request;
+        }
+        let head = format!("{:x}\r\n", request.body.len());
+        let body = [head.as_bytes(), &request.body, b"\r\n0\r\n\r\n"].concat();
+        Request { body, ..request.with("Transfer-Encoding", "chunked") }
+    })
+}
+
+/// Everything of the answer but what is new in each: its id and its time.
+fn answer(gateway: &Gateway, request: &Request) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    let answer = Connection::to(&gateway.edge()).ask(request);
+    let id = answer.field("x-request-id").unwrap_or("-").to_owned();
+    let fields = answer.fields.0.iter().filter(|(name, _)| !["x-request-id", "date"].contains(&name.as_str()));
+    let body = String::from_utf8_lossy(&answer.body).replace(&id, "ID").into_bytes();
+    (answer.status, fields.cloned().collect(), body)
+}
+
+#[test]
+fn a_shadow_never_changes_a_byte_of_an_answer() {
+    let origin = Origin::new(|seen, talk| {
+        talk.answer(200, "Access-Control-Allow-Origin: *\r\nVary: Accept\r\nX-Said: 1\r\n", &seen.body);
+    });
+    let (plain, watched) = (gateway(&origin, ""), gateway(&origin, WATCHING));
+    let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
+    let run = runner.run(&request(), |request| {
+        prop_assert_eq!(answer(&watched, &request), answer(&plain, &request));
+        Ok(())
+    });
+    run.unwrap();
+    for reason in [
+        "client.refused",
+        "cors.refused",
+        "body.too_large",
+        "body.type",
+        "require.refused",
+        "request.invalid",
+        "body.invalid",
+    ] {
+        let said = watched.access().iter().any(|line| line["would_refuse"].to_string().contains(reason));
+        assert!(said, "{reason} was never watched");
+    }
+}

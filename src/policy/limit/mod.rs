@@ -256,3 +256,6 @@ impl Limits {
         refusing.fold(first, |longest, other| if other.1.reset > longest.1.reset { other } else { longest })
     }
 }
+
+#[cfg(test)]
+mod tests;

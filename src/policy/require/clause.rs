@@ -308,7 +308,7 @@ pub(super) fn schema(mode: &schemars::Schema) -> schemars::Schema {
                 "any": { "description": "One of these has to hold.", "anyOf": [nested] },
                 "all": { "description": "All of these have to hold.", "anyOf": [nested] },
                 "not": { "description": "This must not hold, and it must be possible to tell.", "type": "object" },
-                "mode": mode,
+                "mode": { "description": "`shadow` only counts and logs who would be refused.", "anyOf": [mode] },
             },
             "patternProperties": { "^(claim|consumer)\\..+$": test },
             "additionalProperties": false,

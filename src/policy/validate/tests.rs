@@ -41,7 +41,7 @@ fn parameters_are_there_and_look_right() {
 #[test]
 fn bodies_are_of_the_shape_of_the_schema() {
     let validate = validate(
-        "{ body: { schema: { type: object, required: [items], properties: { items: { type: array, items: { $ref: '#/$defs/id' } } }, $defs: { id: { type: integer } } }, max: 64B } }",
+        "{ body: { schema: { type: object, required: [items], properties: { items: { type: array, items: { $ref: '#/$defs/id' } } }, $defs: { id: { type: integer } } }, max: 128B } }",
     )
     .unwrap();
     assert_eq!(told(validate.check_body(b"{\"items\":[1,2]}")), Vec::<String>::new());
@@ -50,7 +50,7 @@ fn bodies_are_of_the_shape_of_the_schema() {
     assert!(told(validate.check_body(b"{}"))[0].contains("\"items\" is a required property"));
     assert_eq!(told(validate.check_body(b"{\"items\":")), ["# is not JSON: line 1, column 9"]);
     assert_eq!(told(validate.check_body(b"")), ["# is not JSON: line 1, column 0"]);
-    assert_eq!(validate.check_body(&[b' '; 65]).unwrap_err().fault, Fault::BodyTooLarge);
+    assert_eq!(validate.check_body(&[b' '; 129]).unwrap_err().fault, Fault::BodyTooLarge);
     let many = validate.check_body(format!("{{\"items\":[{}0]}}", "[],".repeat(18)).as_bytes()).unwrap_err();
     assert_eq!((many.fault, many.errors.len()), (Fault::BodyInvalid, MOST_ERRORS));
     assert_eq!(told(validate.check(&Question::new("POST", "/").unwrap())), ["# a body is required"]);

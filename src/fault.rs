@@ -68,6 +68,8 @@ faults! {
     AuthKeyUnknown = "auth.key_unknown", 401, 16, "http_request_denied", Client;
     AuthAlgorithm = "auth.algorithm", 401, 16, "http_request_denied", Client;
     AuthClaims = "auth.claims", 401, 16, "http_request_denied", Client;
+    AuthKey = "auth.key", 401, 16, "http_request_denied", Client;
+    AuthCertificate = "auth.certificate", 401, 16, "http_request_denied", Client;
     AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
     AuthUnavailable = "auth.unavailable", 503, 14, "destination_unavailable", Operator;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;
@@ -114,7 +116,9 @@ impl Fault {
             | Self::AuthAudience
             | Self::AuthKeyUnknown
             | Self::AuthAlgorithm
-            | Self::AuthClaims => Self::AuthInvalid,
+            | Self::AuthClaims
+            | Self::AuthKey
+            | Self::AuthCertificate => Self::AuthInvalid,
             other => other,
         }
     }

@@ -71,6 +71,8 @@ faults! {
     AuthKeyUnknown = "auth.key_unknown", 401, 16, "http_request_denied", Client;
     AuthAlgorithm = "auth.algorithm", 401, 16, "http_request_denied", Client;
     AuthClaims = "auth.claims", 401, 16, "http_request_denied", Client;
+    AuthKey = "auth.key", 401, 16, "http_request_denied", Client;
+    AuthCertificate = "auth.certificate", 401, 16, "http_request_denied", Client;
     AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
     AuthUnavailable = "auth.unavailable", 503, 14, "destination_unavailable", Operator;
     RequireRefused = "require.refused", 403, 7, "http_request_denied", Client;
@@ -121,7 +123,9 @@ impl Fault {
             | Self::AuthAudience
             | Self::AuthKeyUnknown
             | Self::AuthAlgorithm
-            | Self::AuthClaims => Self::AuthInvalid,
+            | Self::AuthClaims
+            | Self::AuthKey
+            | Self::AuthCertificate => Self::AuthInvalid,
             other => other,
         }
     }

@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod demo;
 mod explain;
+mod key;
 mod reload;
 mod run;
 mod schema;
@@ -67,6 +68,12 @@ enum Verb {
     Schema,
     /// Ask the running gateway to read its document again; the exit code is the verdict.
     Reload(reload::Options),
+    /// Make keys for consumers.
+    Key {
+        /// What to do.
+        #[command(subcommand)]
+        deed: key::Deed,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell to complete in.
@@ -113,6 +120,7 @@ impl Verb {
             Self::Show(options) => show::run(&options),
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
+            Self::Key { deed } => key::run(&deed),
             Self::Completions { shell } => completions::script(shell, &mut Yumen::command()),
             Self::Man => completions::manual(Yumen::command()),
         }

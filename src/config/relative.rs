@@ -5,7 +5,7 @@ use std::path::Path;
 use super::node::{Node, Value};
 
 /// Where the document names files; `*` is any name or element.
-const FILES: [&[&str]; 28] = [
+const FILES: &[&[&str]] = &[
     &["listeners", "*", "tls", "certs", "*", "cert"],
     &["listeners", "*", "tls", "certs", "*", "key"],
     &["listeners", "*", "tls", "client_ca", "file"],
@@ -23,14 +23,17 @@ const FILES: [&[&str]; 28] = [
     &["errors", "messages"],
     &["runtime", "state"],
     &["auth", "*", "jwt", "key"],
+    &["auth", "*", "key", "file"],
     &["auth", "*", "jwt", "jwks"],
     &["auth", "*", "jwt", "jwks", "file"],
     &["auth", "*", "jwt", "jwks", "ca"],
     &["routes", "*", "auth", "jwt", "key"],
+    &["routes", "*", "auth", "key", "file"],
     &["routes", "*", "auth", "jwt", "jwks"],
     &["routes", "*", "auth", "jwt", "jwks", "file"],
     &["routes", "*", "auth", "jwt", "jwks", "ca"],
     &["defaults", "route", "auth", "jwt", "key"],
+    &["defaults", "route", "auth", "key", "file"],
     &["defaults", "route", "auth", "jwt", "jwks"],
     &["defaults", "route", "auth", "jwt", "jwks", "file"],
     &["defaults", "route", "auth", "jwt", "jwks", "ca"],

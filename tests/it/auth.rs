@@ -10,6 +10,7 @@ use rcgen::{KeyPair, PublicKeyData};
 use serde_json::{Value, json};
 
 use crate::harness::tls::Authority;
+use crate::harness::tools::yumen;
 use crate::harness::wire::Response;
 use crate::harness::{Gateway, Origin, Request, Setup, eventually};
 
@@ -459,4 +460,91 @@ routes:
         eventually("a failed fetch", || (failed() > 0.5).then_some(()));
         assert_eq!(status(&format!("/{name}")), 503);
     }
+}
+
+#[test]
+fn a_key_opens_the_door_and_the_file_holds_only_its_hash() {
+    let origin = Origin::answering("in");
+    let made = || {
+        let printed = yumen(&["key", "new", "acme"]).out;
+        let word = |start: &str| printed.lines().find_map(|line| line.strip_prefix(start)).unwrap().trim().to_owned();
+        (word("key:"), word("line:").replace(" }", ", plan: gold }"))
+    };
+    let ((key, line), (other, second)) = (made(), made());
+    assert!(key.starts_with("ymn_") && !line.contains(&key) && key != other);
+    let setup = Setup::new().file("partner-keys.yaml", &line);
+    let file = setup.path().join("partner-keys.yaml");
+    let gateway = setup.start(
+        "auth:
+  partners: { key: { file: partner-keys.yaml, in: [header.x-api-key, query.key] }, strip: true, forward: { x-plan: consumer.plan, x-who: consumer } }\n"
+            .to_owned()
+            + &Gateway::document(&origin, "all: { match: /*, auth: partners, to: app }"),
+    );
+    let ask = |key: &str| gateway.ask(Request::get("/").with("X-Api-Key", key).with("X-Plan", "platinum"));
+    assert_eq!(ask(&key).status, 200);
+    let seen = origin.last();
+    assert_eq!(
+        (seen.field("x-plan"), seen.field("x-who"), seen.field("x-api-key")),
+        (Some("gold"), Some("acme"), None)
+    );
+    assert_eq!(gateway.access_line(|line| line["route"] == "all")["consumer"], "acme");
+    assert_eq!(gateway.get(&format!("/?a=1&key={key}")).status, 200);
+    assert_eq!(origin.last().target, "/?a=1");
+    origin.forget();
+    assert_eq!(gateway.get("/").json()["code"], "auth.missing");
+    for wrong in [&other, &key[..key.len() - 1], &format!("{key}A"), &"A".repeat(5000)] {
+        let refused = ask(wrong);
+        assert_eq!((refused.status, &refused.json()["code"]), (401, &json!("auth.invalid")));
+        assert_eq!(refused.field("www-authenticate"), Some("ApiKey realm=\"partners\""));
+    }
+    assert_eq!(gateway.access_line(|line| line["reason"] == "auth.key")["detail"], "the key is nobody's");
+    assert_eq!(origin.seen().len(), 0);
+    assert!(!gateway.read("access.log").contains(&key) && !gateway.log.all().join(" ").contains(&key));
+    // The file changes, and the key with it.
+    std::fs::write(&file, &second).unwrap();
+    eventually("the new key", || (ask(&other).status == 200).then_some(()));
+    assert_eq!(ask(&key).status, 401);
+    std::fs::write(&file, "acme: { hash: plain }").unwrap();
+    eventually("the reload is refused", || {
+        (gateway.metrics().sum("yumen_config_last_reload_success", &[]) < 0.5).then_some(())
+    });
+    assert_eq!(ask(&other).status, 200);
+}
+
+#[test]
+fn a_client_certificate_says_who_it_is() {
+    let origin = Origin::answering("in");
+    let authority = Authority::new();
+    let (known, other) = (authority.issue(&["orders"]), authority.issue(&["billing"]));
+    let print = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &other.chain()[0]);
+    let print: Vec<_> = print.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+    let setup = Setup::new().pair("a", &authority.issue(&["a.example"])).file("ca.pem", &authority.pem);
+    let gateway = setup.start(format!(
+        "listeners:
+  edge: {{ bind: '127.0.0.1:0', tls: {{ certs: [{{ cert: a.pem, key: a.key }}], client_ca: {{ file: ca.pem, mode: optional }} }} }}
+auth:
+  anyone: {{ certificate: {{}}, forward: {{ x-client: consumer }} }}
+  orders: {{ certificate: {{ subject: CN=orders }} }}
+  billing: {{ certificate: {{ fingerprint: ['{}'] }} }}
+{}",
+        print.join(":"),
+        Gateway::document(
+            &origin,
+            "anyone: {{ match: /anyone, auth: anyone, to: app }}
+orders: {{ match: /orders, auth: orders, to: app }}
+billing: {{ match: /billing, auth: billing, to: app }}"
+        )
+        .replace("{{", "{")
+        .replace("}}", "}")
+    ));
+    let ask = |client: crate::harness::tls::Client| {
+        let mut secured = client.connect(&gateway.edge(), "a.example").unwrap();
+        ["/anyone", "/orders", "/billing"]
+            .map(|path| secured.connection.ask(&Request::get(path).host("a.example")).status)
+    };
+    assert_eq!(ask(authority.client()), [401, 401, 401]);
+    assert_eq!(ask(authority.client().showing(&known)), [200, 200, 401]);
+    assert_eq!(origin.seen()[0].field("x-client"), Some("CN=orders"));
+    assert_eq!(ask(authority.client().showing(&other)), [200, 401, 200]);
+    gateway.access_line(|line| line["reason"] == "auth.certificate" && line["route"] == "billing");
 }

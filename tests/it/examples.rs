@@ -25,6 +25,7 @@ fn check(name: &str, text: &str) {
         let stem = path.rsplit_once('.').map_or(path.as_str(), |(stem, _)| stem).to_owned();
         let pair = pairs.entry(stem).or_insert_with(|| authority.issue(&["api.example.com"]));
         setup = match path.rsplit('.').next() {
+            _ if path.contains("-keys") => setup.file(&path, "acme: { plan: gold, hash: [] }"),
             _ if path.contains("ca.") => setup.file(&path, &authority.pem),
             Some("key") => setup.file(&path, &pair.key),
             Some("crt" | "pem") => setup.file(&path, &pair.cert),

@@ -43,7 +43,7 @@ mod reload;
 mod require;
 mod routing;
 mod seeing;
-mod tokens;
 mod shadow;
+mod tokens;
 mod validate;
 mod websocket;

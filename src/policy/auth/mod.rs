@@ -5,7 +5,9 @@
 //! auth: none
 //! ```
 
+pub mod api_key;
 pub mod cache;
+pub mod certificate;
 pub mod claims;
 pub mod forward;
 pub mod jwk;
@@ -41,7 +43,7 @@ pub use named::Schemes;
 pub use remote::Follow;
 pub use scheme::Scheme;
 
-/// One way to be known: exactly one of `jwt`, `any` and `all`.
+/// One way to be known: exactly one of `jwt`, `key`, `certificate`, `any` and `all`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Auth")]
@@ -49,6 +51,12 @@ pub struct Config {
     /// By a JSON web token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<jwt::Config>,
+    /// By a key that stands, hashed, in a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<api_key::Config>,
+    /// By the certificate of the TLS handshake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<certificate::Config>,
     /// By the first of these that admits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub any: Option<Vec<Name>>,
@@ -89,7 +97,9 @@ impl<'de> Deserialize<'de> for Use {
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Use;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("the name of an auth, e.g. staff, or a map with `jwt`, `any` or `all`")
+                f.write_str(
+                    "the name of an auth, e.g. staff, or a map with `jwt`, `key`, `certificate`, `any` or `all`",
+                )
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Use, E> {
                 text.parse().map(Use::Named).map_err(E::custom)

@@ -226,7 +226,7 @@ impl Remote {
         let same = before.text == text;
         // Keys are not copied: the same text makes the same keys.
         let Ok(set) = jwk::read(&text, self.origin.algorithm) else { return };
-        let generation = if same { before.generation } else { before.generation + 1 };
+        let generation = if same { before.generation } else { next_generation() };
         if !same {
             log::info!("auth {name}: {} keys from {}", set.keys.len(), self.origin.url);
             for why in &set.left_out {
@@ -256,7 +256,7 @@ impl Remote {
         let at = document.get("at")?.as_f64().filter(|at| *at <= now())?;
         let text = document.get("keys")?.as_str()?.to_owned();
         let keys = jwk::read(&text, self.origin.algorithm).ok()?.keys;
-        Some(Fetched { keys, generation: 1, at: Some(at), text })
+        Some(Fetched { keys, generation: next_generation(), at: Some(at), text })
     }
 
     /// Whole or not at all; a disk that does not take it is told of and otherwise ignored.
@@ -275,6 +275,12 @@ impl Remote {
             log::info!("auth {name}: keys are not kept for a restart: {}: {why}", file.display());
         }
     }
+}
+
+/// Never the same twice in this process, so that no token is believed by keys that did not verify it.
+fn next_generation() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 /// A number from 0 to 1, so that a fleet does not ask at once.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, header};
 
+use super::api_key::ApiKeys;
+use super::certificate::Certificates;
 use super::forward::{self, Fields};
 use super::jwt::Jwt;
 use super::source::{self, Source};
@@ -19,8 +21,46 @@ use crate::problem::{Path, Problems, Step};
 #[derive(Debug)]
 enum Kind {
     Jwt(Box<Jwt>),
+    Key(ApiKeys),
+    Certificate(Certificates),
     Any(Vec<Arc<Scheme>>),
     All(Vec<Arc<Scheme>>),
+}
+
+impl Kind {
+    fn compile(
+        config: &Config,
+        at: &Path,
+        schemes: &Schemes,
+        tools: &Tools<'_>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let members = |names: &[_]| names.iter().map(|name| schemes.get(name)?.clone()).collect::<Option<Vec<_>>>();
+        let Config { jwt, key, certificate, any, all, .. } = config;
+        let said = [jwt.is_some(), key.is_some(), certificate.is_some(), any.is_some(), all.is_some()];
+        if said.iter().filter(|said| **said).count() != 1 {
+            problems.error(at.clone(), "takes exactly one of `jwt`, `key`, `certificate`, `any` and `all`");
+            return None;
+        }
+        if any.iter().chain(all).any(Vec::is_empty) {
+            problems.error(at.clone(), "names no auth, so nobody or everybody could come in");
+            return None;
+        }
+        if let Some(jwt) = jwt {
+            return Jwt::compile(jwt, &at.key("jwt"), tools, problems).map(|jwt| Self::Jwt(Box::new(jwt)));
+        }
+        if let Some(key) = key {
+            return ApiKeys::compile(key, &at.key("key"), problems).map(Self::Key);
+        }
+        if let Some(certificate) = certificate {
+            return Certificates::compile(certificate, &at.key("certificate"), problems).map(Self::Certificate);
+        }
+        match (any, all) {
+            (Some(names), _) => members(names).map(Self::Any),
+            (_, Some(names)) => members(names).map(Self::All),
+            (None, None) => None,
+        }
+    }
 }
 
 /// A scheme, decided once.
@@ -52,27 +92,12 @@ impl Scheme {
     ) -> Option<Self> {
         let before = problems.errors();
         let forward = forward::compile(&config.forward, &at.key("forward"), problems);
-        let members = |names: &[_]| names.iter().map(|name| schemes.get(name)?.clone()).collect::<Option<Vec<_>>>();
-        let kind = match (&config.jwt, &config.any, &config.all) {
-            (Some(jwt), None, None) => {
-                Jwt::compile(jwt, &at.key("jwt"), tools, problems).map(|jwt| Kind::Jwt(Box::new(jwt)))
-            }
-            (None, Some(names), None) | (None, None, Some(names)) if names.is_empty() => {
-                problems.error(at.clone(), "names no auth, so nobody or everybody could come in");
-                None
-            }
-            (None, Some(names), None) => members(names).map(Kind::Any),
-            (None, None, Some(names)) => members(names).map(Kind::All),
-            _ => {
-                problems.error(at.clone(), "takes exactly one of `jwt`, `any` and `all`");
-                None
-            }
-        };
+        let kind = Kind::compile(config, at, schemes, tools, problems);
         let mut names =
             at.steps().iter().filter_map(|step| if let Step::Key(key) = step { Some(&**key) } else { None });
         let realm = names.rfind(|key| *key != "auth").unwrap_or("yumen");
         let scheme = Self {
-            challenges: challenges(realm),
+            challenges: challenges(kind.as_ref()?, realm),
             kind: kind?,
             forward,
             strip: config.strip,
@@ -88,6 +113,8 @@ impl Scheme {
     pub fn files(&self) -> Vec<PathBuf> {
         match &self.kind {
             Kind::Jwt(jwt) => jwt.files().to_vec(),
+            Kind::Key(keys) => vec![keys.file().clone()],
+            Kind::Certificate(_) => Vec::new(),
             Kind::Any(members) | Kind::All(members) => members.iter().flat_map(|member| member.files()).collect(),
         }
     }
@@ -96,6 +123,8 @@ impl Scheme {
     pub fn method(&self) -> &'static str {
         match &self.kind {
             Kind::Jwt(_) => "jwt",
+            Kind::Key(_) => "key",
+            Kind::Certificate(_) => "certificate",
             Kind::Any(_) => "any",
             Kind::All(_) => "all",
         }
@@ -105,14 +134,14 @@ impl Scheme {
     pub fn fetched(&self) -> Vec<Follow> {
         match &self.kind {
             Kind::Jwt(jwt) => jwt.fetched().cloned().into_iter().collect(),
-            Kind::Any(members) | Kind::All(members) => members.iter().flat_map(|member| member.fetched()).collect(),
+            _ => self.members().iter().flat_map(|member| member.fetched()).collect(),
         }
     }
 
     fn members(&self) -> &[Arc<Self>] {
         match &self.kind {
             Kind::Any(members) | Kind::All(members) => members,
-            Kind::Jwt(_) => &[],
+            _ => &[],
         }
     }
 
@@ -120,6 +149,8 @@ impl Scheme {
     pub fn ask<'a>(&'a self, request: &'a dyn Request) -> Asking<'a> {
         match &self.kind {
             Kind::Jwt(jwt) => Asking::Now(Some(jwt.ask(request).map(|identity| self.pass(identity)))),
+            Kind::Key(keys) => Asking::Now(Some(keys.ask(request).map(|identity| self.pass(identity)))),
+            Kind::Certificate(known) => Asking::Now(Some(known.ask(request).map(|identity| self.pass(identity)))),
             Kind::Any(members) => Asking::Later(Box::pin(self.any(members, request))),
             Kind::All(members) => Asking::Later(Box::pin(self.all(members, request))),
         }
@@ -190,6 +221,7 @@ impl Scheme {
         let strip = strip || self.strip;
         match &self.kind {
             Kind::Jwt(jwt) if strip => sources.extend_from_slice(&jwt.sources),
+            Kind::Key(keys) if strip => sources.extend_from_slice(&keys.sources),
             _ => self.members().iter().for_each(|member| member.shown(strip, sources)),
         }
     }
@@ -220,9 +252,15 @@ impl Scheme {
     }
 }
 
-fn challenges(realm: &str) -> [HeaderValue; 3] {
-    ["", ", error=\"invalid_token\", error_description=\"expired\"", ", error=\"invalid_token\""].map(|error| {
-        let challenge = format!("Bearer realm=\"{realm}\"{error}");
+/// RFC 9110 section 11.6.1 asks for one on every 401; only the first of these schemes is a registered one.
+fn challenges(kind: &Kind, realm: &str) -> [HeaderValue; 3] {
+    let (scheme, errors) = match kind {
+        Kind::Key(_) => ("ApiKey", ["", "", ""]),
+        Kind::Certificate(_) => ("Certificate", ["", "", ""]),
+        _ => ("Bearer", ["", ", error=\"invalid_token\", error_description=\"expired\"", ", error=\"invalid_token\""]),
+    };
+    errors.map(|error| {
+        let challenge = format!("{scheme} realm=\"{realm}\"{error}");
         HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"))
     })
 }

@@ -48,7 +48,8 @@ fn limits(yaml: &str) -> Result<Limits, Vec<String>> {
     let (shelves, metrics, named) = (Shelves::default(), Metrics::new().unwrap(), Named::new());
     let place = |_: &Path| "y:1:1".to_owned();
     let room = Room { shelves: &shelves, metrics: &metrics, named: &named };
-    let tools = Tools { place: &place, limits: Some(room) };
+    let auth = std::collections::BTreeMap::new();
+    let tools = Tools { limits: Some(room), ..Tools::alone(&place, &auth) };
     let mut problems = Problems::default();
     let uses = serde_yaml::from_str(yaml).unwrap();
     let made = Limits::compile(&uses, &Path::of(["routes", "all"]), &tools, &mut problems);

@@ -116,7 +116,21 @@ impl Guards {
         let validate = configs.validate;
         let validate = validate.and_then(|config| Validate::compile(config, &at.key("validate"), tools, problems));
         let guards = Self { ip, cors, body, auth, require, limits, validate };
+        if asked.is_none() {
+            guards.nobody_is_known(at, problems);
+        }
         (!guards.rules().is_empty()).then(|| Box::new(guards))
+    }
+
+    /// Without `auth` nobody is known: what asks who it is has no answer.
+    fn nobody_is_known(&self, at: &Path, problems: &mut Problems) {
+        if self.require.as_ref().is_some_and(Require::asks_who) {
+            problems.warn(at.key("require"), "asks who it is, and the route has no `auth`: nobody gets through");
+        }
+        if self.limits.as_ref().is_some_and(Limits::ask_who) {
+            let sentence = "counts by what `auth` finds out, and the route has none: all are counted by `else`";
+            problems.warn(at.key("limit"), sentence);
+        }
     }
 
     /// Asks every guard in order, until one refuses or answers.

@@ -49,6 +49,11 @@ impl Key {
         !self.0.iter().all(|part| matches!(part, Part::Host | Part::Route | Part::Param(_)))
     }
 
+    /// Whether only `auth` can tell it.
+    pub fn asks_who(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Consumer | Part::Claim(_)))
+    }
+
     /// The names of its path parameters.
     pub fn params(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {

@@ -190,6 +190,11 @@ impl Limits {
         self.limits.iter().flat_map(|limit| limit.key.params())
     }
 
+    /// Whether one of them counts by what only `auth` can tell.
+    pub fn ask_who(&self) -> bool {
+        self.limits.iter().any(|limit| limit.key.asks_who())
+    }
+
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.limits.iter().map(|limit| &limit.rule)
     }

@@ -216,6 +216,18 @@ impl Decided {
         }
     }
 
+    /// Whether only `auth` can tell it.
+    pub(super) fn asks_who(&self) -> bool {
+        let asks = |clauses: &Vec<Self>| clauses.iter().any(Self::asks_who);
+        match self {
+            Self::Test(_, Subject::CertificateName | Subject::CertificateFingerprint, _) => false,
+            Self::Test(..) => true,
+            Self::Expression(expression) => expression.asks_who(),
+            Self::Any(all) | Self::All(all) => all.iter().any(asks),
+            Self::Not(clauses) => asks(clauses),
+        }
+    }
+
     /// Whether it holds; `None` where that cannot be told.
     pub(super) fn holds(&self, request: &dyn Request, identity: &Identity) -> Option<bool> {
         let every = |clauses: &Vec<Self>| every(clauses.iter().map(|clause| clause.holds(request, identity)));

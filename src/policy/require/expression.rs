@@ -52,6 +52,11 @@ impl Expression {
         Ok(Self { text: text.into(), program, env: Arc::new(env), needs })
     }
 
+    /// Whether it looks at what only `auth` can tell.
+    pub(super) fn asks_who(&self) -> bool {
+        NAMES.iter().zip(self.needs).any(|(name, needed)| needed && matches!(*name, "jwt" | "consumer"))
+    }
+
     /// Whether it is true; `None` where it fails or is no boolean.
     pub(super) fn holds(&self, request: &dyn Request, identity: &Identity) -> Option<bool> {
         let mut context = Context::with_env(Arc::clone(&self.env));

@@ -109,6 +109,11 @@ impl Require {
         &self.rule
     }
 
+    /// Whether it looks at what only `auth` can tell.
+    pub fn asks_who(&self) -> bool {
+        self.clauses.iter().any(Decided::asks_who)
+    }
+
     /// Refuses unless every clause holds; the log is told which does not, and nothing of what the client sent.
     pub fn check(&self, request: &dyn Request, identity: &Identity) -> Result<(), Refusal> {
         for clause in &self.clauses {

@@ -10,7 +10,9 @@ const WATCHING: &str = "
     ip: { allow: [10.0.0.0/8], mode: shadow }
     cors: { origins: [https://app.example.com], credentials: true, mode: shadow }
     body: { max: 16B, type: [application/json], mode: shadow }
+    auth: { jwt: { secret: a-secret-that-only-this-test-knows-0123456789 }, forward: { x-a: jwt.sub }, strip: true, mode: shadow }
     require: { role: admin, mode: shadow }
+    limit: [{ rate: 1/min, burst: 1, key: client.ip, mode: shadow }, { in_flight: 1, key: header.x-a, else: route, mode: shadow }]
     validate: { headers: { x-a: { required: true } }, query: { q: { regex: '[0-9]+' } }, body: { schema: { type: integer }, max: 32B }, mode: shadow }";
 
 fn gateway(origin: &Origin, guards: &str) -> Gateway {

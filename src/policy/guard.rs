@@ -210,6 +210,11 @@ impl Guards {
         }
     }
 
+    /// The parameters of the query that no log may show.
+    pub fn secret_params(&self) -> &[Box<str>] {
+        self.auth.as_ref().map_or(&[], Auth::secret_params)
+    }
+
     /// The keys that are fetched for this route.
     pub fn fetched(&self) -> Vec<auth::Follow> {
         self.auth.iter().flat_map(|auth| auth.scheme().fetched()).collect()

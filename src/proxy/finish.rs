@@ -1,5 +1,6 @@
 //! The last phase of a request: its figures, its line in the access log, and a word to the operator if he must act.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -9,6 +10,8 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use crate::exchange::{Found, Refusal};
 use crate::fault::Fault;
+use crate::policy::auth::source;
+use crate::policy::guard::Guards;
 use crate::pool::Pool;
 use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::{Entry, Timings};
@@ -78,6 +81,8 @@ fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: D
     let target = ctx.picked.as_ref().map(|picked| picked.target().name());
     let first_byte = ctx.upstream.asked.zip(ctx.upstream.answered).map(|(asked, answered)| answered - asked);
     let found = ctx.found.as_deref();
+    let secret = ctx.route.as_ref().and_then(|route| route.guards.as_deref()).map_or(&[][..], Guards::secret_params);
+    let query = request.uri.query().and_then(|query| shown(query, secret));
     let would_refuse = found.filter(|found| !found.would_refuse.is_empty()).map(would_refuse);
     snapshot.access.write(&Entry {
         time: ctx.arrived,
@@ -88,7 +93,7 @@ fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: D
         method: request.method.as_str(),
         host,
         path: request.uri.path().as_bytes(),
-        query: request.uri.query().map(str::as_bytes),
+        query: query.as_deref().map(str::as_bytes),
         protocol: protocol(request.version),
         status,
         bytes_in: session.body_bytes_read() as u64,
@@ -106,6 +111,11 @@ fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: D
         detail: ctx.why.as_deref(),
         timings: Timings { total, connect: None, first_byte, upstream: ctx.upstream.asked.map(|_| upstream) },
     });
+}
+
+/// What of a query may stand in a log.
+fn shown<'q>(query: &'q str, secret: &[Box<str>]) -> Option<Cow<'q, str>> {
+    if secret.is_empty() { Some(query.into()) } else { source::without(query, secret).map(Cow::Owned) }
 }
 
 /// One after the other: what each watching guard would have said, and where it stands.

@@ -9,6 +9,7 @@ use super::ctx::Ctx;
 use super::intake::{Intake, field};
 use crate::fault::Fault;
 use crate::listener::Connection;
+use crate::policy::auth::source;
 
 /// Sets what hops tell each other, then what the route says of path, host and fields. `version` is the one that the
 /// client spoke.
@@ -73,12 +74,9 @@ fn rewritten(uri: &Uri, path: &str) -> Result<Uri> {
 
 /// The same without these parameters.
 fn without(uri: &Uri, hidden: &[Box<str>]) -> Result<Uri> {
-    let is_hidden =
-        |pair: &str| hidden.iter().any(|name| **name == *pair.split_once('=').map_or(pair, |(name, _)| name));
-    let kept: Vec<_> =
-        uri.query().into_iter().flat_map(|query| query.split('&')).filter(|pair| !is_hidden(pair)).collect();
     let path = uri.path();
-    let target = if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) };
+    let kept = uri.query().and_then(|query| source::without(query, hidden));
+    let target = kept.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     target.parse().map_err(|_| Fault::RequestTarget.into())
 }
 

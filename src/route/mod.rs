@@ -190,6 +190,10 @@ impl Route {
         if config.rewrite.is_some() && config.to.is_none() {
             problems.error(at.key("rewrite"), "changes what is forwarded, and this route forwards nothing");
         }
+        if config.to.is_none() && guards.as_ref().is_some_and(|guards| guards.looks_at_bodies().is_some()) {
+            let sentence = "looks at bodies on their way to a pool, and this route forwards nothing";
+            problems.error(at.key("validate").key("body"), sentence);
+        }
         let request = Fields::compile(&config.request, &at.key("request"), problems);
         let response = Fields::compile(&config.response, &at.key("response"), problems);
         let route = Self {

@@ -512,6 +512,30 @@ fn a_key_opens_the_door_and_the_file_holds_only_its_hash() {
 }
 
 #[test]
+fn a_secret_in_the_query_stands_in_no_log() {
+    let origin = Origin::answering("in");
+    let places = "in: [query.token, query.other]";
+    let log = "observe: { access_log: { to: 'file:$DIR/access.log', query: true } }";
+    let gateway = gateway(
+        &origin,
+        &format!("  open: {{ jwt: {{ secret: 'file:$DIR/secret', {places} }} }}\n  either: {{ any: [open] }}\n{log}"),
+        "open: { match: /open, auth: open, to: app }
+either: { match: /either, auth: either, to: app }",
+    );
+    for path in ["/open", "/either"] {
+        let good = token(json!({}));
+        assert_eq!(gateway.get(&format!("{path}?a=1&token={good}&b=2")).status, 200);
+        assert_eq!(origin.last().target, format!("{path}?a=1&token={good}&b=2"), "not stripped");
+        assert_eq!(gateway.get(&format!("{path}?canary=1&token={good}x")).status, 401);
+        assert_eq!(gateway.get(&format!("{path}?token={good}&other={good}")).status, 401);
+        gateway.access_line(|line| line["url.path"] == path && line["url.query"] == "a=1&b=2");
+        gateway.access_line(|line| line["url.path"] == path && line["url.query"] == "canary=1");
+        let said = gateway.read("access.log") + &gateway.log.all().join(" ");
+        assert!(!said.contains(good.rsplit('.').next().unwrap()), "{said}");
+    }
+}
+
+#[test]
 fn a_client_certificate_says_who_it_is() {
     let origin = Origin::answering("in");
     let authority = Authority::new();

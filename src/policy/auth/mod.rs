@@ -162,6 +162,8 @@ impl Denial {
 pub struct Auth {
     scheme: Arc<Scheme>,
     counted: Option<AuthMetrics>,
+    /// Parameters of the query that no log may show.
+    secret_params: Box<[Box<str>]>,
 }
 
 impl std::fmt::Debug for Auth {
@@ -181,7 +183,13 @@ impl Auth {
         let route = at.steps().get(1);
         let route = route.and_then(|step| if let Step::Key(name) = step { Some(&**name) } else { None });
         let counted = tools.metrics.map(|metrics| metrics.auth(route.unwrap_or("-"), scheme.method()));
-        Some(Self { scheme, counted })
+        let mut secret_params = Vec::new();
+        scheme.secret_params(&mut secret_params);
+        Some(Self { scheme, counted, secret_params: secret_params.into() })
+    }
+
+    pub fn secret_params(&self) -> &[Box<str>] {
+        &self.secret_params
     }
 
     pub fn rule(&self) -> &Rule {

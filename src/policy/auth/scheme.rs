@@ -226,6 +226,20 @@ impl Scheme {
         }
     }
 
+    /// The parameters of the query in which secrets may stand.
+    pub fn secret_params(&self, names: &mut Vec<Box<str>>) {
+        let sources = match &self.kind {
+            Kind::Jwt(jwt) => &*jwt.sources,
+            Kind::Key(keys) => &*keys.sources,
+            _ => &[],
+        };
+        names.extend(sources.iter().filter_map(|source| match source {
+            Source::Query(name) => Some(name.clone()),
+            _ => None,
+        }));
+        self.members().iter().for_each(|member| member.secret_params(names));
+    }
+
     /// A refusal in the words of RFC 6750 section 3.
     pub fn refuse(&self, denial: Denial) -> Refusal {
         let mut refusal = self.rule.refuse(denial.fault, denial.why);

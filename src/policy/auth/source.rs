@@ -105,6 +105,13 @@ fn pairs(request: &dyn Request) -> impl Iterator<Item = (&str, &str)> {
     request.query().into_iter().flat_map(|query| query.split('&')).filter_map(|pair| pair.split_once('='))
 }
 
+/// A query without these parameters; nothing where nothing is left.
+pub fn without(query: &str, names: &[Box<str>]) -> Option<String> {
+    let is_named = |pair: &str| names.iter().any(|name| **name == *pair.split_once('=').map_or(pair, |(name, _)| name));
+    let kept: Vec<_> = query.split('&').filter(|pair| !is_named(pair)).collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
 /// Sees to it that the target does not see what lies there.
 pub fn hide(sources: &[Source], request: &dyn Request, found: &mut Found) {
     let changes = &mut found.forward;

@@ -79,6 +79,10 @@ impl AsyncWrite for Raw {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // Below TLS it is one record most times, and a plain send is the shorter way through the kernel.
+        if let [only] = bufs {
+            return self.poll_write(cx, only);
+        }
         forward!(self, io => Pin::new(io).poll_write_vectored(cx, bufs))
     }
     fn is_write_vectored(&self) -> bool {

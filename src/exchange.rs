@@ -74,6 +74,8 @@ pub struct Found {
     pub forward: Vec<(HeaderName, Option<HeaderValue>)>,
     /// Parameters of the query that the target does not get to see.
     pub hidden_params: Vec<Box<str>>,
+    /// Which of the shapes that its route's `validate` knows its body has to have.
+    pub shape: Option<usize>,
     /// Fields of the answer, whoever gives it.
     pub answer: Vec<(HeaderName, HeaderValue)>,
     /// What guards keep for as long as the request lasts.

@@ -160,7 +160,7 @@ impl Guards {
             }
         }
         if let Some(validate) = &self.validate {
-            obey(validate.rule().mode, validate.check(exchange.request), exchange.found)?;
+            obey(validate.rule().mode, validate.check(exchange.request, exchange.found), exchange.found)?;
         }
         Ok(())
     }
@@ -187,10 +187,9 @@ impl Guards {
         self.body.as_ref().map_or(Ok(()), |body| body.receive(bytes, found))
     }
 
-    /// What looks at whole bodies, and at how many bytes at most.
-    pub fn looks_at_bodies(&self) -> Option<(&Validate, usize)> {
-        let validate = self.validate.as_ref()?;
-        Some((validate, validate.looks_at()?))
+    /// What looks at whole bodies.
+    pub fn looks_at_bodies(&self) -> Option<&Validate> {
+        self.validate.as_ref().filter(|validate| validate.looks_at_bodies())
     }
 
     /// Whether the route itself says how large bodies may be.

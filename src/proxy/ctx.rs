@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use pingora_http::RequestHeader;
 
 use super::intake::{Intake, field};
@@ -134,15 +134,28 @@ impl Ctx {
     }
 
     /// One more piece of a body that is looked at as a whole: the last one lets it go, or refuses it.
-    pub fn look_at_body(&mut self, piece: &mut Option<Bytes>, end: bool) -> Result<(), Fault> {
+    /// `bytes` came in all.
+    pub fn look_at_body(
+        &mut self,
+        piece: &mut Option<Bytes>,
+        end: bool,
+        bytes: u64,
+        method: &Method,
+    ) -> Result<(), Fault> {
         let guards = self.route.as_ref().and_then(|route| route.guards.as_ref());
-        let Some((validate, most)) = guards.and_then(|guards| guards.looks_at_bodies()) else { return Ok(()) };
+        let Some(validate) = guards.and_then(|guards| guards.looks_at_bodies()) else { return Ok(()) };
+        let Some(shape) = validate.shape(self.found.as_deref()) else { return Ok(()) };
+        // No body where none is needed has no shape.
+        if bytes == 0 && !shape.is_required(method) {
+            return Ok(());
+        }
+        let most = validate.most();
         if self.held.len() <= most
             && let Some(piece) = piece
         {
             self.held.extend_from_slice(piece);
         }
-        let verdict = if end || self.held.len() > most { validate.check_body(&self.held) } else { Ok(()) };
+        let verdict = if end || self.held.len() > most { validate.check_body(shape, &self.held) } else { Ok(()) };
         if validate.holds_back() {
             if let Err(refusal) = verdict {
                 return Err(self.refuse(refusal));

@@ -29,7 +29,6 @@ use self::intake::field;
 use self::view::View;
 use crate::fault::Fault;
 use crate::listener::connection_of;
-use crate::policy::validate::Validate;
 use crate::pool::Pool;
 use crate::route::{Action, Found, Params};
 use crate::snapshot::Live;
@@ -139,9 +138,7 @@ impl ProxyHttp for Proxy {
         }
         let bytes = session.body_bytes_read() as u64;
         let came = pace::check(bytes, session.is_http2(), ctx).and_then(|()| ctx.receive(bytes));
-        // No body where none is needed has no shape.
-        let none = bytes == 0 && !Validate::needs_body(&session.req_header().method);
-        let came = came.and_then(|()| if none { Ok(()) } else { ctx.look_at_body(piece, end) });
+        let came = came.and_then(|()| ctx.look_at_body(piece, end, bytes, &session.req_header().method));
         // Said to be the client's: any other error waits for the answer of a target that speaks HTTP/2.
         came.map_err(|fault| Box::<Error>::from(fault).into_down())
     }

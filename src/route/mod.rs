@@ -116,6 +116,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// What only has a meaning on the way to a target would do nothing.
+    fn forwards_nothing(&self, guards: Option<&Guards>, at: &Path, problems: &mut Problems) {
+        if self.rewrite.is_some() {
+            problems.error(at.key("rewrite"), "changes what is forwarded, and this route forwards nothing");
+        }
+        if guards.is_some_and(|guards| guards.looks_at_bodies().is_some()) {
+            let described = self.validate.as_ref().is_some_and(|validate| validate.openapi.is_some());
+            let sentence = "looks at bodies on their way to a pool, and this route forwards nothing";
+            problems.error(at.key("validate").key(if described { "openapi" } else { "body" }), sentence);
+        }
+    }
+
     fn guards(&self) -> guard::Settings<'_> {
         guard::Settings {
             ip: self.ip.as_ref(),
@@ -187,12 +199,8 @@ impl Route {
         let action = Action::compile(config, &offers, at, pools, problems);
         let rewrite = config.rewrite.as_ref();
         let rewrite = rewrite.and_then(|config| Rewrite::compile(config, &offers, &at.key("rewrite"), problems));
-        if config.rewrite.is_some() && config.to.is_none() {
-            problems.error(at.key("rewrite"), "changes what is forwarded, and this route forwards nothing");
-        }
-        if config.to.is_none() && guards.as_ref().is_some_and(|guards| guards.looks_at_bodies().is_some()) {
-            let sentence = "looks at bodies on their way to a pool, and this route forwards nothing";
-            problems.error(at.key("validate").key("body"), sentence);
+        if config.to.is_none() {
+            config.forwards_nothing(guards.as_deref(), at, problems);
         }
         let request = Fields::compile(&config.request, &at.key("request"), problems);
         let response = Fields::compile(&config.response, &at.key("response"), problems);

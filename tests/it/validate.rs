@@ -141,3 +141,77 @@ fn a_shadow_holds_nothing_back_and_tells() {
         assert_eq!((said.matches("request.invalid").count(), said.matches(fault).count()), (1, 1), "{said}");
     }
 }
+
+const API: &str = r##"
+openapi: 3.0.3
+servers: [{ url: /v1 }]
+paths:
+  /orders:
+    post:
+      requestBody:
+        required: true
+        content:
+          application/json: { schema: { $ref: "#/components/schemas/Order" } }
+          text/csv: {}
+      responses: { 201: { description: made } }
+  /orders/{id}:
+    get:
+      parameters: [{ name: id, in: path, required: true, schema: { type: integer } }, { name: deep, in: query, schema: { type: boolean } }]
+      responses: { 200: { description: fine } }
+components: { schemas: { Order: { type: object, required: [item], properties: { item: { type: string } } } } }
+"##;
+
+#[test]
+fn an_api_description_says_what_requests_look_like() {
+    let origin = echoing();
+    let routes = "
+  api: { match: /v1/*, validate: { openapi: ./api.yaml }, to: app }
+  shop: { match: /shop/*, validate: { openapi: { file: ./api.yaml, base: /shop, max: 1KiB } }, to: app }
+  watched: { match: /watched/*, validate: { openapi: { file: ./api.yaml, base: /watched }, mode: shadow }, to: app }";
+    let setup = Setup::new().file("api.yaml", API);
+    let file = setup.path().join("api.yaml");
+    let gateway = setup.start(Gateway::document(&origin, routes));
+    let post = |path: &str, kind: &str, body: &str| {
+        gateway.ask(Request::post(path, body).with("Content-Type", kind)).verdict()
+    };
+    assert_eq!(gateway.get("/v1/orders/7?deep=true").status, 200);
+    let refused = gateway.get("/v1/orders/seven?deep=1");
+    assert_eq!(refused.verdict(), (400, "request.invalid".to_owned()));
+    let named: Vec<_> = refused.json()["errors"].as_array().unwrap().iter().map(|e| e["parameter"].clone()).collect();
+    assert_eq!(named, ["id", "deep"]);
+    assert_eq!(gateway.get("/v1/carts").verdict(), (404, "route.none".to_owned()));
+    let method = gateway.ask(Request::new("DELETE", "/v1/orders/7"));
+    assert_eq!((method.verdict(), method.field("allow")), ((405, "route.method".to_owned()), Some("GET")));
+    let line = gateway.access_line(|line| line["reason"] == "route.method");
+    assert!(line["rule"].as_str().unwrap().starts_with("routes.api.validate ("), "{line}");
+
+    let seen = origin.seen().len();
+    assert_eq!(post("/v1/orders", "application/json", "{\"item\":1}"), (422, "body.invalid".to_owned()));
+    assert_eq!(post("/v1/orders", "application/json", ""), (422, "body.invalid".to_owned()));
+    let kind = gateway.ask(Request::post("/v1/orders", "<a/>").with("Content-Type", "text/xml"));
+    assert_eq!(kind.verdict(), (415, "body.type".to_owned()));
+    assert_eq!(kind.field("accept"), Some("application/json, text/csv"));
+    let large = format!("{{\"item\":\"{}\"}}", "a".repeat(2000));
+    assert_eq!(post("/shop/orders", "application/json", &large), (413, "body.too_large".to_owned()));
+    assert!(origin.seen().iter().skip(seen).all(|seen| seen.body.is_empty()), "no bad body got there");
+    for (kind, body) in [("application/json", large.as_str()), ("text/csv", "a,b")] {
+        assert_eq!(
+            gateway.ask(Request::post("/v1/orders", body).with("Content-Type", kind)).text(),
+            body.len().to_string()
+        );
+    }
+
+    for (path, body) in [("/watched/carts", "{}"), ("/watched/orders", "{}"), ("/watched/orders", "{\"item\":1}")] {
+        let request = Request::post(path, body).with("Content-Type", "application/json");
+        assert_eq!(gateway.ask(request).text(), body.len().to_string());
+    }
+    gateway.access_line(|line| {
+        line["would_refuse"].as_str().unwrap_or_default().starts_with("route.none by routes.watched")
+    });
+    gateway.access_line(|line| {
+        line["would_refuse"].as_str().unwrap_or_default().starts_with("body.invalid by routes.watched")
+    });
+
+    std::fs::write(&file, API.replace("type: integer", "type: string")).unwrap();
+    eventually("the new description", || (gateway.get("/v1/orders/seven").status == 200).then_some(()));
+}

@@ -24,12 +24,7 @@ pub struct Param {
 
 impl Param {
     /// Sees every value of this name; one that is no text is `None`.
-    fn check<'v>(
-        &self,
-        name: &str,
-        values: impl Iterator<Item = Option<Cow<'v, str>>>,
-        errors: &mut Vec<(Box<str>, Box<str>)>,
-    ) {
+    fn check<'v>(&self, name: &str, values: impl Iterator<Item = Option<Cow<'v, str>>>, errors: &mut Errors) {
         let mut there = false;
         for value in values {
             there = true;
@@ -48,7 +43,8 @@ impl Param {
     }
 }
 
-type Errors = Vec<(Box<str>, Box<str>)>;
+/// What is wrong where.
+pub(super) type Errors = Vec<(Box<str>, Box<str>)>;
 
 pub(super) fn header(name: &HeaderName, param: &Param, request: &dyn Request, errors: &mut Errors) {
     let lines = request.headers().get_all(name).iter();
@@ -56,11 +52,14 @@ pub(super) fn header(name: &HeaderName, param: &Param, request: &dyn Request, er
 }
 
 pub(super) fn query(name: &str, param: &Param, request: &dyn Request, errors: &mut Errors) {
+    param.check(name, pairs(request, name), errors);
+}
+
+/// The values of a query parameter; a name in another spelling is the same name to the target.
+pub(super) fn pairs<'r>(request: &'r dyn Request, name: &str) -> impl Iterator<Item = Option<Cow<'r, str>>> {
     let pairs = request.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    // A name in another spelling is the same name to the target.
-    let named = pairs.filter(|(key, _)| decoded(key).as_deref() == Some(name));
-    param.check(name, named.map(|(_, value)| decoded(value)), errors);
+    pairs.filter(move |(key, _)| decoded(key).as_deref() == Some(name)).map(|(_, value)| decoded(value))
 }
 
 /// As forms write it; nothing where that is no text.

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{Draft, PatternOptions, Registry, Validator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A schema in the document, or the file that holds it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,10 +59,14 @@ impl fmt::Debug for Schema {
 
 impl Schema {
     pub(super) fn compile(source: &Source) -> Result<Self, String> {
-        let schema = source.read()?;
-        // Patterns are linear in time; references lead into the schema itself or nowhere.
-        let patterns = PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20);
-        let built = jsonschema::options().offline().with_pattern_options(patterns).build(&schema);
+        let built = jsonschema::options().offline().with_pattern_options(patterns()).build(&source.read()?);
+        built.map(Self).map_err(|why| format!("is not a schema that can be used: {why}"))
+    }
+
+    /// The one to which a reference leads among schemas that know each other.
+    pub(super) fn within(registry: &Registry<'_>, draft: Draft, reference: &str) -> Result<Self, String> {
+        let options = jsonschema::options().offline().with_draft(draft).with_registry(registry);
+        let built = options.with_pattern_options(patterns()).build(&json!({ "$ref": reference }));
         built.map(Self).map_err(|why| format!("is not a schema that can be used: {why}"))
     }
 
@@ -75,10 +79,22 @@ impl Schema {
                 return vec![("#".into(), sentence.into())];
             }
         };
-        let told = |error: jsonschema::ValidationError<'_>| {
-            let sentence: String = error.masked().to_string().chars().take(200).collect();
-            (format!("#{}", error.instance_path()).into(), sentence.into())
-        };
+        let told =
+            |error: jsonschema::ValidationError<'_>| (format!("#{}", error.instance_path()).into(), sentence(&error));
         self.0.iter_errors(&value).take(most).map(told).collect()
     }
+
+    /// What is wrong with a value, without the value.
+    pub(super) fn first_error(&self, value: &Value) -> Option<Box<str>> {
+        self.0.validate(value).err().map(|error| sentence(&error))
+    }
+}
+
+fn sentence(error: &jsonschema::ValidationError<'_>) -> Box<str> {
+    error.masked().to_string().chars().take(200).collect()
+}
+
+/// Patterns are linear in time. References lead into the schema itself, or nowhere.
+fn patterns() -> PatternOptions<jsonschema::Regex> {
+    PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20)
 }

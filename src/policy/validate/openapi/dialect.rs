@@ -1,4 +1,4 @@
-//! Schemas of OpenAPI in the words of JSON Schema.
+//! Schemas of `OpenAPI` in the words of JSON Schema.
 //!
 //! Version 3.0 has `nullable`, which is a type of its own in JSON Schema. In both versions a property that is `readOnly`
 //! is never required of a request.

@@ -1,4 +1,4 @@
-//! An OpenAPI 3 document as it was read: its parts by their JSON pointers, with references followed.
+//! An `OpenAPI` 3 document as it was read: its parts by their JSON pointers, with references followed.
 
 use std::fmt::Write;
 use std::fs;
@@ -23,7 +23,7 @@ pub(super) struct Document {
 }
 
 impl Document {
-    /// JSON or YAML; a sentence where it is not OpenAPI 3.0 or 3.1.
+    /// JSON or YAML; a sentence where it is not `OpenAPI` 3.0 or 3.1.
     pub(super) fn read(file: &str) -> Result<Self, String> {
         let size = fs::metadata(file).map_err(|why| format!("cannot read {file}: {why}"))?.len();
         if size > LARGEST {

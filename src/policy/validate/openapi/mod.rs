@@ -1,4 +1,4 @@
-//! An OpenAPI 3 document as the source of what requests look like: method, path, parameters and body.
+//! An `OpenAPI` 3 document as the source of what requests look like: method, path, parameters and body.
 
 mod dialect;
 mod document;

@@ -49,11 +49,11 @@ enum Kind {
     Either,
 }
 
-/// Header fields that are described elsewhere (OpenAPI 3.1.1 section 4.8.12.1).
+/// Header fields that are described elsewhere (`OpenAPI` 3.1.1 section 4.8.12.1).
 const ELSEWHERE: [&str; 3] = ["accept", "content-type", "authorization"];
 
 impl Param {
-    /// Nothing for what OpenAPI itself says to ignore; a sentence where it would be let through unseen.
+    /// Nothing for what `OpenAPI` itself says to ignore; a sentence where it would be let through unseen.
     pub(super) fn compile(
         at: &At<'_>,
         names: &[Box<str>],

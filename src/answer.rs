@@ -8,7 +8,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use pingora_http::ResponseHeader;
 
 use crate::fault::Fault;
-use crate::messages::{Messages, Text};
+use crate::messages::{Detail, Messages, Text};
 
 /// The start of each problem's `type`; its code follows.
 const TYPE: &str = "urn:yumen:problem:";
@@ -33,6 +33,7 @@ struct Prepared {
 #[derive(Debug)]
 pub struct Answers {
     messages: Messages,
+    detail: Detail,
     /// One list a language, in the order of `Fault::ALL`.
     prepared: Vec<(HeaderValue, Vec<Prepared>)>,
     /// In the order of `Fault::ALL`; empty where the gateway sends no answer.
@@ -52,6 +53,8 @@ pub struct Asked<'a> {
     pub allow: Option<&'a str>,
     /// What is wrong where in the request: JSON pointer or parameter, and a sentence.
     pub errors: &'a [(Box<str>, Box<str>)],
+    /// What only the log knows of the cause.
+    pub cause: Option<(Fault, Option<&'a str>)>,
 }
 
 /// An answer, ready to be sent.
@@ -64,13 +67,13 @@ pub struct Answer {
 }
 
 impl Answers {
-    pub fn new(messages: Messages) -> Arc<Self> {
+    pub fn new(messages: Messages, detail: Detail) -> Arc<Self> {
         let prepared = messages.languages().iter().map(|language| {
             let texts = language.texts().map(|(fault, text)| Prepared::new(fault, text)).collect();
             (value(language.tag.as_bytes()), texts)
         });
         let proxy_status = Fault::ALL.iter().map(|fault| value(proxy_status(*fault).as_bytes())).collect();
-        Arc::new(Self { prepared: prepared.collect(), proxy_status, messages })
+        Arc::new(Self { prepared: prepared.collect(), proxy_status, messages, detail })
     }
 
     pub fn messages(&self) -> &Messages {
@@ -99,7 +102,7 @@ impl Answers {
             headers.push((header::RETRY_AFTER, RETRY_AFTER));
         }
         headers.extend(asked.allow.and_then(|allow| Some((header::ALLOW, HeaderValue::try_from(allow).ok()?))));
-        let body = prepared.body(asked);
+        let body = prepared.body(asked, self.detail);
         headers.push((header::CONTENT_LENGTH, HeaderValue::from(body.len())));
         Answer { status: fault.status(), headers, body: if asked.head { Bytes::new() } else { body } }
     }
@@ -125,7 +128,7 @@ impl Prepared {
         Self { start: start.into_bytes().into(), grpc_message: value(percent_encoded(&text.detail).as_bytes()) }
     }
 
-    fn body(&self, asked: &Asked<'_>) -> Bytes {
+    fn body(&self, asked: &Asked<'_>, detail: Detail) -> Bytes {
         let request_id = asked.request_id;
         let mut body = BytesMut::with_capacity(self.start.len() + request_id.len() + 8);
         body.extend_from_slice(&self.start);
@@ -140,6 +143,12 @@ impl Prepared {
         if !asked.errors.is_empty() {
             body.extend_from_slice(b",\"errors\":");
             body.extend_from_slice(errors(asked.errors).to_string().as_bytes());
+        }
+        if let (Detail::Full, Some((fault, why))) = (detail, asked.cause) {
+            body.extend_from_slice(b",\"reason\":\"");
+            body.extend_from_slice(fault.code().as_bytes());
+            body.extend_from_slice(b"\",\"why\":");
+            body.extend_from_slice(serde_json::Value::from(why).to_string().as_bytes());
         }
         body.extend_from_slice(b"}\n");
         body.freeze()
@@ -234,7 +243,7 @@ mod tests {
     fn answers() -> Arc<Answers> {
         let mut problems = Problems::default();
         let at = problem::Path::of(["errors"]);
-        Answers::new(Messages::compile(&Config::default(), Path::new(""), &at, &mut problems))
+        Answers::new(Messages::compile(&Config::default(), Path::new(""), &at, &mut problems), Detail::default())
     }
 
     fn header(answer: &Answer, name: &str) -> Option<String> {

@@ -57,7 +57,8 @@ impl Door for Refusals {
         }
         let accept_language = seen.field("accept-language");
         let allow = (fault == Fault::RouteMethod).then_some(METHODS);
-        let asked = Asked { request_id: id.as_str(), accept_language, allow, ..Asked::default() };
+        let asked =
+            Asked { request_id: id.as_str(), accept_language, allow, cause: Some((fault, None)), ..Asked::default() };
         snapshot.answers.answer(fault, &asked).render_h1(now)
     }
 

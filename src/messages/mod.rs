@@ -20,11 +20,24 @@ pub struct Config {
     pub languages: Vec<String>,
     /// A directory of message files, `<language>.ftl`: each replaces or adds texts of its language.
     pub messages: Option<PathBuf>,
+    /// How much of the cause a client is told.
+    pub detail: Detail,
+}
+
+/// How much of the cause a client is told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// What it can act on. Why a token is invalid, and which rule refuses, is for the log.
+    #[default]
+    Brief,
+    /// Also the exact code as `reason`, and `why`: for development, not for the edge.
+    Full,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { languages: vec!["en".into(), "zh-CN".into()], messages: None }
+        Self { languages: vec!["en".into(), "zh-CN".into()], messages: None, detail: Detail::default() }
     }
 }
 

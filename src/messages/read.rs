@@ -220,6 +220,7 @@ mod tests {
         let config = Config {
             languages: languages.iter().map(ToString::to_string).collect(),
             messages: (!files.is_empty()).then(|| ".".into()),
+            ..Config::default()
         };
         let mut problems = Problems::default();
         let messages = compile(&config, dir.path(), &problem::Path::of(["errors"]), &mut problems);

@@ -117,7 +117,15 @@ impl Parts {
         let messages = Messages::compile(&document.errors, FilePath::new(""), &Path::of(["errors"]), problems);
         let admin = admin(document, problems);
         let nowhere = Counted::new(&tools.metrics, "-", &names);
-        Some(Self { listeners, admin: admin?, pools, routes, table, answers: Answers::new(messages), nowhere })
+        Some(Self {
+            listeners,
+            admin: admin?,
+            pools,
+            routes,
+            table,
+            answers: Answers::new(messages, document.errors.detail),
+            nowhere,
+        })
     }
 
     /// Counts go on where a route stays.

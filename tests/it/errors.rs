@@ -107,3 +107,27 @@ fn hostile_input_is_never_echoed_unescaped() {
         assert!(serde_json::from_str::<serde_json::Value>(&body).is_ok(), "{body}");
     }
 }
+
+#[test]
+fn clients_are_told_the_cause_where_the_document_says_so() {
+    let routes = "auth: { a: { jwt: { secret: 'file:$DIR/secret' } } }\nroutes: { one: { match: /one, auth: a, respond: 204 } }\n";
+    for (settings, reason, why) in [
+        ("", None, None),
+        ("errors: { detail: brief }\n", None, None),
+        ("errors: { detail: full }\n", Some("auth.malformed"), Some("a token of two parts")),
+    ] {
+        let setup = Setup::new().file("secret", "0123456789abcdef0123456789abcdef");
+        let gateway = setup.start(format!("{settings}{routes}"));
+        let answer = gateway.ask(Request::get("/one").with("Authorization", "Bearer a.b"));
+        let body = answer.json();
+        assert_eq!((answer.status, body["code"].as_str()), (401, Some("auth.invalid")));
+        assert_eq!(body["reason"].as_str(), reason, "{body}");
+        assert_eq!(
+            body["why"].as_str().map(|said| said.contains(why.unwrap_or_default())),
+            why.map(|_| true),
+            "{body}"
+        );
+        let malformed = gateway.connect().send("GET /one HTTP/1.1\r\nHost: a b\r\n\r\n").response().json();
+        assert_eq!(malformed["reason"].as_str(), reason.map(|_| "request.host"), "{malformed}");
+    }
+}

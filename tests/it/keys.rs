@@ -33,6 +33,7 @@ const KEYS: &[(&str, &str)] = &[
     ("observe.access_log.query", "seeing::the_query_is_logged_where_the_document_says_so"),
     ("errors", "errors::texts_come_in_the_language_that_the_client_asks_for"),
     ("errors.languages", "errors::a_language_that_is_not_listed_is_not_spoken"),
+    ("errors.detail", "errors::clients_are_told_the_cause_where_the_document_says_so"),
     ("errors.messages", "errors::texts_of_ones_own_replace_ours"),
     ("defaults", "inheritance::defaults_of_a_pool_hold_unless_it_says_otherwise"),
     ("defaults.listener", "inheritance::defaults_of_a_listener_hold_unless_it_says_otherwise"),

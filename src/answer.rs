@@ -1,7 +1,7 @@
 //! Answers of our own: problem details (RFC 9457) or a gRPC status, and why, for the proxies in between (RFC 9209).
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
@@ -12,9 +12,6 @@ use crate::messages::{Detail, Messages, Text};
 
 /// The start of each problem's `type`; its code follows.
 const TYPE: &str = "urn:yumen:problem:";
-
-/// Seconds after which a client may try again.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -53,6 +50,8 @@ pub struct Asked<'a> {
     pub allow: Option<&'a str>,
     /// What is wrong where in the request: JSON pointer or parameter, and a sentence.
     pub errors: &'a [(Box<str>, Box<str>)],
+    /// When it is worth another try, where that is known.
+    pub retry_after: Option<Duration>,
     /// What only the log knows of the cause.
     pub cause: Option<(Fault, Option<&'a str>)>,
 }
@@ -99,7 +98,9 @@ impl Answers {
         headers.push((header::CONTENT_LANGUAGE, tag.clone()));
         headers.push((header::VARY, HeaderValue::from_static("Accept-Language")));
         if fault.retry_after() {
-            headers.push((header::RETRY_AFTER, RETRY_AFTER));
+            // Whole seconds, rounded up: who comes too early comes in vain.
+            let seconds = asked.retry_after.map_or(1, |wait| wait.as_millis().div_ceil(1000).clamp(1, 86_400));
+            headers.push((header::RETRY_AFTER, HeaderValue::from(u32::try_from(seconds).unwrap_or(1))));
         }
         headers.extend(asked.allow.and_then(|allow| Some((header::ALLOW, HeaderValue::try_from(allow).ok()?))));
         let body = prepared.body(asked, self.detail);
@@ -230,7 +231,7 @@ fn value(text: &[u8]) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use serde_json::{Value, json};
 

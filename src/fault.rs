@@ -82,6 +82,7 @@ faults! {
     BodyInvalid = "body.invalid", 422, 3, "http_request_denied", Client;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;
     PoolEmpty = "pool.empty", 503, 14, "destination_unavailable", Upstream;
+    BreakerOpen = "breaker.open", 503, 14, "destination_unavailable", Upstream;
     UpstreamConnect = "upstream.connect", 502, 14, "connection_refused", Upstream;
     UpstreamRefused = "upstream.refused", 502, 14, "connection_refused", Upstream;
     UpstreamConnectTimeout = "upstream.connect_timeout", 504, 4, "connection_timeout", Upstream;

@@ -59,7 +59,8 @@ impl Live {
 
     /// The target for this request: not one that was tried if another serves.
     pub(super) fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Option<&Arc<Target>> {
-        let serves = |place: usize| self.candidates.get(place).is_some_and(|target| self.serves(target));
+        let serves =
+            |place: usize| self.candidates.get(place).is_some_and(|target| self.serves(target) && target.admits());
         let is_new =
             |place: usize| self.candidates.get(place).is_some_and(|target| !tried.iter().any(|other| other.is(target)));
         let load = |place: usize| self.candidates.get(place).map_or(0, |target| target.in_flight());
@@ -68,8 +69,13 @@ impl Live {
             place = self.choice.choose(request, serves, load);
         }
         // A change of health that this set does not know of yet.
-        let late = || self.all.iter().find(|target| target.weight() > 0 && self.serves(target));
+        let late = || self.all.iter().find(|target| target.weight() > 0 && self.serves(target) && target.admits());
         place.and_then(|place| self.candidates.get(place)).or_else(late)
+    }
+
+    /// Those that would serve if their breakers let them.
+    pub(super) fn broken(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.all.iter().filter(|target| target.weight() > 0 && self.serves(target) && !target.admits())
     }
 
     fn serves(&self, target: &Target) -> bool {

@@ -7,6 +7,7 @@
 //!     targets: [10.0.0.11:8080, { at: 10.0.0.12:8080, weight: 2 }]
 //!     balance: least_requests
 //!     health: { http: /healthz, every: 5s, down_after: 3, up_after: 2 }
+//!     breaker: { open_after: 5, open_for: 30s, probes: 3 }
 //! ```
 
 use std::fmt;
@@ -30,12 +31,14 @@ use crate::telemetry::metrics::PoolMetrics;
 use crate::units::{Duration, Name};
 
 pub mod balance;
+pub mod breaker;
 mod chance;
 mod chores;
 mod discover;
 mod endpoint;
 pub mod health;
 mod live;
+mod observer;
 mod peer;
 mod resume;
 pub mod status;
@@ -43,10 +46,12 @@ pub mod target;
 pub mod timeout;
 pub mod tls;
 
+use breaker::Breaker;
 use discover::{Lookup, Resolver};
 use endpoint::Endpoint;
 use health::{Check, Prober};
 use live::Live;
+pub use observer::Observer;
 pub use status::{PoolState, Status};
 use target::Cell;
 pub use target::{Picked, Target};
@@ -73,6 +78,9 @@ pub struct Config {
     /// How targets are asked whether they can serve; never asked, and always taken for up, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<health::Config>,
+    /// When a target that fails requests is left alone for a while; never, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<breaker::Config>,
     /// How long each step towards a target may take.
     pub timeout: timeout::Config,
     /// Connections kept open between requests.
@@ -150,20 +158,6 @@ impl Config {
     }
 }
 
-/// Who wants to know of the targets' health.
-pub trait Observer: Send + Sync {
-    /// A target is up or down, told at each change.
-    fn target_up(&self, pool: &str, target: &str, up: bool);
-    /// A target is no longer used by anyone.
-    fn target_gone(&self, pool: &str, target: &str);
-}
-
-/// Nobody.
-impl Observer for () {
-    fn target_up(&self, _: &str, _: &str, _: bool) {}
-    fn target_gone(&self, _: &str, _: &str) {}
-}
-
 /// What lives longer than a generation: cells of targets, addresses of host names, and what asks for both.
 #[derive(Clone, Default)]
 pub struct Shelves {
@@ -196,12 +190,21 @@ impl Standing {
     }
 }
 
+/// Why no target takes a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unserved {
+    pub fault: Fault,
+    /// How long until the first breaker lets requests through again.
+    pub wait: Option<std::time::Duration>,
+}
+
 /// A set of targets, watched and balanced.
 pub struct Pool {
     name: Name,
     endpoints: Vec<Endpoint>,
     settings: Arc<peer::Settings>,
     check: Option<Arc<Check>>,
+    breaker: Option<Arc<breaker::Rule>>,
     balance: balance::Config,
     shelves: Shelves,
     standing: Arc<Standing>,
@@ -238,6 +241,10 @@ impl Pool {
         let settings = Arc::new(peer::Settings::new(tls, config.protocol, config.timeout.clone(), keep));
         let check = config.health.as_ref();
         let check = check.map(|health| Check::compile(health, settings.group(), &at.key("health"), problems));
+        let breaker = config
+            .breaker
+            .as_ref()
+            .map(|config| Arc::new(breaker::Rule::compile(config, name, tools.observer, &at.key("breaker"), problems)));
         if problems.errors() > errors {
             return None;
         }
@@ -248,6 +255,7 @@ impl Pool {
             endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
             settings,
             check: check.map(Arc::new),
+            breaker,
             balance: config.balance.clone(),
             shelves,
             standing,
@@ -263,13 +271,20 @@ impl Pool {
     }
 
     /// The target for one try: not one of `tried`, if another serves.
-    pub fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Result<Picked, Fault> {
+    pub fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Result<Picked, Unserved> {
         let live = self.live.load();
-        match live.pick(request, tried) {
-            Some(target) => Ok(Picked::new(Arc::clone(target))),
-            None if live.is_empty() => Err(Fault::PoolEmpty),
-            None => Err(Fault::PoolNoHealthy),
+        // Once more where another request was quicker to try a target for its breaker: then that one does not fit.
+        let picks = std::iter::repeat_with(|| live.pick(request, tried)).take(live.all().len() + 1);
+        if let Some(picked) = picks.map_while(|target| target).find_map(|target| Picked::new(Arc::clone(target))) {
+            return Ok(picked);
         }
+        let wait = live.broken().filter_map(|target| target.breaker()).map(Breaker::wait).min();
+        let fault = match wait {
+            Some(_) => Fault::BreakerOpen,
+            None if live.is_empty() => Fault::PoolEmpty,
+            None => Fault::PoolNoHealthy,
+        };
+        Err(Unserved { fault, wait })
     }
 
     /// Probes and lookups, for the generation that serves; the observer learns how everyone is.
@@ -277,6 +292,7 @@ impl Pool {
         for target in self.live.load().all() {
             let up = self.check.is_none() || target.cell().serves();
             self.observer.target_up(self.name.as_str(), target.name(), up);
+            self.observer.breaker(self.name.as_str(), target.name(), target.breaker().map(Breaker::stage));
         }
         chores::of(self)
     }
@@ -329,7 +345,7 @@ impl Pool {
             if is_fresh {
                 fresh.push(Arc::clone(&cell));
             }
-            all.push(Arc::new(Target::new(found, cell, &self.settings)));
+            all.push(Arc::new(Target::new(found, cell, &self.settings, self.breaker.as_ref())));
         }
         // Who comes to a pool that serves has to prove itself first; who finds nobody serves at once.
         if !all.iter().any(|target| target.weight() > 0 && target.cell().serves()) {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::breaker::{self, Breaker};
 use super::health::State;
 use super::target::Target;
 use crate::units::Name;
@@ -13,7 +14,7 @@ use crate::units::Name;
 pub struct Status {
     pub name: Name,
     pub state: PoolState,
-    /// Targets with weight that are up.
+    /// Targets with weight that are up, with their breakers closed.
     pub healthy: usize,
     /// Targets with weight.
     pub total: usize,
@@ -50,6 +51,15 @@ pub struct TargetStatus {
     pub in_flight: u32,
     pub picks: u64,
     pub failures: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<breaker::Status>,
+}
+
+impl TargetStatus {
+    /// Whether its breaker, if it has one, lets requests through.
+    fn admits(&self) -> bool {
+        self.breaker.as_ref().is_none_or(|breaker| breaker.state == breaker::Stage::Closed)
+    }
 }
 
 /// A host name without a fresh answer; addresses known from before stay in use.
@@ -64,7 +74,8 @@ impl Status {
     pub(super) fn new(name: &Name, targets: Vec<TargetStatus>, unresolved: Vec<Unresolved>, pending: bool) -> Self {
         let weighted = || targets.iter().filter(|target| target.weight > 0);
         let count = |state: State| weighted().filter(|target| target.state == state.word()).count();
-        let (healthy, total) = (count(State::Up), weighted().count());
+        let up = weighted().filter(|target| target.state == State::Up.word() && target.admits());
+        let (healthy, total) = (up.count(), weighted().count());
         let state = match (healthy, total) {
             (0, 0) if pending => PoolState::Unknown,
             (0, _) if count(State::Unknown) > 0 => PoolState::Unknown,
@@ -91,6 +102,7 @@ impl TargetStatus {
             in_flight: target.in_flight(),
             picks: cell.picks(),
             failures: cell.failures(),
+            breaker: target.breaker().map(Breaker::status),
         }
     }
 }

@@ -11,10 +11,12 @@ use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Timeout;
+use super::breaker::{self, Breaker, Pass};
 use super::endpoint::Found;
 use super::health::{Record, State, Verdict};
 use super::peer;
 use super::resume::Resume;
+use crate::fault::Fault;
 use crate::units::Address;
 
 /// The largest weight of a target.
@@ -79,13 +81,27 @@ pub struct Target {
     cell: Arc<Cell>,
     peer: HttpPeer,
     settings: Arc<peer::Settings>,
+    breaker: Option<Arc<breaker::Rule>>,
 }
 
 impl Target {
-    pub(super) fn new(found: Found, cell: Arc<Cell>, settings: &Arc<peer::Settings>) -> Self {
+    pub(super) fn new(
+        found: Found,
+        cell: Arc<Cell>,
+        settings: &Arc<peer::Settings>,
+        breaker: Option<&Arc<breaker::Rule>>,
+    ) -> Self {
         let peer = settings.peer(found.address, &found.asked);
-        let settings = Arc::clone(settings);
-        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings }
+        let (settings, breaker) = (Arc::clone(settings), breaker.cloned());
+        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings, breaker }
+    }
+    /// Whether its breaker lets a request through, as far as one can tell without sending it.
+    pub(super) fn admits(&self) -> bool {
+        self.breaker.as_ref().is_none_or(|rule| self.cell.breaker.admits(rule))
+    }
+    /// The breaker, if the pool has any.
+    pub(super) fn breaker(&self) -> Option<&Breaker> {
+        self.breaker.as_ref().map(|_| &self.cell.breaker)
     }
     /// For logs and metrics: the address, behind the host name that it was resolved from (`app.internal/10.0.0.7:80`).
     pub fn name(&self) -> &str {
@@ -122,7 +138,7 @@ pub struct Cell {
     in_flight: AtomicU32,
     picks: AtomicU64,
     failures: AtomicU64,
-    failures_in_row: AtomicU32,
+    breaker: Breaker,
     record: Mutex<Record>,
     /// A probe that a reload cut short.
     pub(super) probe: Resume<Verdict>,
@@ -138,7 +154,7 @@ impl Cell {
             in_flight: AtomicU32::new(0),
             picks: AtomicU64::new(0),
             failures: AtomicU64::new(0),
-            failures_in_row: AtomicU32::new(0),
+            breaker: Breaker::new(now),
             record: Mutex::new(Record::new(now)),
             probe: Resume::default(),
             gone: Box::new(gone),
@@ -179,39 +195,65 @@ impl Drop for Cell {
 }
 
 /// A target chosen for one try; it counts as in flight until this is dropped.
-pub struct Picked(Arc<Target>);
+pub struct Picked {
+    target: Arc<Target>,
+    /// What its breaker waits to hear of; nothing once that was told.
+    pass: Option<Pass>,
+}
 
 impl Picked {
-    pub(super) fn new(target: Arc<Target>) -> Self {
+    /// Nothing where the last request that its breaker lets through was just taken by another.
+    pub(super) fn new(target: Arc<Target>) -> Option<Self> {
+        let pass = match &target.breaker {
+            Some(rule) => Some(target.cell.breaker.enter(rule, &target.name)?),
+            None => None,
+        };
         target.cell.in_flight.fetch_add(1, Relaxed);
         target.cell.picks.fetch_add(1, Relaxed);
-        Self(target)
+        Some(Self { target, pass })
     }
     pub fn target(&self) -> &Arc<Target> {
-        &self.0
+        &self.target
     }
     /// Where and how to connect, with the route's limits in place of the pool's.
     pub fn peer(&self, timeouts: Option<&Timeout>) -> Box<HttpPeer> {
-        let mut peer = Box::new(self.0.peer.clone());
+        let mut peer = Box::new(self.target.peer.clone());
         if let Some(timeouts) = timeouts {
-            self.0.settings.limit(&mut peer, &timeouts.over(self.0.settings.timeouts()));
+            self.target.settings.limit(&mut peer, &timeouts.over(self.target.settings.timeouts()));
         }
         peer
     }
-    /// How the try went; told once.
-    pub fn record(&self, ok: bool) {
-        let cell = &self.0.cell;
-        if ok {
-            cell.failures_in_row.store(0, Relaxed);
-        } else {
-            cell.failures.fetch_add(1, Relaxed);
-            cell.failures_in_row.fetch_add(1, Relaxed);
+    /// The head of the answer came: a request that tries the target for its breaker has found out enough. Others are told
+    /// of at their end, because an answer can break off.
+    pub fn answered(&mut self, status: u16) {
+        if matches!(self.pass, Some(Pass::Probe(_))) {
+            self.judge(None, status);
+        }
+    }
+    /// How the try went, told once: the fault if there was one, and the status of the answer.
+    pub fn record(&mut self, fault: Option<Fault>, status: u16) {
+        let failed = match fault {
+            Some(fault) => fault != Fault::ClientGone,
+            None => status >= 500,
+        };
+        if failed {
+            self.target.cell.failures.fetch_add(1, Relaxed);
+        }
+        self.judge(fault, status);
+    }
+    fn judge(&mut self, fault: Option<Fault>, status: u16) {
+        if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
+            let failed = rule.judge(fault, status);
+            self.target.cell.breaker.leave(rule, &self.target.name, pass, failed);
         }
     }
 }
 
 impl Drop for Picked {
     fn drop(&mut self) {
-        self.0.cell.in_flight.fetch_sub(1, Relaxed);
+        self.target.cell.in_flight.fetch_sub(1, Relaxed);
+        if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
+            self.target.cell.breaker.leave(rule, &self.target.name, pass, None);
+        }
     }
 }

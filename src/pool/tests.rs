@@ -80,7 +80,8 @@ fn problems(yaml: &str) -> Vec<String> {
 }
 
 fn picked(pool: &Pool, ask: &Ask) -> Result<String, Fault> {
-    pool.pick(ask, &[]).map(|picked| picked.target().name().to_owned())
+    let picked = pool.pick(ask, &[]).map_err(|unserved| unserved.fault)?;
+    Ok(picked.target().name().to_owned())
 }
 
 fn last(name: &str) -> char {
@@ -287,9 +288,9 @@ fn keys_come_from_cookie_client_and_path_and_without_one_chance_decides() {
 fn requests_are_in_flight_until_they_are_let_go() {
     let pool = pool("['1.1.1.1:1']", &Shelves::default());
     let first = pool.pick(&Ask::new(), &[]).unwrap();
-    let second = pool.pick(&Ask::new(), &[]).unwrap();
+    let mut second = pool.pick(&Ask::new(), &[]).unwrap();
     assert_eq!(first.target().in_flight(), 2);
-    second.record(false);
+    second.record(Some(Fault::UpstreamReset), 502);
     drop(second);
     let status = &pool.status().targets[0];
     assert_eq!((status.in_flight, status.picks, status.failures, status.state), (1, 2, 1, "up"));

@@ -1,7 +1,7 @@
 //! What one request carries from its first byte to its log line.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
@@ -50,6 +50,8 @@ pub struct Ctx {
     pub found: Option<Box<Found>>,
     /// The methods that a 405 allows.
     pub allow: Option<String>,
+    /// When a 503 is worth another try.
+    pub retry_after: Option<Duration>,
 }
 
 /// When things happened on the way to the target and back.
@@ -89,6 +91,7 @@ impl Default for Ctx {
             held: BytesMut::new(),
             found: None,
             allow: None,
+            retry_after: None,
         }
     }
 }
@@ -185,14 +188,22 @@ impl Ctx {
             self.pool = route.draw().cloned();
         }
         let pool = self.pool.as_ref().ok_or(Fault::PoolEmpty)?;
-        self.picked = Some(pool.pick(&View::of(request, intake, &self.params), &self.tried)?);
+        match pool.pick(&View::of(request, intake, &self.params), &self.tried) {
+            Ok(picked) => self.picked = Some(picked),
+            Err(unserved) => {
+                self.retry_after = unserved.wait;
+                let rest = |wait| format!("every target that is up rests; the first is tried again in {wait:.1?}");
+                self.why = unserved.wait.map(rest).or(self.why.take());
+                return Err(unserved.fault);
+            }
+        }
         Ok(())
     }
 
     /// Puts the present target aside and picks another; `false` when there is no other.
-    pub fn choose_another(&mut self, request: &RequestHeader) -> bool {
-        let Some(failed) = self.picked.take() else { return false };
-        failed.record(false);
+    pub fn choose_another(&mut self, request: &RequestHeader, fault: Fault) -> bool {
+        let Some(mut failed) = self.picked.take() else { return false };
+        failed.record(Some(fault), 0);
         self.tried.push(failed.target().clone());
         let picked = self.choose(request).is_ok();
         let new =

@@ -28,8 +28,8 @@ pub(super) fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
     if let Some(fault) = ctx.fault {
         say(fault, session, ctx);
     }
-    if let Some(picked) = ctx.picked.take() {
-        picked.record(ctx.fault.is_none_or(|fault| fault == Fault::ClientGone) && status < 500);
+    if let Some(mut picked) = ctx.picked.take() {
+        picked.record(ctx.fault, status);
     }
 }
 

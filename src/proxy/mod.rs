@@ -163,7 +163,8 @@ impl ProxyHttp for Proxy {
         mut e: Box<Error>,
     ) -> Box<Error> {
         // Nothing was sent: another target may be asked, whatever the method.
-        let again = ctx.upstream.tries < MOST_TRIES && ctx.choose_another(session.req_header());
+        let again = ctx.upstream.tries < MOST_TRIES
+            && ctx.choose_another(session.req_header(), fail::fault_of(&e, false, false));
         e.set_retry(again);
         e
     }

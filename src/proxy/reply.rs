@@ -79,6 +79,7 @@ pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Ans
         head: request.method == Method::HEAD,
         grpc,
         allow: ctx.allow.as_deref(),
+        retry_after: ctx.retry_after,
         cause: Some((fault, ctx.why.as_deref())),
         errors: ctx.found.as_ref().and_then(|found| found.refused.as_ref()).map_or(&[], |refusal| &refusal.errors),
     };

@@ -27,6 +27,9 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
         return if ctx.upstream.informed > MOST_INFORMED { Err(Fault::UpstreamProtocol.into()) } else { Ok(()) };
     }
     ctx.upstream.answered = Some(Instant::now());
+    if let Some(picked) = &mut ctx.picked {
+        picked.answered(head.status.as_u16());
+    }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !session.is_upgrade_req() {
         return Err(Fault::UpstreamUpgrade.into());

@@ -9,6 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::Snapshot;
 use crate::policy::limit;
+use crate::pool::breaker::Stage;
 use crate::pool::{self, Observer, Shelves};
 use crate::telemetry::metrics::{Figure, Metrics};
 use crate::units::Name;
@@ -25,7 +26,8 @@ impl Tools {
     /// The error says which metric is a mistake.
     pub fn new() -> Result<Self, String> {
         let metrics = Metrics::new().map_err(|why| why.to_string())?;
-        let observer = Arc::new(Health { metrics: metrics.clone(), figures: Mutex::default() });
+        let observer =
+            Arc::new(Health { metrics: metrics.clone(), figures: Mutex::default(), breakers: Mutex::default() });
         Ok(Self { metrics, shelves: Shelves::default(), limits: limit::Shelves::default(), observer })
     }
 
@@ -36,13 +38,14 @@ impl Tools {
     }
 }
 
-/// Shows the health of targets on the metrics page, as long as someone uses them.
 /// By pool and target.
 type Figures = HashMap<(Box<str>, Box<str>), Figure>;
 
+/// Shows the health of targets on the metrics page, as long as someone uses them.
 struct Health {
     metrics: Arc<Metrics>,
     figures: Mutex<Figures>,
+    breakers: Mutex<Figures>,
 }
 
 impl Observer for Health {
@@ -52,9 +55,20 @@ impl Observer for Health {
         figure.set(up.into());
     }
 
+    fn breaker(&self, pool: &str, target: &str, stage: Option<Stage>) {
+        let mut figures = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (pool.into(), target.into());
+        match stage {
+            Some(stage) => figures.entry(key).or_insert_with(|| self.metrics.breaker(pool, target)).set(stage as i64),
+            None => drop(figures.remove(&key)),
+        }
+    }
+
     fn target_gone(&self, pool: &str, target: &str) {
-        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        figures.remove(&(Box::from(pool), Box::from(target)));
+        for figures in [&self.figures, &self.breakers] {
+            let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
+            figures.remove(&(Box::from(pool), Box::from(target)));
+        }
     }
 }
 

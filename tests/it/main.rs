@@ -16,6 +16,7 @@
 mod answering;
 mod auth;
 mod body;
+mod breakers;
 mod client_address;
 mod cors;
 mod errors;

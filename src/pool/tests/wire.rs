@@ -102,6 +102,7 @@ impl Observer for Watcher {
     fn target_up(&self, _: &str, target: &str, up: bool) {
         let _ = self.0.send((target.to_owned(), up));
     }
+    fn breaker(&self, _: &str, _: &str, _: Option<breaker::Stage>) {}
     fn target_gone(&self, _: &str, target: &str) {
         let _ = self.0.send((format!("gone {target}"), false));
     }

@@ -63,6 +63,8 @@ families! {
     pool_connects: IntCounterVec = "yumen_pool_connects_total" ["pool", "reused"],
         "Connections taken for a request: kept from an earlier one, or new.";
     target_up: IntGaugeVec = "yumen_target_up" ["pool", "target"], "1 while a target gets requests, 0 while it is unhealthy.";
+    breaker: IntGaugeVec = "yumen_breaker_state" ["pool", "target"],
+        "0 while a target's breaker is closed, 1 while a few requests try the target, 2 while it is open.";
 
     connections: IntGaugeVec = "yumen_connections" ["listener"], "Client connections that are open.";
     connections_refused: IntCounterVec = "yumen_connections_refused_total" ["listener", "reason"],

@@ -77,6 +77,12 @@ impl Metrics {
         Figure::new(lease.child(&self.families.target_up, &[pool, target]), lease)
     }
 
+    /// The stage of a target's breaker: 0, 1 or 2.
+    pub fn breaker(&self, pool: &str, target: &str) -> Figure {
+        let lease = self.book.lease(format!("breaker\0{pool}\0{target}"));
+        Figure::new(lease.child(&self.families.breaker, &[pool, target]), lease)
+    }
+
     pub fn listener(&self, listener: &str) -> Arc<ListenerMetrics> {
         Arc::new(ListenerMetrics::new(&self.families, self.book.lease(format!("listener\0{listener}")), listener))
     }
@@ -170,6 +176,7 @@ mod tests {
         listener.refuse("per_address");
         metrics.handshake("1.3", "ok");
         let target = metrics.target("orders", "10.0.0.1:80");
+        let breaker = metrics.breaker("orders", "10.0.0.1:80");
         target.set(1);
         let cert = metrics.certificate("/etc/certs/a.crt");
         cert.set(1_800_000_000);
@@ -178,7 +185,7 @@ mod tests {
             Box::new(route.begin()),
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
-            Box::new((jwks, auth)),
+            Box::new((jwks, auth, breaker)),
         ];
         (metrics, held)
     }

@@ -1,0 +1,161 @@
+//! What the document says of breakers.
+//!
+//! ```yaml
+//! breaker: { open_after: 5, open_for: 30s, probes: 3 }
+//! breaker: { open_after: 50% of 20 in 10s, on: [connect, timeout, reset, "500..599"] }
+//! ```
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+use crate::pool::health::Status;
+use crate::problem::{Path, Problems};
+use crate::units::Duration;
+
+/// When a target that fails is left alone, and for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "PoolBreaker")]
+pub struct Config {
+    /// How many failures in a row open it, or which share of how many requests: `5`, `50% of 20 in 10s`.
+    pub open_after: OpenAfter,
+    /// How long it stays open; twice as long each time that it opens again soon, up to ten times.
+    pub open_for: Duration,
+    /// How many requests try the target when that time is over; all of them have to go well.
+    #[schemars(range(min = 1))]
+    pub probes: u32,
+    /// What a failure is: `connect`, `timeout`, `reset`, statuses and ranges of them.
+    pub on: Vec<Cause>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let server_errors = "500..599".parse().map(Cause::Status);
+        let on = [Cause::Connect, Cause::Timeout, Cause::Reset].into_iter().chain(server_errors);
+        Self { open_after: OpenAfter::InRow(5), open_for: Duration::from_secs(30), probes: 1, on: on.collect() }
+    }
+}
+
+impl Config {
+    pub(super) fn complain(&self, at: &Path, problems: &mut Problems) {
+        if self.open_for.get() < std::time::Duration::from_millis(100) {
+            problems.error(at.key("open_for"), format!("`{}` is too short; at least 100ms", self.open_for));
+        }
+        if self.probes == 0 {
+            problems.error(at.key("probes"), "must be more than zero: nothing would ever close it");
+        }
+        if self.on.is_empty() {
+            problems.error(at.key("on"), "names no failure, so it would never open");
+        }
+    }
+}
+
+/// How much failure opens a breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenAfter {
+    /// So many, one after the other.
+    InRow(u32),
+    /// This share, where there were at least so many requests in this time.
+    Share { percent: u8, of: u32, within: Duration },
+}
+
+impl FromStr for OpenAfter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is not a number of failures, or a share such as 50% of 20 in 10s");
+        let many = |text: &str| text.parse::<u32>().ok().filter(|count| (1..=1_000_000).contains(count));
+        if let Some(count) = many(text) {
+            return Ok(Self::InRow(count));
+        }
+        let (percent, rest) = text.split_once('%').ok_or_else(wrong)?;
+        let (of, within) = rest.strip_prefix(" of ").and_then(|rest| rest.split_once(" in ")).ok_or_else(wrong)?;
+        let percent = percent.parse().ok().filter(|percent| (1..=100).contains(percent)).ok_or_else(wrong)?;
+        let within: Duration = within.parse().map_err(|why| format!("`{text}`: {why}"))?;
+        let range = std::time::Duration::from_secs(1)..=std::time::Duration::from_hours(1);
+        if !range.contains(&within.get()) {
+            return Err(format!("`{text}`: the time goes from 1s to 1h"));
+        }
+        Ok(Self::Share { percent, of: many(of).ok_or_else(wrong)?, within })
+    }
+}
+
+impl fmt::Display for OpenAfter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InRow(count) => count.fmt(f),
+            Self::Share { percent, of, within } => write!(f, "{percent}% of {of} in {within}"),
+        }
+    }
+}
+
+crate::units::scalar!(OpenAfter, "a number of failures or a share", example "50% of 20 in 10s",
+    bare number |n| n.to_string().parse(),
+    "How many failures in a row, or which share of at least so many requests in a time: `50% of 20 in 10s`.");
+
+/// One kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// No connection, or no TLS.
+    Connect,
+    /// No answer in time.
+    Timeout,
+    /// The connection broke, or what came is not HTTP.
+    Reset,
+    /// An answer with such a status.
+    Status(Status),
+}
+
+impl Cause {
+    pub(super) fn is(self, fault: Fault) -> bool {
+        match self {
+            Self::Connect => matches!(
+                fault,
+                Fault::UpstreamConnect | Fault::UpstreamRefused | Fault::UpstreamConnectTimeout | Fault::UpstreamTls
+            ),
+            Self::Timeout => matches!(fault, Fault::UpstreamTimeoutFirstByte | Fault::UpstreamTimeoutIdle),
+            Self::Reset => {
+                matches!(fault, Fault::UpstreamReset | Fault::UpstreamProtocol | Fault::UpstreamHeaderTooLarge)
+            }
+            Self::Status(_) => false,
+        }
+    }
+
+    pub(super) fn is_status(self, status: u16) -> bool {
+        matches!(self, Self::Status(range) if range.contains(status))
+    }
+}
+
+impl FromStr for Cause {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "connect" => Ok(Self::Connect),
+            "timeout" => Ok(Self::Timeout),
+            "reset" => Ok(Self::Reset),
+            _ => text.parse().map(Self::Status).map_err(|_| {
+                format!("`{text}` is no failure; it is connect, timeout, reset, a status or a range such as 500..599")
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect => f.write_str("connect"),
+            Self::Timeout => f.write_str("timeout"),
+            Self::Reset => f.write_str("reset"),
+            Self::Status(status) => status.fmt(f),
+        }
+    }
+}
+
+crate::units::scalar!(Cause, "a kind of failure", example "timeout",
+    bare number |n| n.to_string().parse(),
+    "A failure: `connect`, `timeout`, `reset`, an HTTP status or a range of them with both ends, `500..599`.");

@@ -1,0 +1,164 @@
+//! The breaker's state machine: pure, given the time.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::Pass;
+
+/// Whether requests go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// All of them.
+    Closed,
+    /// A few, to see how they fare.
+    HalfOpen,
+    /// None.
+    Open,
+}
+
+/// A breaker that opens again within this many times of its `open_for` stays open longer.
+const SOON: u32 = 2;
+/// How many times longer at most.
+const LONGEST: u32 = 10;
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    stage: Stage,
+    since: Instant,
+    /// When an open one lets requests through again.
+    until: Instant,
+    /// How long it was open last.
+    length: Duration,
+    /// Requests of this round that were let through, and those that went well.
+    given: u32,
+    passed: u32,
+    /// Outcomes of earlier rounds count for nothing.
+    round: u64,
+    /// Why it opened first, and how many requests have tried in vain since.
+    why: String,
+    in_vain: u32,
+}
+
+impl Machine {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            stage: Stage::Closed,
+            since: now,
+            until: now,
+            length: Duration::ZERO,
+            given: 0,
+            passed: 0,
+            round: 0,
+            why: String::new(),
+            in_vain: 0,
+        }
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+    pub(super) fn since(&self) -> Instant {
+        self.since
+    }
+    pub(super) fn why(&self) -> String {
+        match self.in_vain {
+            0 => self.why.clone(),
+            1 => format!("{}, and a try in vain since", self.why),
+            times => format!("{}, and {times} tries in vain since", self.why),
+        }
+    }
+
+    /// How long it is open, or was last.
+    pub(super) fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// How long until requests go through: nothing unless it is open.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        if self.stage == Stage::Open { self.until.saturating_duration_since(now) } else { Duration::ZERO }
+    }
+
+    pub(super) fn admits(&self, probes: u32, now: Instant) -> bool {
+        match self.stage {
+            Stage::Closed => true,
+            Stage::Open => now >= self.until,
+            Stage::HalfOpen => self.given < probes,
+        }
+    }
+
+    /// The right to send a request, if there is one.
+    pub(super) fn enter(&mut self, probes: u32, now: Instant) -> Option<Pass> {
+        if !self.admits(probes, now) {
+            return None;
+        }
+        if self.stage == Stage::Closed {
+            return Some(Pass::Free);
+        }
+        if self.stage == Stage::Open {
+            self.go(Stage::HalfOpen, now);
+            (self.given, self.passed, self.round) = (0, 0, self.round + 1);
+        }
+        self.given += 1;
+        Some(Pass::Probe(self.round))
+    }
+
+    /// The outcome of a request that tried the target; whether that changed the stage.
+    pub(super) fn leave(
+        &mut self,
+        round: u64,
+        failed: Option<bool>,
+        probes: u32,
+        open_for: Duration,
+        now: Instant,
+    ) -> bool {
+        if self.stage != Stage::HalfOpen || round != self.round {
+            return false;
+        }
+        match failed {
+            // It says nothing: another one may try.
+            None => {
+                self.given = self.given.saturating_sub(1);
+                false
+            }
+            Some(true) => {
+                self.in_vain = self.in_vain.saturating_add(1);
+                self.open(open_for, now);
+                true
+            }
+            Some(false) => {
+                self.passed += 1;
+                if self.passed < probes {
+                    return false;
+                }
+                self.go(Stage::Closed, now);
+                true
+            }
+        }
+    }
+
+    /// One failure too many; whether that changed the stage.
+    pub(super) fn trip(&mut self, why: String, open_for: Duration, now: Instant) -> bool {
+        if self.stage != Stage::Closed {
+            return false;
+        }
+        (self.why, self.in_vain) = (why, 0);
+        if now.saturating_duration_since(self.since) > self.length.saturating_mul(SOON) {
+            self.length = Duration::ZERO;
+        }
+        self.open(open_for, now);
+        true
+    }
+
+    fn open(&mut self, open_for: Duration, now: Instant) {
+        let longest = open_for.saturating_mul(LONGEST);
+        self.length = self.length.saturating_mul(2).clamp(open_for, longest);
+        self.until = now + self.length;
+        self.go(Stage::Open, now);
+    }
+
+    fn go(&mut self, stage: Stage, now: Instant) {
+        (self.stage, self.since) = (stage, now);
+    }
+}

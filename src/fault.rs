@@ -72,6 +72,7 @@ faults! {
     AuthAlgorithm = "auth.algorithm", 401, 16, "http_request_denied", Client;
     AuthClaims = "auth.claims", 401, 16, "http_request_denied", Client;
     AuthKey = "auth.key", 401, 16, "http_request_denied", Client;
+    AuthPassword = "auth.password", 401, 16, "http_request_denied", Client;
     AuthCertificate = "auth.certificate", 401, 16, "http_request_denied", Client;
     AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
     AuthUnavailable = "auth.unavailable", 503, 14, "destination_unavailable", Operator;
@@ -125,6 +126,7 @@ impl Fault {
             | Self::AuthAlgorithm
             | Self::AuthClaims
             | Self::AuthKey
+            | Self::AuthPassword
             | Self::AuthCertificate => Self::AuthInvalid,
             other => other,
         }

@@ -35,6 +35,7 @@ mod listeners;
 mod mistakes;
 mod mutation;
 mod outside;
+mod passwords;
 mod paths;
 mod pools;
 mod program;

@@ -6,6 +6,7 @@
 //! ```
 
 pub mod api_key;
+pub mod basic;
 pub mod cache;
 pub mod certificate;
 pub mod claims;
@@ -15,7 +16,9 @@ pub mod jwks;
 pub mod jwt;
 pub mod key;
 pub mod keys;
+pub mod memory;
 pub mod named;
+pub mod password;
 pub mod pem;
 pub mod remote;
 pub mod scheme;
@@ -43,7 +46,7 @@ pub use named::Schemes;
 pub use remote::Follow;
 pub use scheme::Scheme;
 
-/// One way to be known: exactly one of `jwt`, `key`, `certificate`, `any` and `all`.
+/// One way to be known: exactly one of `jwt`, `key`, `basic`, `certificate`, `any` and `all`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Auth")]
@@ -54,6 +57,9 @@ pub struct Config {
     /// By a key that stands, hashed, in a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<api_key::Config>,
+    /// By a name and a password that stand, hashed, in a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<basic::Config>,
     /// By the certificate of the TLS handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<certificate::Config>,
@@ -97,9 +103,7 @@ impl<'de> Deserialize<'de> for Use {
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Use;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(
-                    "the name of an auth, e.g. staff, or a map with `jwt`, `key`, `certificate`, `any` or `all`",
-                )
+                f.write_str("the name of an auth, e.g. staff, or a map, e.g. { jwt: { jwks: ./keys.json } }")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Use, E> {
                 text.parse().map(Use::Named).map_err(E::custom)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, header};
 
 use super::api_key::ApiKeys;
+use super::basic::{self, Users};
 use super::certificate::Certificates;
 use super::forward::{self, Fields};
 use super::jwt::Jwt;
@@ -22,6 +23,7 @@ use crate::problem::{Path, Problems, Step};
 enum Kind {
     Jwt(Box<Jwt>),
     Key(ApiKeys),
+    Basic(Users),
     Certificate(Certificates),
     Any(Vec<Arc<Scheme>>),
     All(Vec<Arc<Scheme>>),
@@ -36,10 +38,10 @@ impl Kind {
         problems: &mut Problems,
     ) -> Option<Self> {
         let members = |names: &[_]| names.iter().map(|name| schemes.get(name)?.clone()).collect::<Option<Vec<_>>>();
-        let Config { jwt, key, certificate, any, all, .. } = config;
-        let said = [jwt.is_some(), key.is_some(), certificate.is_some(), any.is_some(), all.is_some()];
+        let Config { jwt, key, basic, certificate, any, all, .. } = config;
+        let said = [jwt.is_some(), key.is_some(), basic.is_some(), certificate.is_some(), any.is_some(), all.is_some()];
         if said.iter().filter(|said| **said).count() != 1 {
-            problems.error(at.clone(), "takes exactly one of `jwt`, `key`, `certificate`, `any` and `all`");
+            problems.error(at.clone(), "takes exactly one of `jwt`, `key`, `basic`, `certificate`, `any` and `all`");
             return None;
         }
         if any.iter().chain(all).any(Vec::is_empty) {
@@ -51,6 +53,9 @@ impl Kind {
         }
         if let Some(key) = key {
             return ApiKeys::compile(key, &at.key("key"), problems).map(Self::Key);
+        }
+        if let Some(basic) = basic {
+            return Users::compile(basic, &at.key("basic"), problems).map(Self::Basic);
         }
         if let Some(certificate) = certificate {
             return Certificates::compile(certificate, &at.key("certificate"), problems).map(Self::Certificate);
@@ -114,6 +119,7 @@ impl Scheme {
         match &self.kind {
             Kind::Jwt(jwt) => jwt.files().to_vec(),
             Kind::Key(keys) => vec![keys.file().clone()],
+            Kind::Basic(users) => vec![users.file().clone()],
             Kind::Certificate(_) => Vec::new(),
             Kind::Any(members) | Kind::All(members) => members.iter().flat_map(|member| member.files()).collect(),
         }
@@ -124,6 +130,7 @@ impl Scheme {
         match &self.kind {
             Kind::Jwt(_) => "jwt",
             Kind::Key(_) => "key",
+            Kind::Basic(_) => "basic",
             Kind::Certificate(_) => "certificate",
             Kind::Any(_) => "any",
             Kind::All(_) => "all",
@@ -150,6 +157,14 @@ impl Scheme {
         match &self.kind {
             Kind::Jwt(jwt) => Asking::Now(Some(jwt.ask(request).map(|identity| self.pass(identity)))),
             Kind::Key(keys) => Asking::Now(Some(keys.ask(request).map(|identity| self.pass(identity)))),
+            Kind::Basic(users) => match users.recall(request) {
+                Ok(Err(shown)) => Asking::Later(Box::pin(async {
+                    let identity = users.verify(shown).await?;
+                    Ok(self.pass(identity))
+                })),
+                Ok(Ok(identity)) => Asking::Now(Some(Ok(self.pass(identity)))),
+                Err(denial) => Asking::Now(Some(Err(denial))),
+            },
             Kind::Certificate(known) => Asking::Now(Some(known.ask(request).map(|identity| self.pass(identity)))),
             Kind::Any(members) => Asking::Later(Box::pin(self.any(members, request))),
             Kind::All(members) => Asking::Later(Box::pin(self.all(members, request))),
@@ -222,6 +237,7 @@ impl Scheme {
         match &self.kind {
             Kind::Jwt(jwt) if strip => sources.extend_from_slice(&jwt.sources),
             Kind::Key(keys) if strip => sources.extend_from_slice(&keys.sources),
+            Kind::Basic(_) if strip => sources.push(basic::SOURCE),
             _ => self.members().iter().for_each(|member| member.shown(strip, sources)),
         }
     }
@@ -252,10 +268,11 @@ impl Scheme {
     }
 }
 
-/// RFC 9110 section 11.6.1 asks for one on every 401; only the first of these schemes is a registered one.
+/// RFC 9110 section 11.6.1 asks for one on every 401; `ApiKey` and `Certificate` are no registered schemes.
 fn challenges(kind: &Kind, realm: &str) -> [HeaderValue; 3] {
     let (scheme, errors) = match kind {
         Kind::Key(_) => ("ApiKey", ["", "", ""]),
+        Kind::Basic(_) => ("Basic", [", charset=\"UTF-8\""; 3]),
         Kind::Certificate(_) => ("Certificate", ["", "", ""]),
         _ => ("Bearer", ["", ", error=\"invalid_token\", error_description=\"expired\"", ", error=\"invalid_token\""]),
     };

@@ -74,6 +74,7 @@ faults! {
     AuthKey = "auth.key", 401, 16, "http_request_denied", Client;
     AuthPassword = "auth.password", 401, 16, "http_request_denied", Client;
     AuthCertificate = "auth.certificate", 401, 16, "http_request_denied", Client;
+    AuthExternal = "auth.external", 401, 16, "http_request_denied", Client;
     AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
     AuthUnavailable = "auth.unavailable", 503, 14, "destination_unavailable", Operator;
     RequireRefused = "require.refused", 403, 7, "http_request_denied", Client;
@@ -127,7 +128,8 @@ impl Fault {
             | Self::AuthClaims
             | Self::AuthKey
             | Self::AuthPassword
-            | Self::AuthCertificate => Self::AuthInvalid,
+            | Self::AuthCertificate
+            | Self::AuthExternal => Self::AuthInvalid,
             other => other,
         }
     }

@@ -35,6 +35,8 @@ const FILES_OF_SCHEMES: &[&[&str]] = &[
     &["jwt", "jwks", "ca"],
     &["key", "file"],
     &["basic", "file"],
+    &["ext", "ca"],
+    &["introspection", "ca"],
 ];
 
 /// Puts `directory` before every relative name of a file.

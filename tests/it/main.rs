@@ -14,6 +14,7 @@
 )]
 
 mod answering;
+mod asked;
 mod auth;
 mod body;
 mod client_address;

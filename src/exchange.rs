@@ -56,12 +56,16 @@ pub trait Request: Sync {
 }
 
 /// A verified certificate of a client.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ClientCertificate {
     /// The subject, e.g. `CN=orders, O=Example`.
     pub subject: Box<str>,
     /// SHA-256 of the certificate in lower-case hexadecimal.
     pub fingerprint: Box<str>,
+    /// The names besides the subject (RFC 5280 section 4.2.1.6), hosts in lower case.
+    pub dns: Vec<Box<str>>,
+    pub uri: Vec<Box<str>>,
+    pub email: Vec<Box<str>>,
 }
 
 /// What guards look at and what they leave behind.

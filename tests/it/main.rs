@@ -28,6 +28,7 @@ mod harness;
 mod hostile_origin;
 mod house;
 mod http2;
+mod idp;
 mod inheritance;
 mod keys;
 mod large;

@@ -151,7 +151,7 @@ watched: { match: /watched, auth: watched, to: app }"
     let watched = gateway.get("/watched");
     assert_eq!((watched.status, cookies(&watched).len(), watched.field("location")), (200, 0, None));
     let line = gateway.access_line(|line| line["route"] == "watched");
-    assert!(line["would_refuse"].as_str().unwrap().starts_with("auth.external by auth.watched ("), "{line}");
+    assert!(line["would_refuse"].as_str().unwrap().starts_with("auth.missing by auth.watched ("), "{line}");
     assert_eq!(cookies(&cookie("/watched", "a=1; session=good")).len(), 0, "nothing is added either");
 }
 
@@ -179,12 +179,15 @@ fn a_service_that_is_down_keeps_everyone_out_unless_the_document_says_otherwise(
   closed: {{ ext: {{ url: 'http://{asked}/', timeout: 500ms, to_target: [x-user] }} }}
   open: {{ ext: {{ url: 'http://{asked}/', timeout: 500ms, to_target: [x-user], if_down: open }} }}
   nowhere: {{ ext: {{ url: 'http://{free}/' }} }}
+  gone: {{ ext: {{ url: 'http://{free}/', to_target: [x-user], if_down: open }} }}
+  either: {{ any: [gone, closed] }}
 {}",
         Gateway::document(
             &origin,
             "closed: { match: /closed, auth: closed, to: app }
 open: { match: /open, auth: open, to: app }
-nowhere: { match: /nowhere, auth: nowhere, to: app }"
+nowhere: { match: /nowhere, auth: nowhere, to: app }
+either: { match: /either, auth: either, to: app }"
         )
     );
     let gateway = Gateway::start(&document);
@@ -208,9 +211,16 @@ nowhere: { match: /nowhere, auth: nowhere, to: app }"
     assert!(decisions("open", "open") > 6.5 && decisions("closed", "unavailable") > 6.5);
     gateway.log.wait("auth closed: cannot be asked: ");
     assert!((0..20).all(|_| bearing(&gateway, "/closed", "gone").status == 200), "a kept connection may be closed");
-    gateway.log.wait("auth closed: ");
-    gateway.log.wait(" answers again");
+    // One that goes down and comes back all the time is told of now and then.
+    eventually("it is told that it answers", || {
+        assert_eq!(bearing(&gateway, "/closed", "good").status, 200);
+        gateway.log.all().iter().any(|line| line.contains(" answers again")).then_some(())
+    });
     assert_eq!(origin.last().field("x-user"), Some("u1"));
+    assert_eq!(bearing(&gateway, "/either", "good").status, 200);
+    assert_eq!(origin.last().field("x-user"), Some("u1"), "who is known to another comes in as that");
+    assert_eq!(bearing(&gateway, "/either", "broken").status, 200);
+    assert_eq!(origin.last().field("x-user"), None);
     let said = gateway.yumen("check", &[]);
     assert!(said.code == 0 && said.out.contains("auth.open.ext.if_down: "), "{}", said.out);
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path as File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -25,6 +25,8 @@ pub struct Reach<'c> {
 }
 
 const MOST_TIMEOUT: Duration = Duration::from_mins(1);
+/// Seconds between two lines of the log.
+const PAUSE: u64 = 2;
 const MOST_IN_FLIGHT: u32 = 65_536;
 
 /// Questions at once where the document does not say.
@@ -44,6 +46,9 @@ pub struct Asked {
     turns: Semaphore,
     counted: Option<AskedMetrics>,
     down: AtomicBool,
+    /// Seconds since `started` when the log was last told of a change, and `PAUSE` more.
+    told: AtomicU64,
+    started: Instant,
 }
 
 impl fmt::Debug for Asked {
@@ -71,6 +76,8 @@ impl Asked {
             deadline: reach.timeout.get(),
             turns: Semaphore::new(reach.in_flight as usize),
             down: AtomicBool::new(false),
+            told: AtomicU64::new(0),
+            started: Instant::now(),
         })
     }
 
@@ -104,11 +111,16 @@ impl Asked {
         }
     }
 
-    /// Once when it goes down, and once when it comes back.
+    /// Once when it goes down, and once when it comes back; one that does both all the time does not fill the log.
     fn tell(&self, why: Option<&String>) {
-        if self.down.swap(why.is_some(), Relaxed) == why.is_some() {
+        if self.down.load(Relaxed) == why.is_some() {
             return;
         }
+        let (last, now) = (self.told.load(Relaxed), self.started.elapsed().as_secs() + PAUSE);
+        if now - last < PAUSE || self.told.compare_exchange(last, now, Relaxed, Relaxed).is_err() {
+            return;
+        }
+        self.down.store(why.is_some(), Relaxed);
         match why {
             Some(why) => log::warn!("auth {}: cannot be asked: {why}", self.name),
             None => log::info!("auth {}: {} answers again", self.name, self.service.url()),

@@ -88,6 +88,9 @@ impl Users {
                 }
             }
         }
+        if known.is_empty() && problems.errors() == before {
+            problems.warn(at, format!("{show} has no users, so nobody can come in"));
+        }
         let mut content = [0; 32];
         content.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         let good = MEMORIES.keep(content, || Memory::new(REMEMBERED));

@@ -251,17 +251,17 @@ impl Ext {
             each.collect()
         };
         let mut to_client = taken(&self.to_client);
+        let refused = if shows { Fault::AuthExternal } else { Fault::AuthMissing };
         let verdict = match answer.status {
             200..=299 => Ok(self.admit(answer, to_client)),
             401 => {
                 to_client.extend(taken(&[header::WWW_AUTHENTICATE]));
-                let fault = if shows { Fault::AuthExternal } else { Fault::AuthMissing };
-                Err(Denial { fields: to_client, ..Denial::new(fault, "the service answered 401") })
+                Err(Denial { fields: to_client, ..Denial::new(refused, "the service answered 401") })
             }
             403 => Err(Denial { fields: to_client, ..Denial::new(Fault::RequireRefused, "the service answered 403") }),
             status if self.redirects.contains(&status) && answer.fields.contains_key(header::LOCATION) => {
                 to_client.extend(taken(&[header::LOCATION]));
-                let denial = Denial::new(Fault::AuthExternal, format!("the service answered {status}"));
+                let denial = Denial::new(refused, format!("the service answered {status}"));
                 let fresh = std::time::Duration::ZERO;
                 return Ok((Err(Denial { fields: to_client, reply: Some(status), ..denial }), fresh));
             }

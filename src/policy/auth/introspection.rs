@@ -224,8 +224,7 @@ impl Introspection {
         let end = |time: std::time::Duration| Instant::now().checked_add(time);
         match &verdict {
             Ok(known) => {
-                let left = std::time::Duration::try_from_secs_f64(known.ends - now).unwrap_or(self.cache);
-                let time = self.cache.min(left);
+                let time = believed(self.cache, known.ends - now);
                 if !time.is_zero() {
                     let weight = known.claims.iter().map(|(name, value)| name.len() + size(value) + 64).sum();
                     self.tokens.good.put(mark, Arc::clone(known), end(time), weight);
@@ -268,6 +267,11 @@ impl Default for Tokens {
     }
 }
 
+/// For how long an answer is believed that ends in `left` seconds.
+fn believed(most: std::time::Duration, left: f64) -> std::time::Duration {
+    std::time::Duration::try_from_secs_f64(left.min(most.as_secs_f64())).unwrap_or_default()
+}
+
 fn identity(known: &Verified) -> Identity {
     Identity { consumer: known.consumer.clone(), attributes: None, claims: Some(Arc::clone(&known.claims)) }
 }
@@ -299,6 +303,14 @@ fn form(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_never_believed_beyond_its_end() {
+        let (most, seconds) = (std::time::Duration::from_secs(30), std::time::Duration::from_secs);
+        for (left, time) in [(100.0, 30), (7.0, 7), (0.0, 0), (-3.0, 0), (f64::INFINITY, 30), (1e300, 30)] {
+            assert_eq!(believed(most, left), seconds(time), "{left}");
+        }
+    }
 
     #[test]
     fn a_form_says_every_byte() {

@@ -220,9 +220,11 @@ impl Scheme {
 
     /// The first that admits; what only the others would tell the target is taken away.
     async fn any(&self, members: &[Arc<Self>], request: &dyn Request) -> Result<Pass, Denial> {
-        let mut denied: Option<Denial> = None;
+        let (mut denied, mut unasked): (Option<Denial>, _) = (None, None);
         for member in members {
             match member.ask(request).await {
+                // Who is known to another comes in as that.
+                Ok(pass) if pass.unasked.is_some() => unasked = unasked.or(Some(pass)),
                 Ok(pass) => return Ok(self.joined(vec![pass])),
                 // What was shown and is wrong says more than what was not shown.
                 Err(denial) if denied.as_ref().is_none_or(|before| before.fault == Fault::AuthMissing) => {
@@ -231,7 +233,10 @@ impl Scheme {
                 Err(_) => {}
             }
         }
-        Err(denied.unwrap_or(Denial::missing("nothing was asked for")))
+        match unasked {
+            Some(pass) => Ok(self.joined(vec![pass])),
+            None => Err(denied.unwrap_or(Denial::missing("nothing was asked for"))),
+        }
     }
 
     async fn all(&self, members: &[Arc<Self>], request: &dyn Request) -> Result<Pass, Denial> {

@@ -42,7 +42,7 @@ fn a_service_decides_by_what_it_is_sent() {
     let gateway = Gateway::start(format!(
         "auth:
   sso:
-    ext: {{ url: 'http://{asked}/check?all=1', send: [authorization, x-tenant], to_target: [x-user, x-roles], consumer: x-user }}
+    ext: {{ url: 'http://{asked}/check?all=1', timeout: 10s, send: [authorization, x-tenant], to_target: [x-user, x-roles], consumer: x-user }}
     forward: {{ x-who: consumer }}
     strip: true
 {}",
@@ -118,7 +118,7 @@ fn a_login_goes_through_the_client() {
             ),
         }
     });
-    let ext = format!("url: 'http://{asked}/', method: POST, to_client: [set-cookie]");
+    let ext = format!("url: 'http://{asked}/', method: POST, timeout: 10s, to_client: [set-cookie]");
     let gateway = Gateway::start(format!(
         "auth:
   sso: {{ ext: {{ {ext} }} }}
@@ -159,7 +159,7 @@ watched: { match: /watched, auth: watched, to: app }"
 fn a_service_that_is_down_keeps_everyone_out_unless_the_document_says_otherwise() {
     let origin = Origin::answering("in");
     let asked = Origin::new(|seen, talk| match seen.field("authorization").unwrap_or_default() {
-        "Bearer slow" => thread::sleep(Duration::from_secs(3)),
+        "Bearer slow" => thread::sleep(Duration::from_secs(9)),
         "Bearer broken" => talk.answer(500, "", ""),
         "Bearer lost" => talk.answer(404, "", ""),
         "Bearer large" => talk.answer(200, "", vec![b'x'; 100_000]),
@@ -176,8 +176,8 @@ fn a_service_that_is_down_keeps_everyone_out_unless_the_document_says_otherwise(
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let document = format!(
         "auth:
-  closed: {{ ext: {{ url: 'http://{asked}/', timeout: 500ms, to_target: [x-user] }} }}
-  open: {{ ext: {{ url: 'http://{asked}/', timeout: 500ms, to_target: [x-user], if_down: open }} }}
+  closed: {{ ext: {{ url: 'http://{asked}/', timeout: 1500ms, to_target: [x-user] }} }}
+  open: {{ ext: {{ url: 'http://{asked}/', timeout: 1500ms, to_target: [x-user], if_down: open }} }}
   nowhere: {{ ext: {{ url: 'http://{free}/' }} }}
   gone: {{ ext: {{ url: 'http://{free}/', to_target: [x-user], if_down: open }} }}
   either: {{ any: [gone, closed] }}
@@ -195,7 +195,7 @@ either: { match: /either, auth: either, to: app }"
         let started = Instant::now();
         let refused = bearing(&gateway, "/closed", token);
         assert_eq!(code(&refused), (503, "auth.unavailable".to_owned()), "{token}");
-        assert!(refused.field("retry-after").is_some() && started.elapsed() < Duration::from_millis(2500), "{token}");
+        assert!(refused.field("retry-after").is_some() && started.elapsed() < Duration::from_secs(7), "{token}");
         assert_eq!(origin.seen().len(), 0, "{token}");
         let request = Request::get("/open").with("Authorization", format!("Bearer {token}")).with("X-User", "admin");
         assert_eq!(gateway.ask(request).status, 200, "{token}");
@@ -226,6 +226,20 @@ either: { match: /either, auth: either, to: app }"
 }
 
 #[test]
+fn a_service_that_asks_us_again_is_noticed() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let gateway = Gateway::start(format!(
+        "listeners: {{ edge: {{ bind: '127.0.0.1:{port}' }} }}
+auth: {{ round: {{ ext: {{ url: 'http://127.0.0.1:{port}/', timeout: 10s }} }} }}
+routes: {{ all: {{ match: /*, auth: round, respond: 204 }} }}
+"
+    ));
+    assert_eq!(code(&gateway.get("/")), (503, "auth.unavailable".to_owned()));
+    gateway.access_line(|line| line["reason"] == "request.loop");
+    assert!(gateway.access().len() < 30, "{}", gateway.access().len());
+}
+
+#[test]
 fn an_answer_is_remembered_only_where_both_sides_say_so() {
     let origin = Origin::answering("in");
     let asked = Origin::new(|seen, talk| match seen.field("authorization").unwrap_or_default() {
@@ -238,9 +252,9 @@ fn an_answer_is_remembered_only_where_both_sides_say_so() {
     });
     let gateway = Gateway::start(format!(
         "auth:
-  short: {{ ext: {{ url: 'http://{asked}/', to_target: [x-user], cache: 10m }} }}
-  brief: {{ ext: {{ url: 'http://{asked}/', to_target: [x-user], cache: 1ms }} }}
-  forgetful: {{ ext: {{ url: 'http://{asked}/', to_target: [x-user] }} }}
+  short: {{ ext: {{ url: 'http://{asked}/', timeout: 10s, to_target: [x-user], cache: 10m }} }}
+  brief: {{ ext: {{ url: 'http://{asked}/', timeout: 10s, to_target: [x-user], cache: 1ms }} }}
+  forgetful: {{ ext: {{ url: 'http://{asked}/', timeout: 10s, to_target: [x-user] }} }}
 {}",
         Gateway::document(
             &origin,
@@ -334,9 +348,9 @@ fn a_service_is_believed_when_it_proves_who_it_is() {
     let gateway = setup.start(format!(
         "listeners: {{ edge: {{ bind: '127.0.0.1:0' }}, id: {{ bind: '127.0.0.1:{port}', tls: {{ certs: [{{ cert: id.crt, key: id.key }}] }} }} }}
 auth:
-  ours: {{ ext: {{ url: '{url}', ca: ca.pem }} }}
+  ours: {{ ext: {{ url: '{url}', timeout: 10s, ca: ca.pem }} }}
   system: {{ ext: {{ url: '{url}' }} }}
-  issuer: {{ introspection: {{ url: '{url}', client_id: a, client_secret: b, ca: ca.pem }} }}
+  issuer: {{ introspection: {{ url: '{url}', client_id: a, client_secret: b, timeout: 10s, ca: ca.pem }} }}
   stranger: {{ introspection: {{ url: '{url}', client_id: a, client_secret: b }} }}
 pools: {{ app: ['{origin}'], id: ['{asked}'] }}
 routes:
@@ -348,8 +362,7 @@ routes:
 "
     ));
     for path in ["/ours", "/issuer"] {
-        // The first connection of a thread reads the authorities of the system, which may take longer than the time.
-        eventually("an answer over TLS", || (bearing(&gateway, path, "t").status == 200).then_some(()));
+        assert_eq!(bearing(&gateway, path, "t").status, 200, "{path}");
     }
     for path in ["/system", "/stranger"] {
         assert_eq!(code(&bearing(&gateway, path, "t")), (503, "auth.unavailable".to_owned()), "{path}");
@@ -410,6 +423,7 @@ fn an_issuer_says_what_a_token_means() {
     introspection:
       url: 'http://{asked}/introspect'
       client_id: gate way
+      timeout: 10s
       client_secret: file:$DIR/secret
       issuer: https://id/
       audience: [orders, other]
@@ -480,7 +494,7 @@ fn a_token_is_asked_about_once_and_no_longer_than_it_lives() {
     let gateway = Gateway::start(format!(
         "auth:
   id: {{ introspection: {{ url: 'http://{asked}/', client_id: a, client_secret: b, timeout: 10s, cache: 1h }} }}
-  never: {{ introspection: {{ url: 'http://{asked}/', client_id: a, client_secret: b, cache: 0s }} }}
+  never: {{ introspection: {{ url: 'http://{asked}/', client_id: a, client_secret: b, timeout: 10s, cache: 0s }} }}
 {}",
         Gateway::document(
             &origin,
@@ -515,7 +529,7 @@ fn a_token_is_asked_about_once_and_no_longer_than_it_lives() {
 fn an_issuer_that_is_down_is_no_reason_to_call_a_token_bad() {
     let origin = Origin::answering("in");
     let asked = Origin::new(|seen, talk| match &*token(seen) {
-        "slow" => thread::sleep(Duration::from_secs(3)),
+        "slow" => thread::sleep(Duration::from_secs(9)),
         "secret" => talk.answer(401, "WWW-Authenticate: Basic\r\n", ""),
         "broken" => talk.answer(500, "", json!({ "active": true }).to_string()),
         "html" => talk.answer(200, "", "<html>"),
@@ -524,7 +538,7 @@ fn an_issuer_that_is_down_is_no_reason_to_call_a_token_bad() {
         _ => talk.answer(200, "", said(seen).to_string()),
     });
     let gateway = Gateway::start(format!(
-        "auth:\n  id: {{ introspection: {{ url: 'http://{asked}/', client_id: a, client_secret: b, timeout: 500ms }} }}\n{}",
+        "auth:\n  id: {{ introspection: {{ url: 'http://{asked}/', client_id: a, client_secret: b, timeout: 1500ms }} }}\n{}",
         Gateway::document(&origin, "all: { match: /*, auth: id, to: app }")
     ));
     for token in ["slow", "secret", "broken", "html", "twice", "large", "text", "silent"] {
@@ -532,7 +546,7 @@ fn an_issuer_that_is_down_is_no_reason_to_call_a_token_bad() {
         let refused = bearing(&gateway, "/", token);
         assert_eq!(code(&refused), (503, "auth.unavailable".to_owned()), "{token}");
         assert!(refused.field("retry-after").is_some() && refused.field("www-authenticate").is_none(), "{token}");
-        assert!(started.elapsed() < Duration::from_millis(2500), "{token}");
+        assert!(started.elapsed() < Duration::from_secs(7), "{token}");
     }
     assert_eq!(origin.seen().len(), 0);
     assert_eq!(bearing(&gateway, "/", "good").status, 200);

@@ -233,6 +233,9 @@ impl Ext {
         let text = |text: &str| HeaderValue::from_str(text).map_err(|_| malformed());
         let uri = request.query().map_or_else(|| request.path().into(), |query| format!("{}?{query}", request.path()));
         let host = request.headers().get(header::HOST).cloned().map_or_else(|| text(request.host()), Ok)?;
+        // So that a service that asks us again, and so on for ever, is noticed.
+        let hops = request.headers().get_all(header::VIA).iter().filter_map(|line| line.to_str().ok());
+        fields.insert(header::VIA, text(&hops.chain(["1.1 yumen"]).collect::<Vec<_>>().join(", "))?);
         fields.insert(X_FORWARDED_METHOD, text(request.method().as_str())?);
         fields.insert(X_FORWARDED_PROTO, HeaderValue::from_static(if request.is_https() { "https" } else { "http" }));
         fields.insert(X_FORWARDED_HOST, host);

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
 use serde_json::json;
+use yumen::policy::auth::password::Hash;
 
 use crate::harness::tools::yumen;
 use crate::harness::wire::Response;
@@ -153,6 +155,20 @@ fn a_flood_of_wrong_passwords_is_cut_and_who_is_known_gets_through() {
         beside.iter().all(|(known, open, took)| (*known, *open) == (200, 204) && *took < Duration::from_secs(5)),
         "{beside:?}"
     );
+}
+
+proptest! {
+    #[test]
+    fn any_line_is_read_without_harm(text in ".{0,120}", at in 0_usize..120, byte in 32_u8..127) {
+        let _ = Hash::read(&text);
+        for good in [BCRYPT.trim_end().trim_start_matches("acme:"), "$argon2id$v=19$m=7168,t=5,p=1$c29tZXNhbHQ$AAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+            let mut bytes = good.as_bytes().to_vec();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = Hash::read(&String::from_utf8(bytes).unwrap());
+            let _ = Hash::read(&good[..at]);
+        }
+    }
 }
 
 #[test]

@@ -27,6 +27,10 @@ pub trait Request: Sync {
         let length = self.headers().get(http::header::CONTENT_LENGTH);
         length.is_some_and(|length| length != "0") || self.headers().contains_key(http::header::TRANSFER_ENCODING)
     }
+    /// Whether the client came over TLS, as far as those know whom we trust.
+    fn is_https(&self) -> bool {
+        false
+    }
     /// What the client showed in the TLS handshake, verified.
     fn certificate(&self) -> Option<&ClientCertificate> {
         None
@@ -52,12 +56,16 @@ pub trait Request: Sync {
 }
 
 /// A verified certificate of a client.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ClientCertificate {
     /// The subject, e.g. `CN=orders, O=Example`.
     pub subject: Box<str>,
     /// SHA-256 of the certificate in lower-case hexadecimal.
     pub fingerprint: Box<str>,
+    /// The names besides the subject (RFC 5280 section 4.2.1.6), hosts in lower case.
+    pub dns: Vec<Box<str>>,
+    pub uri: Vec<Box<str>>,
+    pub email: Vec<Box<str>>,
 }
 
 /// What guards look at and what they leave behind.
@@ -90,7 +98,7 @@ pub struct Found {
 pub trait Hold: std::fmt::Debug + Send + Sync {}
 
 /// Who a request comes from.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Identity {
     /// The name under which the log knows the client: of an API key or a user, or the subject of a token.
     pub consumer: Option<Arc<str>>,

@@ -72,7 +72,9 @@ faults! {
     AuthAlgorithm = "auth.algorithm", 401, 16, "http_request_denied", Client;
     AuthClaims = "auth.claims", 401, 16, "http_request_denied", Client;
     AuthKey = "auth.key", 401, 16, "http_request_denied", Client;
+    AuthPassword = "auth.password", 401, 16, "http_request_denied", Client;
     AuthCertificate = "auth.certificate", 401, 16, "http_request_denied", Client;
+    AuthExternal = "auth.external", 401, 16, "http_request_denied", Client;
     AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
     AuthUnavailable = "auth.unavailable", 503, 14, "destination_unavailable", Operator;
     RequireRefused = "require.refused", 403, 7, "http_request_denied", Client;
@@ -126,7 +128,9 @@ impl Fault {
             | Self::AuthAlgorithm
             | Self::AuthClaims
             | Self::AuthKey
-            | Self::AuthCertificate => Self::AuthInvalid,
+            | Self::AuthPassword
+            | Self::AuthCertificate
+            | Self::AuthExternal => Self::AuthInvalid,
             other => other,
         }
     }

@@ -5,6 +5,7 @@ mod completions;
 mod demo;
 mod explain;
 mod key;
+mod password;
 mod reload;
 mod run;
 mod schema;
@@ -74,6 +75,11 @@ enum Verb {
         #[command(subcommand)]
         deed: key::Deed,
     },
+    /// Ask for a password and print the line with its hash for the file of a `basic`.
+    Password {
+        /// The name of the user.
+        name: String,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// The shell to complete in.
@@ -121,6 +127,7 @@ impl Verb {
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
             Self::Key { deed } => key::run(&deed),
+            Self::Password { name } => password::run(&name),
             Self::Completions { shell } => completions::script(shell, &mut Yumen::command()),
             Self::Man => completions::manual(Yumen::command()),
         }

@@ -26,35 +26,41 @@ const FILES: &[&[&str]] = &[
     &["defaults", "route", "validate", "openapi", "file"],
     &["errors", "messages"],
     &["runtime", "state"],
-    &["auth", "*", "jwt", "key"],
-    &["auth", "*", "key", "file"],
-    &["auth", "*", "jwt", "jwks"],
-    &["auth", "*", "jwt", "jwks", "file"],
-    &["auth", "*", "jwt", "jwks", "ca"],
-    &["routes", "*", "auth", "jwt", "key"],
-    &["routes", "*", "auth", "key", "file"],
-    &["routes", "*", "auth", "jwt", "jwks"],
-    &["routes", "*", "auth", "jwt", "jwks", "file"],
-    &["routes", "*", "auth", "jwt", "jwks", "ca"],
-    &["defaults", "route", "auth", "jwt", "key"],
-    &["defaults", "route", "auth", "key", "file"],
-    &["defaults", "route", "auth", "jwt", "jwks"],
-    &["defaults", "route", "auth", "jwt", "jwks", "file"],
-    &["defaults", "route", "auth", "jwt", "jwks", "ca"],
+];
+
+/// Where a scheme of `auth` may stand.
+const SCHEMES: [&[&str]; 3] = [&["auth", "*"], &["routes", "*", "auth"], &["defaults", "route", "auth"]];
+
+/// Where it names files.
+const FILES_OF_SCHEMES: &[&[&str]] = &[
+    &["jwt", "key"],
+    &["jwt", "jwks"],
+    &["jwt", "jwks", "file"],
+    &["jwt", "jwks", "ca"],
+    &["key", "file"],
+    &["basic", "file"],
+    &["ext", "ca"],
+    &["introspection", "ca"],
 ];
 
 /// Puts `directory` before every relative name of a file.
 pub(super) fn resolve(root: &mut Node, directory: &Path) {
+    let change = |node: &mut Node| beside(node, directory);
     for steps in FILES {
-        each(root, steps, &|node| {
-            let name = match &mut node.value {
-                Value::Text(name) if !name.starts_with('/') && !name.contains("://") && **name != *"discover" => name,
-                _ => return,
-            };
-            let plain = name.strip_prefix("./").unwrap_or(name);
-            *name = directory.join(plain).to_string_lossy().into();
-        });
+        each(root, steps, &change);
     }
+    for scheme in SCHEMES {
+        each(root, scheme, &|node| FILES_OF_SCHEMES.iter().for_each(|steps| each(node, steps, &change)));
+    }
+}
+
+fn beside(node: &mut Node, directory: &Path) {
+    let name = match &mut node.value {
+        Value::Text(name) if !name.starts_with('/') && !name.contains("://") && **name != *"discover" => name,
+        _ => return,
+    };
+    let plain = name.strip_prefix("./").unwrap_or(name);
+    *name = directory.join(plain).to_string_lossy().into();
 }
 
 fn each(node: &mut Node, steps: &[&str], change: &dyn Fn(&mut Node)) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use pingora::protocols::Digest;
 
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::Listener;
 use crate::exchange::ClientCertificate;
@@ -75,7 +75,22 @@ fn certificate_of(der: &[u8]) -> Option<ClientCertificate> {
     for byte in digest.as_ref() {
         write!(fingerprint, "{byte:02x}").ok()?;
     }
-    Some(ClientCertificate { subject: certificate.subject().to_string().into(), fingerprint: fingerprint.into() })
+    let subject = certificate.subject().to_string().into();
+    let mut known = ClientCertificate { subject, fingerprint: fingerprint.into(), ..ClientCertificate::default() };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    for name in names.iter().flat_map(|names| &names.value.general_names) {
+        let (list, name) = match name {
+            GeneralName::DNSName(name) => (&mut known.dns, name.to_ascii_lowercase()),
+            GeneralName::URI(name) => (&mut known.uri, (*name).to_owned()),
+            GeneralName::RFC822Name(name) => (&mut known.email, (*name).to_owned()),
+            _ => continue,
+        };
+        // What is no plain name could look like another one in a log or a field.
+        if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+            list.push(name.into());
+        }
+    }
+    Some(known)
 }
 
 /// The connection of a session, as the accept loop left it in Pingora's digest.

@@ -27,7 +27,7 @@ pub(super) async fn write(session: &mut Session, mut head: ResponseHeader, body:
 pub(super) fn say_found(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     let Some(found) = &ctx.found else { return Ok(()) };
     for (name, value) in found.answer.iter().chain(found.refused.iter().flat_map(|refusal| &refusal.fields)) {
-        if *name == header::VARY || *name == header::WWW_AUTHENTICATE {
+        if [header::VARY, header::WWW_AUTHENTICATE, header::SET_COOKIE].contains(name) {
             head.append_header(name, value)?;
         } else {
             head.insert_header(name, value)?;

@@ -56,6 +56,9 @@ impl Request for View<'_> {
     fn has_body(&self) -> bool {
         self.body
     }
+    fn is_https(&self) -> bool {
+        self.intake.https
+    }
     fn certificate(&self) -> Option<&ClientCertificate> {
         self.certificate
     }

@@ -572,3 +572,48 @@ billing: {{ match: /billing, auth: billing, to: app }}"
     assert_eq!(ask(authority.client().showing(&other)), [200, 401, 200]);
     gateway.access_line(|line| line["reason"] == "auth.certificate" && line["route"] == "billing");
 }
+
+#[test]
+fn a_client_certificate_may_be_known_by_its_other_names() {
+    let origin = Origin::answering("in");
+    let authority = Authority::new();
+    let setup = Setup::new().pair("a", &authority.issue(&["a.example"])).file("ca.pem", &authority.pem);
+    let routes: String = ["dns", "below", "uri", "email", "any"]
+        .map(|name| format!("{name}: {{ match: /{name}, auth: {name}, to: app }}\n"))
+        .concat();
+    let gateway = setup.start(
+        "listeners:
+  edge: { bind: '127.0.0.1:0', tls: { certs: [{ cert: a.pem, key: a.key }], client_ca: { file: ca.pem, mode: optional } } }
+auth:
+  dns: { certificate: { dns: [orders.example.com, billing.example.com] } }
+  below: { certificate: { dns: '*.example.com' } }
+  uri: { certificate: { uri: 'spiffe://example.com/ns/orders/*' }, forward: { x-client: consumer, x-uri: consumer.uri, x-dns: consumer.dns } }
+  email: { certificate: { email: ann@example.com, uri: 'spiffe://example.com/ns/mail' } }
+  any: { certificate: {}, forward: { x-client: consumer } }
+"
+        .to_owned()
+            + &Gateway::document(&origin, &routes),
+    );
+    let ask = |names: &[&str]| {
+        let client = authority.client().showing(&authority.issue_nameless(names));
+        let mut secured = client.connect(&gateway.edge(), "a.example").unwrap();
+        let mut ask = |path: &str| {
+            let request = Request::get(path).host("a.example").with("X-Uri", "forged").with("X-Dns", "forged");
+            secured.connection.ask(&request).status
+        };
+        ["/dns", "/below", "/email", "/any", "/uri"].map(&mut ask)
+    };
+    assert_eq!(ask(&["Orders.example.com", "spiffe://example.com/ns/orders/sa/api"]), [200, 200, 401, 200, 200]);
+    let seen = origin.last();
+    let told = ["x-client", "x-uri", "x-dns"].map(|name| seen.field(name));
+    let uri = "spiffe://example.com/ns/orders/sa/api";
+    assert_eq!(told, [Some(uri), Some(uri), Some("orders.example.com")]);
+    gateway.access_line(|line| line["consumer"] == uri);
+    assert_eq!(ask(&["a.b.example.com", "spiffe://example.com/ns/orders/../mail"]), [401, 401, 401, 200, 401]);
+    assert_eq!(ask(&["ann@example.com"]), [401, 401, 200, 200, 401]);
+    assert_eq!(origin.last().field("x-client"), Some("ann@example.com"));
+    assert_eq!(ask(&["spiffe://example.com/ns/mail"]), [401, 401, 200, 200, 401]);
+    assert_eq!(ask(&["evil.com", "bob@example.com", "spiffe://example.com/ns/orders"]), [401, 401, 401, 200, 401]);
+    let line = gateway.access_line(|line| line["reason"] == "auth.certificate" && line["route"] == "uri");
+    assert!(line["detail"].as_str().unwrap().contains("is not listed"), "{line}");
+}

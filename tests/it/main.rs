@@ -14,6 +14,7 @@
 )]
 
 mod answering;
+mod asked;
 mod auth;
 mod body;
 mod breakers;
@@ -28,6 +29,7 @@ mod harness;
 mod hostile_origin;
 mod house;
 mod http2;
+mod idp;
 mod inheritance;
 mod keys;
 mod large;
@@ -36,6 +38,7 @@ mod listeners;
 mod mistakes;
 mod mutation;
 mod outside;
+mod passwords;
 mod paths;
 mod pools;
 mod program;

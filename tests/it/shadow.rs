@@ -10,7 +10,7 @@ const WATCHING: &str = "
     ip: { allow: [10.0.0.0/8], mode: shadow }
     cors: { origins: [https://app.example.com], credentials: true, mode: shadow }
     body: { max: 16B, type: [application/json], mode: shadow }
-    auth: { jwt: { secret: a-secret-that-only-this-test-knows-0123456789 }, forward: { x-a: jwt.sub }, strip: true, mode: shadow }
+    auth: watched
     require: { role: admin, mode: shadow }
     limit: [{ rate: 1/min, burst: 1, key: client.ip, mode: shadow }, { in_flight: 1, key: header.x-a, else: route, mode: shadow }]
     validate: { headers: { x-a: { required: true } }, query: { q: { regex: '[0-9]+' } }BODY, mode: shadow }";
@@ -18,7 +18,20 @@ const WATCHING: &str = "
 /// Only where there is a target are bodies looked at.
 const BODY: &str = ", body: { schema: { type: integer }, max: 32B }";
 
-fn gateway(origin: &Origin, guards: &str) -> Gateway {
+/// Every way to be known, of which the last one sends some of the clients elsewhere.
+fn schemes(asked: &Origin) -> String {
+    format!(
+        "auth:
+  token: {{ jwt: {{ secret: a-secret-that-only-this-test-knows-0123456789 }} }}
+  user: {{ basic: {{ file: users }} }}
+  opaque: {{ introspection: {{ url: 'http://{asked}/', client_id: a, client_secret: b, in: [header.x-a], timeout: 10s }} }}
+  sso: {{ ext: {{ url: 'http://{asked}/', send: [origin], to_target: [x-a], to_client: [x-said, set-cookie], timeout: 10s }} }}
+  watched: {{ any: [token, user, opaque, sso], forward: {{ x-a: jwt.sub }}, strip: true, mode: shadow }}
+"
+    )
+}
+
+fn gateway(origin: &Origin, schemes: &str, guards: &str) -> Gateway {
     let (forwarding, guards) = (guards.replace("BODY", BODY), guards.replace("BODY", ""));
     let routes = format!(
         "
@@ -32,7 +45,8 @@ fn gateway(origin: &Origin, guards: &str) -> Gateway {
     match: /redirect
     redirect: https{guards}"
     );
-    Setup::new().start(Gateway::document(origin, &routes))
+    let users = format!("acme:$2y$10${}", ".".repeat(53));
+    Setup::new().file("users", users).start(schemes.to_owned() + &Gateway::document(origin, &routes))
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -47,6 +61,8 @@ fn request() -> impl Strategy<Value = Request> {
             ("Content-Type", "application/json"),
             ("Content-Type", "application/grpc"),
             ("X-A", "1"),
+            ("Authorization", "Bearer a.b.c"),
+            ("Authorization", "Basic YWNtZTpnZWhlaW0="),
             ("Accept-Language", "zh-CN"),
         ],
         0..=4,
@@ -80,7 +96,13 @@ fn a_shadow_never_changes_a_byte_of_an_answer() {
     let origin = Origin::new(|seen, talk| {
         talk.answer(200, "Access-Control-Allow-Origin: *\r\nVary: Accept\r\nX-Said: 1\r\n", &seen.body);
     });
-    let (plain, watched) = (gateway(&origin, ""), gateway(&origin, WATCHING));
+    let asked = Origin::new(|seen, talk| match seen.field("origin") {
+        _ if seen.method == "POST" => talk.answer(200, "", r#"{ "active": false }"#),
+        Some("https://app.example.com") => talk.answer(200, "X-A: u1\r\nX-Said: 2\r\nSet-Cookie: a=1\r\n", ""),
+        Some(_) => talk.answer(302, "Location: /login\r\nX-Said: 2\r\nSet-Cookie: a=1\r\n", ""),
+        None => talk.answer(500, "", ""),
+    });
+    let (plain, watched) = (gateway(&origin, "", ""), gateway(&origin, &schemes(&asked), WATCHING));
     let mut runner = TestRunner::new(Config { cases: 300, failure_persistence: None, ..Config::default() });
     let run = runner.run(&request(), |request| {
         prop_assert_eq!(answer(&watched, &request), answer(&plain, &request));
@@ -92,6 +114,8 @@ fn a_shadow_never_changes_a_byte_of_an_answer() {
         "cors.refused",
         "body.too_large",
         "body.type",
+        "auth.external",
+        "auth.unavailable",
         "require.refused",
         "request.invalid",
         "body.invalid",

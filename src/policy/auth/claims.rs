@@ -14,6 +14,8 @@ pub struct Claims {
     pub required: Vec<Box<str>>,
     /// Seconds by which clocks may differ.
     pub leeway: f64,
+    /// Whether `exp` may be missing.
+    pub endless: bool,
 }
 
 /// The last second that a date may have: the year 9999.
@@ -23,7 +25,8 @@ impl Claims {
     /// When the token ends, in seconds since 1970, with the leeway in it; or why it is refused now.
     pub fn check(&self, claims: &Map<String, Value>, now: f64) -> Result<f64, Denial> {
         let wrong = |why: &'static str| Denial::new(Fault::AuthClaims, why);
-        let ends = date(claims, "exp")?.ok_or_else(|| wrong("no `exp`"))? + self.leeway;
+        let ends = date(claims, "exp")?.or(self.endless.then_some(f64::INFINITY));
+        let ends = ends.ok_or_else(|| wrong("no `exp`"))? + self.leeway;
         if now >= ends {
             return Err(Denial::new(Fault::AuthExpired, "the token has expired"));
         }
@@ -102,6 +105,7 @@ mod tests {
             audience: vec!["orders".into(), "admin".into()],
             required: vec!["tenant".into()],
             leeway: 0.0,
+            endless: false,
         };
         let with = |iss: Value, aud: Value| json!({ "exp": 2000, "iss": iss, "aud": aud, "tenant": "t" });
         assert_eq!(said(&rules, &with(json!("https://id/"), json!("orders"))), Ok(2000.0));

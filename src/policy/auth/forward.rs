@@ -97,13 +97,21 @@ const NEVER: [HeaderName; 6] = [
 pub fn compile(config: &BTreeMap<String, Part>, at: &Path, problems: &mut Problems) -> Fields {
     let mut fields = Vec::new();
     for (name, part) in config {
-        match name.parse::<HeaderName>() {
-            Ok(field) if !NEVER.contains(&field) && !name.contains('_') => fields.push((field, part.clone())),
-            Ok(_) => problems.error(at.key(name), "cannot be set; choose a field of your own, e.g. x-user"),
-            Err(_) => problems.error(at.key(name), format!("`{name}` is not the name of a field, e.g. x-user")),
+        match field(name) {
+            Ok(field) => fields.push((field, part.clone())),
+            Err(why) => problems.error(at.key(name), why),
         }
     }
     fields.into()
+}
+
+/// A field that can be set, or a sentence.
+pub(super) fn field(name: &str) -> Result<HeaderName, String> {
+    match name.parse::<HeaderName>() {
+        Ok(field) if !NEVER.contains(&field) && !name.contains('_') => Ok(field),
+        Ok(_) => Err("cannot be set; choose a field of your own, e.g. x-user".to_owned()),
+        Err(_) => Err(format!("`{name}` is not the name of a field, e.g. x-user")),
+    }
 }
 
 /// Every field with its value, or with nothing, which takes away what the client sent.

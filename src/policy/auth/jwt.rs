@@ -78,7 +78,7 @@ impl Config {
     }
 }
 
-fn bearer() -> Vec<Source> {
+pub(super) fn bearer() -> Vec<Source> {
     vec![Source::Header(http::header::AUTHORIZATION)]
 }
 
@@ -140,6 +140,7 @@ impl Jwt {
                 audience: config.audience.iter().flat_map(Words::iter).map(Into::into).collect(),
                 required: config.claims.iter().map(|name| name.as_str().into()).collect(),
                 leeway: config.leeway.get().as_secs_f64(),
+                endless: false,
             },
             sources: config.sources.clone(),
             files: config.files(),

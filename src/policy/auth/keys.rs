@@ -122,12 +122,12 @@ fn fetched(config: &Config, jwks: &Jwks, at: &Path, tools: &Tools<'_>, problems:
 }
 
 /// The name of the scheme, or of the route that has one of its own.
-fn realm(at: &Path) -> Arc<str> {
+pub(super) fn realm(at: &Path) -> Arc<str> {
     let name = at.steps().get(1);
     name.and_then(|step| if let Step::Key(name) = step { Some(&**name) } else { None }).unwrap_or("-").into()
 }
 
-fn authorities(file: &File, at: &Path, problems: &mut Problems) -> Option<Arc<CaType>> {
+pub(super) fn authorities(file: &File, at: &Path, problems: &mut Problems) -> Option<Arc<CaType>> {
     let read = || -> Result<Vec<Vec<u8>>, String> {
         let text = pem::whole(file)?;
         let all = CertificateDer::pem_slice_iter(text.as_bytes()).map(|one| one.map(|one| one.to_vec()));

@@ -6,16 +6,22 @@
 //! ```
 
 pub mod api_key;
+pub mod asked;
+pub mod basic;
 pub mod cache;
 pub mod certificate;
 pub mod claims;
+pub mod ext;
 pub mod forward;
+pub mod introspection;
 pub mod jwk;
 pub mod jwks;
 pub mod jwt;
 pub mod key;
 pub mod keys;
+pub mod memory;
 pub mod named;
+pub mod password;
 pub mod pem;
 pub mod remote;
 pub mod scheme;
@@ -27,13 +33,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use self::forward::Part;
+use self::scheme::Pass;
 use super::guard::{Mode, Rule, Tools};
-use crate::exchange::{Exchange, Refusal};
+use crate::exchange::{Exchange, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems, Step};
 use crate::telemetry::metrics::{AuthMetrics, Decision};
@@ -43,7 +51,7 @@ pub use named::Schemes;
 pub use remote::Follow;
 pub use scheme::Scheme;
 
-/// One way to be known: exactly one of `jwt`, `key`, `certificate`, `any` and `all`.
+/// One way to be known: exactly one of `jwt`, `key`, `basic`, `certificate`, `ext`, `introspection`, `any` and `all`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Auth")]
@@ -54,9 +62,18 @@ pub struct Config {
     /// By a key that stands, hashed, in a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<api_key::Config>,
+    /// By a name and a password that stand, hashed, in a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<basic::Config>,
     /// By the certificate of the TLS handshake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<certificate::Config>,
+    /// By a service of your own that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ext: Option<ext::Config>,
+    /// By a token that its issuer is asked about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub introspection: Option<introspection::Config>,
     /// By the first of these that admits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub any: Option<Vec<Name>>,
@@ -97,9 +114,7 @@ impl<'de> Deserialize<'de> for Use {
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Use;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(
-                    "the name of an auth, e.g. staff, or a map with `jwt`, `key`, `certificate`, `any` or `all`",
-                )
+                f.write_str("the name of an auth, e.g. staff, or a map, e.g. { jwt: { jwks: ./keys.json } }")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Use, E> {
                 text.parse().map(Use::Named).map_err(E::custom)
@@ -137,11 +152,15 @@ pub struct Denial {
     pub fault: Fault,
     /// For the log; never what the client has shown.
     pub why: Cow<'static, str>,
+    /// Fields of the answer that belong to it.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+    /// It is answered with this status in place of an error: a login begins with a redirection.
+    pub reply: Option<u16>,
 }
 
 impl Denial {
     pub fn new(fault: Fault, why: impl Into<Cow<'static, str>>) -> Self {
-        Self { fault, why: why.into() }
+        Self { fault, why: why.into(), fields: Vec::new(), reply: None }
     }
 
     fn decision(&self) -> Decision {
@@ -201,15 +220,27 @@ impl Auth {
     }
 
     /// Leaves behind who it is and what the target is told of it; in shadow the target is told nothing.
-    pub async fn check(&self, exchange: &mut Exchange<'_>) -> Result<(), Refusal> {
+    pub async fn check(&self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         let verdict = self.scheme.ask(exchange.request).await;
         if let Some(counted) = &self.counted {
-            counted.count(verdict.as_ref().map_or_else(Denial::decision, |_| Decision::Admitted));
+            counted.count(verdict.as_ref().map_or_else(Denial::decision, Pass::decision));
         }
-        let pass = verdict.map_err(|denial| self.scheme.refuse(denial))?;
-        if self.rule().mode == Mode::Enforce {
-            self.scheme.hide(exchange.request, exchange.found);
-            exchange.found.forward.extend(pass.forward);
+        let (found, enforces) = (&mut *exchange.found, self.rule().mode == Mode::Enforce);
+        let pass = match verdict {
+            Ok(pass) => pass,
+            Err(Denial { reply: Some(status), fields, .. }) if enforces => {
+                found.answer.extend(fields);
+                return Err(Stop::Reply(status));
+            }
+            Err(denial) => return Err(self.scheme.refuse(denial).into()),
+        };
+        if let Some(why) = pass.unasked {
+            found.would_refuse.push(self.scheme.refuse(Denial::new(Fault::AuthUnavailable, why)));
+        }
+        if enforces {
+            self.scheme.hide(exchange.request, found);
+            found.forward.extend(pass.forward);
+            found.answer.extend(pass.answer);
         }
         exchange.found.identity = pass.identity;
         Ok(())

@@ -1,5 +1,6 @@
 //! One way to be known, compiled: whom it admits, and what it says to whom it does not.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,8 +8,11 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue, header};
 
 use super::api_key::ApiKeys;
+use super::basic::{self, Users};
 use super::certificate::Certificates;
+use super::ext::Ext;
 use super::forward::{self, Fields};
+use super::introspection::Introspection;
 use super::jwt::Jwt;
 use super::source::{self, Source};
 use super::{Config, Denial, Follow, Schemes};
@@ -16,13 +20,17 @@ use crate::exchange::{Found, Identity, Refusal, Request};
 use crate::fault::Fault;
 use crate::policy::guard::{Rule, Tools};
 use crate::problem::{Path, Problems, Step};
+use crate::telemetry::metrics::Decision;
 
 /// How a scheme knows a client.
 #[derive(Debug)]
 enum Kind {
     Jwt(Box<Jwt>),
     Key(ApiKeys),
+    Basic(Users),
     Certificate(Certificates),
+    Ext(Box<Ext>),
+    Introspection(Box<Introspection>),
     Any(Vec<Arc<Scheme>>),
     All(Vec<Arc<Scheme>>),
 }
@@ -36,10 +44,13 @@ impl Kind {
         problems: &mut Problems,
     ) -> Option<Self> {
         let members = |names: &[_]| names.iter().map(|name| schemes.get(name)?.clone()).collect::<Option<Vec<_>>>();
-        let Config { jwt, key, certificate, any, all, .. } = config;
-        let said = [jwt.is_some(), key.is_some(), certificate.is_some(), any.is_some(), all.is_some()];
-        if said.iter().filter(|said| **said).count() != 1 {
-            problems.error(at.clone(), "takes exactly one of `jwt`, `key`, `certificate`, `any` and `all`");
+        let Config { jwt, key, basic, certificate, ext, introspection, any, all, .. } = config;
+        let said = [jwt.is_some(), key.is_some(), basic.is_some(), certificate.is_some()];
+        let more = [ext.is_some(), introspection.is_some(), any.is_some(), all.is_some()];
+        if said.iter().chain(&more).filter(|said| **said).count() != 1 {
+            let sentence =
+                "takes exactly one of `jwt`, `key`, `basic`, `certificate`, `ext`, `introspection`, `any` and `all`";
+            problems.error(at.clone(), sentence);
             return None;
         }
         if any.iter().chain(all).any(Vec::is_empty) {
@@ -52,8 +63,18 @@ impl Kind {
         if let Some(key) = key {
             return ApiKeys::compile(key, &at.key("key"), problems).map(Self::Key);
         }
+        if let Some(basic) = basic {
+            return Users::compile(basic, &at.key("basic"), problems).map(Self::Basic);
+        }
         if let Some(certificate) = certificate {
             return Certificates::compile(certificate, &at.key("certificate"), problems).map(Self::Certificate);
+        }
+        if let Some(ext) = ext {
+            return Ext::compile(ext, &at.key("ext"), tools, problems).map(|ext| Self::Ext(Box::new(ext)));
+        }
+        if let Some(config) = introspection {
+            let made = Introspection::compile(config, &at.key("introspection"), tools, problems);
+            return made.map(|made| Self::Introspection(Box::new(made)));
         }
         match (any, all) {
             (Some(names), _) => members(names).map(Self::Any),
@@ -75,10 +96,20 @@ pub struct Scheme {
 }
 
 /// What became of a client that is admitted.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Pass {
     pub identity: Identity,
     pub forward: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// Fields of the answer.
+    pub answer: Vec<(HeaderName, HeaderValue)>,
+    /// Nobody could be asked, for this reason, and the document says that everyone comes in then.
+    pub unasked: Option<Cow<'static, str>>,
+}
+
+impl Pass {
+    pub(super) fn decision(&self) -> Decision {
+        if self.unasked.is_some() { Decision::Open } else { Decision::Admitted }
+    }
 }
 
 impl Scheme {
@@ -114,7 +145,10 @@ impl Scheme {
         match &self.kind {
             Kind::Jwt(jwt) => jwt.files().to_vec(),
             Kind::Key(keys) => vec![keys.file().clone()],
+            Kind::Basic(users) => vec![users.file().clone()],
             Kind::Certificate(_) => Vec::new(),
+            Kind::Ext(ext) => ext.files().to_vec(),
+            Kind::Introspection(introspection) => introspection.files().to_vec(),
             Kind::Any(members) | Kind::All(members) => members.iter().flat_map(|member| member.files()).collect(),
         }
     }
@@ -124,7 +158,10 @@ impl Scheme {
         match &self.kind {
             Kind::Jwt(_) => "jwt",
             Kind::Key(_) => "key",
+            Kind::Basic(_) => "basic",
             Kind::Certificate(_) => "certificate",
+            Kind::Ext(_) => "ext",
+            Kind::Introspection(_) => "introspection",
             Kind::Any(_) => "any",
             Kind::All(_) => "all",
         }
@@ -150,21 +187,44 @@ impl Scheme {
         match &self.kind {
             Kind::Jwt(jwt) => Asking::Now(Some(jwt.ask(request).map(|identity| self.pass(identity)))),
             Kind::Key(keys) => Asking::Now(Some(keys.ask(request).map(|identity| self.pass(identity)))),
+            Kind::Basic(users) => match users.recall(request) {
+                Ok(Err(shown)) => Asking::Later(Box::pin(async {
+                    let identity = users.verify(shown).await?;
+                    Ok(self.pass(identity))
+                })),
+                Ok(Ok(identity)) => Asking::Now(Some(Ok(self.pass(identity)))),
+                Err(denial) => Asking::Now(Some(Err(denial))),
+            },
             Kind::Certificate(known) => Asking::Now(Some(known.ask(request).map(|identity| self.pass(identity)))),
+            Kind::Ext(ext) => Asking::Later(Box::pin(async {
+                let mut pass = ext.ask(request).await?;
+                pass.forward.extend(forward::values(&self.forward, &pass.identity));
+                Ok(pass)
+            })),
+            Kind::Introspection(introspection) => match introspection.recall(request) {
+                Ok(Err(token)) => Asking::Later(Box::pin(async {
+                    let identity = introspection.ask(token).await?;
+                    Ok(self.pass(identity))
+                })),
+                Ok(Ok(identity)) => Asking::Now(Some(Ok(self.pass(identity)))),
+                Err(denial) => Asking::Now(Some(Err(denial))),
+            },
             Kind::Any(members) => Asking::Later(Box::pin(self.any(members, request))),
             Kind::All(members) => Asking::Later(Box::pin(self.all(members, request))),
         }
     }
 
     fn pass(&self, identity: Identity) -> Pass {
-        Pass { forward: forward::values(&self.forward, &identity).collect(), identity }
+        Pass { forward: forward::values(&self.forward, &identity).collect(), identity, ..Pass::default() }
     }
 
     /// The first that admits; what only the others would tell the target is taken away.
     async fn any(&self, members: &[Arc<Self>], request: &dyn Request) -> Result<Pass, Denial> {
-        let mut denied: Option<Denial> = None;
+        let (mut denied, mut unasked): (Option<Denial>, _) = (None, None);
         for member in members {
             match member.ask(request).await {
+                // Who is known to another comes in as that.
+                Ok(pass) if pass.unasked.is_some() => unasked = unasked.or(Some(pass)),
                 Ok(pass) => return Ok(self.joined(vec![pass])),
                 // What was shown and is wrong says more than what was not shown.
                 Err(denial) if denied.as_ref().is_none_or(|before| before.fault == Fault::AuthMissing) => {
@@ -173,7 +233,10 @@ impl Scheme {
                 Err(_) => {}
             }
         }
-        Err(denied.unwrap_or(Denial::missing("nothing was asked for")))
+        match unasked {
+            Some(pass) => Ok(self.joined(vec![pass])),
+            None => Err(denied.unwrap_or(Denial::missing("nothing was asked for"))),
+        }
     }
 
     async fn all(&self, members: &[Arc<Self>], request: &dyn Request) -> Result<Pass, Denial> {
@@ -195,6 +258,8 @@ impl Scheme {
             identity.attributes = identity.attributes.take().or(pass.identity.attributes);
             identity.claims = identity.claims.take().or(pass.identity.claims);
             whole.forward.extend(pass.forward);
+            whole.answer.extend(pass.answer);
+            whole.unasked = whole.unasked.take().or(pass.unasked);
         }
         whole.forward.extend(forward::values(&self.forward, &whole.identity));
         whole
@@ -203,6 +268,9 @@ impl Scheme {
     /// The fields that this scheme or one of its members sets.
     fn owned(&self, names: &mut Vec<HeaderName>) {
         names.extend(self.forward.iter().map(|(name, _)| name.clone()));
+        if let Kind::Ext(ext) = &self.kind {
+            names.extend_from_slice(&ext.to_target);
+        }
         for member in self.members() {
             member.owned(names);
         }
@@ -222,6 +290,9 @@ impl Scheme {
         match &self.kind {
             Kind::Jwt(jwt) if strip => sources.extend_from_slice(&jwt.sources),
             Kind::Key(keys) if strip => sources.extend_from_slice(&keys.sources),
+            Kind::Basic(_) if strip => sources.push(basic::SOURCE),
+            Kind::Ext(ext) if strip => sources.extend(ext.send.iter().cloned().map(Source::Header)),
+            Kind::Introspection(issuer) if strip => sources.extend_from_slice(&issuer.sources),
             _ => self.members().iter().for_each(|member| member.shown(strip, sources)),
         }
     }
@@ -231,7 +302,8 @@ impl Scheme {
         let sources = match &self.kind {
             Kind::Jwt(jwt) => &*jwt.sources,
             Kind::Key(keys) => &*keys.sources,
-            _ => &[],
+            Kind::Introspection(issuer) => &*issuer.sources,
+            Kind::Basic(_) | Kind::Certificate(_) | Kind::Ext(_) | Kind::Any(_) | Kind::All(_) => &[],
         };
         names.extend(sources.iter().filter_map(|source| match source {
             Source::Query(name) => Some(name.clone()),
@@ -243,6 +315,7 @@ impl Scheme {
     /// A refusal in the words of RFC 6750 section 3.
     pub fn refuse(&self, denial: Denial) -> Refusal {
         let mut refusal = self.rule.refuse(denial.fault, denial.why);
+        refusal.fields = denial.fields;
         self.challenge(denial.fault, &mut refusal.fields);
         refusal
     }
@@ -260,17 +333,21 @@ impl Scheme {
             }
         } else if let Some(challenge) = self.challenges.get(at)
             && !fields.iter().any(|(_, said)| said == challenge)
+            // What the service itself says is the better one.
+            && !(matches!(self.kind, Kind::Ext(_)) && fields.iter().any(|(name, _)| name == header::WWW_AUTHENTICATE))
         {
             fields.push((header::WWW_AUTHENTICATE, challenge.clone()));
         }
     }
 }
 
-/// RFC 9110 section 11.6.1 asks for one on every 401; only the first of these schemes is a registered one.
+/// RFC 9110 section 11.6.1 asks for one on every 401; `ApiKey`, `Certificate` and `External` are no registered schemes.
 fn challenges(kind: &Kind, realm: &str) -> [HeaderValue; 3] {
     let (scheme, errors) = match kind {
         Kind::Key(_) => ("ApiKey", ["", "", ""]),
+        Kind::Basic(_) => ("Basic", [", charset=\"UTF-8\""; 3]),
         Kind::Certificate(_) => ("Certificate", ["", "", ""]),
+        Kind::Ext(_) => ("External", ["", "", ""]),
         _ => ("Bearer", ["", ", error=\"invalid_token\", error_description=\"expired\"", ", error=\"invalid_token\""]),
     };
     errors.map(|error| {

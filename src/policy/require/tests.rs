@@ -46,7 +46,11 @@ impl Request for Ask {
 fn ask() -> Ask {
     let mut headers = HeaderMap::new();
     headers.insert("x-tenant", HeaderValue::from_static("acme inc"));
-    let certificate = ClientCertificate { subject: "CN=orders-1, O=Example".into(), fingerprint: "ab12".into() };
+    let certificate = ClientCertificate {
+        subject: "CN=orders-1, O=Example".into(),
+        fingerprint: "ab12".into(),
+        ..Default::default()
+    };
     Ask { headers, certificate: Some(certificate) }
 }
 

@@ -297,6 +297,36 @@ impl JwksMetrics {
     }
 }
 
+/// A service that is asked who comes.
+pub struct AskedMetrics {
+    answered: IntCounter,
+    failed: IntCounter,
+    remembered: IntCounter,
+    duration: Histogram,
+    _lease: Lease,
+}
+
+impl AskedMetrics {
+    pub(super) fn new(families: &Families, lease: Lease, auth: &str) -> Self {
+        let child = |result| lease.child(&families.auth_questions, &[auth, result]);
+        let (answered, failed, remembered) = (child("answered"), child("failed"), child("remembered"));
+        let duration = lease.child(&families.auth_question_duration, &[auth]);
+        Self { answered, failed, remembered, duration, _lease: lease }
+    }
+
+    /// One question has ended, after so many seconds.
+    pub fn asked(&self, well: bool, seconds: f64) {
+        let counter = if well { &self.answered } else { &self.failed };
+        counter.inc();
+        self.duration.observe(seconds);
+    }
+
+    /// One answer was known already.
+    pub fn remembered(&self) {
+        self.remembered.inc();
+    }
+}
+
 /// What came of looking at credentials.
 #[derive(Debug, Clone, Copy)]
 pub enum Decision {
@@ -305,6 +335,8 @@ pub enum Decision {
     Expired,
     Invalid,
     Unavailable,
+    /// Admitted, because nobody could be asked and the document says so.
+    Open,
 }
 
 /// The credentials of one route.
@@ -313,7 +345,7 @@ pub struct AuthMetrics {
     lease: Lease,
     route: Box<str>,
     method: &'static str,
-    decisions: [OnceLock<IntCounter>; 5],
+    decisions: [OnceLock<IntCounter>; 6],
 }
 
 impl AuthMetrics {
@@ -328,6 +360,7 @@ impl AuthMetrics {
             Decision::Expired => "expired",
             Decision::Invalid => "invalid",
             Decision::Unavailable => "unavailable",
+            Decision::Open => "open",
         };
         let make = || self.lease.child(&self.families.auth_decisions, &[&self.route, self.method, word]);
         if let Some(counter) = self.decisions.get(decision as usize) {

@@ -48,10 +48,14 @@ families! {
         "Requests that the gateway refused or could not serve, by reason code.";
 
     shadow_refusals: IntCounterVec = "yumen_shadow_refusals_total" ["route", "reason"],
-        "Requests that a guard in shadow mode would have refused, by reason code.";
+        "Requests that a guard would have refused if it did not only watch, or stay open while its service is down, by reason code.";
 
     auth_decisions: IntCounterVec = "yumen_auth_decisions_total" ["route", "method", "result"],
         "Requests whose credentials were looked at, by what came of it.";
+    auth_questions: IntCounterVec = "yumen_auth_questions_total" ["auth", "result"],
+        "Questions to a service or issuer about who comes: answered, failed, or remembered from before.";
+    auth_question_duration: HistogramVec = "yumen_auth_question_duration_seconds" ["auth"] in REQUEST,
+        "Time that requests waited for the answer of such a service or issuer.";
     jwks_age: IntGaugeVec = "yumen_jwks_age_seconds" ["auth"], "Time since the keys of an issuer were last fetched.";
     jwks_refreshes: IntCounterVec = "yumen_jwks_refreshes_total" ["auth", "result"], "Attempts to fetch the keys of an issuer.";
     limit_decisions: IntCounterVec = "yumen_limit_decisions_total" ["limit", "result"],

@@ -12,8 +12,8 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 
 pub use family::{CEILING, Row};
 pub use handles::{
-    AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics, PoolMetrics,
-    RouteMetrics,
+    AskedMetrics, AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics,
+    PoolMetrics, RouteMetrics,
 };
 pub use list::LIST;
 
@@ -64,6 +64,11 @@ impl Metrics {
     /// The keys of an issuer, by the scheme that believes it.
     pub fn jwks(&self, auth: &str) -> JwksMetrics {
         JwksMetrics::new(&self.families, self.book.lease(format!("jwks\0{auth}")), auth)
+    }
+
+    /// A service that is asked who comes, by the scheme that asks it.
+    pub fn asked(&self, auth: &str) -> AskedMetrics {
+        AskedMetrics::new(&self.families, self.book.lease(format!("asked\0{auth}")), auth)
     }
 
     /// The credentials of a route; `method` comes from a closed list.
@@ -167,6 +172,8 @@ mod tests {
         limit.admitted();
         let (jwks, auth) = (metrics.jwks("idp"), metrics.auth("orders", "jwt"));
         jwks.fetched(true);
+        let asked = metrics.asked("sso");
+        asked.asked(true, 0.01);
         auth.count(Decision::Admitted);
         let pool = metrics.pool("orders");
         pool.count(Some(200), 0.01);
@@ -185,7 +192,7 @@ mod tests {
             Box::new(route.begin()),
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
-            Box::new((jwks, auth, breaker)),
+            Box::new((jwks, auth, breaker, asked)),
         ];
         (metrics, held)
     }

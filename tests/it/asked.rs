@@ -552,3 +552,39 @@ fn an_issuer_that_is_down_is_no_reason_to_call_a_token_bad() {
     assert_eq!(bearing(&gateway, "/", "good").status, 200);
     gateway.log.wait("auth id: cannot be asked: ");
 }
+
+#[test]
+fn the_example_of_a_login_works_as_written() {
+    let (pages, api, id) = (Origin::answering("page"), Origin::answering("api"), issuer());
+    let login = Origin::new(|seen, talk| match (seen.field("cookie"), &*seen.target) {
+        (Some("session=ann"), _) => {
+            talk.answer(202, "X-Auth-Request-User: ann\r\nX-Auth-Request-Email: ann@example.com\r\n", "");
+        }
+        (_, "/oauth2/sign_in") => talk.answer(200, "", "who are you?"),
+        _ => talk.answer(302, "Location: /oauth2/sign_in\r\nSet-Cookie: state=1\r\n", ""),
+    });
+    let text = std::fs::read_to_string("conf/examples/login.yaml").unwrap();
+    let text = text.replace("0.0.0.0:8080", "127.0.0.1:0").replace("/etc/yumen/", "$DIR/");
+    let text = text.replace("10.0.0.11:8080", &pages.to_string()).replace("10.0.0.21:8080", &api.to_string());
+    let text = text.replace("10.0.0.31:4180", &login.to_string());
+    let text = text.replace("https://id.example.com/introspect", &format!("http://{id}/"));
+    let users = "acme:$2y$10$LXh5YGIRVvOJDzpKM2EHkOepyk.CxOuh4RW.HpTDDXssfLedMwEky\n";
+    let gateway = Setup::new().file("users", users).file("introspection-secret", "secret").start(text);
+    let page = |path: &str| Request::get(path).host("app.example.com");
+    let redirected = gateway.ask(page("/"));
+    assert_eq!((redirected.status, redirected.field("location")), (302, Some("/oauth2/sign_in")));
+    assert_eq!(gateway.ask(page("/oauth2/sign_in")).text(), "who are you?");
+    let known = page("/").with("Cookie", "session=ann").with("X-Auth-Request-Email", "root@example.com");
+    assert_eq!(gateway.ask(known).text(), "page");
+    assert_eq!(pages.last().field("x-auth-request-email"), Some("ann@example.com"));
+    gateway.access_line(|line| line["consumer"] == "ann");
+    let api_with =
+        |shown: &str| gateway.ask(Request::get("/").host("api.example.com").with("Authorization", shown)).status;
+    let partner = format!("Basic {}", STANDARD.encode("acme:geheim"));
+    for (shown, status, user) in [("Bearer good", 200, "u1"), (&*partner, 200, "acme"), ("Bearer unknown", 401, "acme")]
+    {
+        assert_eq!(api_with(shown), status, "{shown}");
+        let seen = api.last();
+        assert_eq!((seen.field("x-user"), seen.field("authorization")), (Some(user), None), "{shown}");
+    }
+}

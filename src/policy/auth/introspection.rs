@@ -107,7 +107,7 @@ const BAD: usize = 1 << 20;
 type Verdict = Result<Arc<Verified>, Denial>;
 
 /// Tokens by all that the verdict on them depends on; they outlive a reload that changes none of it.
-static TOKENS: LazyLock<Shelf<String, Tokens>> = LazyLock::new(Shelf::default);
+static TOKENS: LazyLock<Shelf<Mark, Tokens>> = LazyLock::new(Shelf::default);
 
 /// What is known of tokens, and which of them are being asked about.
 struct Tokens {
@@ -160,7 +160,7 @@ impl Introspection {
         let mut credentials = HeaderValue::try_from(format!("Basic {credentials}")).ok()?;
         credentials.set_sensitive(true);
         let settings = serde_json::to_string(config).unwrap_or_default();
-        let tokens = TOKENS.keep(format!("{settings}\0{secret}"), Tokens::default);
+        let tokens = TOKENS.keep(Mark::of([settings.as_bytes(), secret.as_bytes()]), Tokens::default);
         let made = Self {
             asked: asked?,
             credentials,

@@ -167,7 +167,7 @@ yumen.yaml:1:1  warn   there is no route, so every request is answered 404
 yumen.yaml:4:3  warn   pools.orders: no route uses this pool
       4 |   orders:
         |   ^
-yumen.yaml:6:5  error  pools.orders.brekaer: unknown key. Known keys: like, targets, protocol, tls, balance, health, timeout, keep_alive
+yumen.yaml:6:5  error  pools.orders.brekaer: unknown key. Did you mean `breaker`?
       6 |     brekaer: {}
         |     ^
 1 error, 2 warnings: not applied

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::live::Tools;
 use super::{Process, Snapshot};
 use crate::answer::Answers;
+use crate::client::store::Store;
 use crate::config::{Document, Loaded};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
@@ -71,6 +72,7 @@ struct Parts {
     listeners: Vec<Arc<Listener>>,
     admin: Arc<Listener>,
     pools: BTreeMap<Name, Option<Arc<Pool>>>,
+    stores: BTreeMap<Name, Option<Arc<Store>>>,
     routes: Vec<Arc<Route>>,
     table: Table,
     answers: Arc<Answers>,
@@ -90,6 +92,7 @@ impl Parts {
         let names: Vec<Name> = document.listeners.keys().cloned().collect();
         let pools = pools(document, tools, problems);
         let place = |at: &Path| places.at(at).to_string();
+        let stores = stores(document, tools, problems);
         let limits = limits(document, tools, &place, problems);
         let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits };
         let mut guards = guard::Tools {
@@ -117,7 +120,7 @@ impl Parts {
         let messages = Messages::compile(&document.errors, FilePath::new(""), &Path::of(["errors"]), problems);
         let admin = admin(document, problems);
         let nowhere = Counted::new(&tools.metrics, "-", &names);
-        Some(Self { listeners, admin: admin?, pools, routes, table, answers: Answers::new(messages), nowhere })
+        Some(Self { listeners, admin: admin?, pools, stores, routes, table, answers: Answers::new(messages), nowhere })
     }
 
     /// Counts go on where a route stays.
@@ -152,6 +155,7 @@ impl Parts {
                 .ok()?,
         };
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
+        let stores: BTreeMap<_, _> = self.stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
         let files = files(loaded, &self.listeners, &pools, &self.routes, self.answers.messages());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
@@ -180,6 +184,7 @@ impl Parts {
             table: self.table,
             routes: self.routes,
             pools,
+            stores,
             nowhere: self.nowhere,
         })
     }
@@ -198,6 +203,16 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
         }
     }
     pools
+}
+
+/// The stores, each under its name.
+fn stores(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMap<Name, Option<Arc<Store>>> {
+    let compile = |(name, config)| {
+        let (name, at) = (Name::clone(name), Path::of(["stores", Name::as_str(name)]));
+        let store = Store::compile(name.as_str(), config, &at, &tools.stores, &tools.metrics, problems);
+        (name, store)
+    };
+    document.stores.iter().map(compile).collect()
 }
 
 /// The named limits; a route that names one finds it here.

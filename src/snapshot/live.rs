@@ -8,6 +8,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 
 use super::Snapshot;
+use crate::client::store::Stores;
 use crate::policy::limit;
 use crate::pool::{self, Observer, Shelves};
 use crate::telemetry::metrics::{Figure, Metrics};
@@ -18,6 +19,7 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     shelves: Shelves,
     pub(super) limits: limit::Shelves,
+    pub(super) stores: Stores,
     observer: Arc<dyn Observer>,
 }
 
@@ -26,7 +28,13 @@ impl Tools {
     pub fn new() -> Result<Self, String> {
         let metrics = Metrics::new().map_err(|why| why.to_string())?;
         let observer = Arc::new(Health { metrics: metrics.clone(), figures: Mutex::default() });
-        Ok(Self { metrics, shelves: Shelves::default(), limits: limit::Shelves::default(), observer })
+        Ok(Self {
+            metrics,
+            shelves: Shelves::default(),
+            limits: limit::Shelves::default(),
+            stores: Stores::default(),
+            observer,
+        })
     }
 
     /// What a pool is compiled with.

@@ -4,6 +4,7 @@ mod family;
 mod handles;
 mod list;
 mod process;
+mod store;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ pub use handles::{
     RouteMetrics,
 };
 pub use list::LIST;
+pub use store::StoreMetrics;
 
 use family::Book;
 use list::Families;
@@ -59,6 +61,10 @@ impl Metrics {
 
     pub fn limit(&self, limit: &str) -> LimitMetrics {
         LimitMetrics::new(&self.families, self.book.lease(format!("limit\0{limit}")), limit)
+    }
+
+    pub fn store(&self, store: &str) -> StoreMetrics {
+        StoreMetrics::new(&self.families, self.book.lease(format!("store\0{store}")), store)
     }
 
     /// The keys of an issuer, by the scheme that believes it.
@@ -159,6 +165,9 @@ mod tests {
         route.would_refuse(Fault::ClientRefused);
         let limit = metrics.limit("per-user");
         limit.admitted();
+        let store = metrics.store("shared");
+        store.up(true);
+        store.answered(std::time::Duration::from_micros(200));
         let (jwks, auth) = (metrics.jwks("idp"), metrics.auth("orders", "jwt"));
         jwks.fetched(true);
         auth.count(Decision::Admitted);
@@ -178,7 +187,7 @@ mod tests {
             Box::new(route.begin()),
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
-            Box::new((jwks, auth)),
+            Box::new((jwks, auth, store)),
         ];
         (metrics, held)
     }

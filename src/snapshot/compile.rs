@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::live::Tools;
 use super::{Process, Snapshot};
 use crate::answer::Answers;
-use crate::client::store::Store;
+use crate::client::store::{self, Store};
 use crate::config::{Document, Loaded};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
@@ -93,8 +93,8 @@ impl Parts {
         let pools = pools(document, tools, problems);
         let place = |at: &Path| places.at(at).to_string();
         let stores = stores(document, tools, problems);
-        let limits = limits(document, tools, &place, problems);
-        let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits };
+        let limits = limits(document, tools, &stores, &place, problems);
+        let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits, stores: &stores };
         let mut guards = guard::Tools {
             place: &place,
             auth: &auth::Schemes::new(),
@@ -219,11 +219,12 @@ fn stores(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeM
 fn limits(
     document: &Document,
     tools: &Tools,
+    stores: &limit::Stores,
     place: &dyn Fn(&Path) -> String,
     problems: &mut Problems,
 ) -> limit::Named {
     let none = limit::Named::new();
-    let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &none };
+    let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &none, stores };
     let schemes = auth::Schemes::new();
     let guards = guard::Tools::alone(place, &schemes);
     let compile = |(name, config)| {
@@ -254,6 +255,7 @@ fn files(
     files.extend(listeners.iter().flat_map(|listener| listener.files()).cloned());
     files.extend(pools.values().flat_map(|pool| pool.files()).cloned());
     files.extend(routes.iter().filter_map(|route| route.guards.as_ref()).flat_map(|guards| guards.files()));
+    files.extend(loaded.document.stores.values().flat_map(store::Config::files));
     files.extend(messages.files().iter().cloned());
     let mut seen = std::collections::HashSet::new();
     files.retain(|file| seen.insert(file.clone()));

@@ -1,6 +1,9 @@
 //! Stores: how several hosts count together, and what happens while the store is away.
 
-use crate::harness::{Gateway, Redis, eventually};
+use std::time::{Duration, Instant};
+
+use crate::harness::redis::Slow;
+use crate::harness::{Gateway, Redis, Request, Setup, eventually, times};
 
 /// Waits until the store counts as `up` or `down`.
 fn store_is(gateway: &Gateway, wanted: &str) {
@@ -73,12 +76,12 @@ fn a_reload_keeps_the_connection() {
 #[test]
 fn a_wrong_password_is_told_without_it_and_the_right_one_lets_us_in() {
     let redis = Redis::with(&["--requirepass", "open-sesame"]);
-    let setup = crate::harness::Setup::new().file("wrong", "sesame-street\n").file("right", "open-sesame\n");
-    let settings = |file: &str| format!("{{ redis: '{}', password: 'file:$DIR/{file}' }}", redis.address());
-    let mut gateway = setup.start(with_store(&settings("wrong")));
+    let setup = Setup::new().file("password", "sesame-street\n");
+    let settings = format!("{{ redis: '{}', password: 'file:$DIR/password' }}", redis.address());
+    let gateway = setup.start(with_store(&settings));
     let said = gateway.log.wait("does not let us in");
     assert!(!gateway.log.all().iter().any(|line| line.contains("sesame")), "{said}");
-    gateway.reload(with_store(&settings("right")));
+    std::fs::write(gateway.setup.path().join("password"), "open-sesame\n").unwrap();
     store_is(&gateway, "up");
 }
 
@@ -105,4 +108,300 @@ fn of_several_addresses_the_first_that_can_be_written_to_is_used() {
     let gateway = Gateway::start(with_store(&format!("{{ redis: {list} }}")));
     store_is(&gateway, "up");
     assert!(primary.ask("CLIENT LIST").iter().any(|line| line.contains("cmd=evalsha")));
+}
+
+/// Gateways before nothing, with a limit that they share by this Redis.
+fn sharing(number: usize, redis: &Redis, limit: &str) -> Vec<Gateway> {
+    let document = shared_document(redis, limit);
+    let gateways: Vec<_> = (0..number).map(|_| Gateway::start(&document)).collect();
+    for gateway in &gateways {
+        knows_hosts(gateway, number);
+    }
+    gateways
+}
+
+fn shared_document(redis: &Redis, limit: &str) -> String {
+    format!(
+        "stores: {{ shared: {{ redis: '{}', timeout: 200ms }} }}\n\
+         limits: {{ all: {{ {limit}, key: header.x-client-id, else: client.ip }} }}\n\
+         routes: {{ all: {{ match: /*, limit: all, respond: 204 }} }}",
+        redis.address()
+    )
+}
+
+fn knows_hosts(gateway: &Gateway, number: usize) {
+    eventually("all know of each other", || {
+        let shared = &gateway.admin("/health").json()["stores"]["shared"];
+        (shared["hosts"] == number && shared["state"] == "up").then_some(())
+    });
+}
+
+fn as_client(id: &str) -> Request {
+    Request::get("/").with("X-Client-Id", id)
+}
+
+/// How many of so many requests of one client each of these gateways admits, when all are asked at once.
+fn admitted(gateways: &[Gateway], id: &str, each: usize) -> Vec<usize> {
+    let ask = |gateway: &Gateway| {
+        let mut connection = gateway.connect();
+        times(each, || connection.ask(&as_client(id)).status).into_iter().filter(|status| *status == 204).count()
+    };
+    std::thread::scope(|scope| {
+        let asking: Vec<_> = gateways.iter().map(|gateway| scope.spawn(move || ask(gateway))).collect();
+        asking.into_iter().map(|asked| asked.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn three_gateways_on_one_store_admit_exactly_what_the_limit_says() {
+    for algorithm in ["token_bucket", "sliding_window", "fixed_window"] {
+        let redis = Redis::start();
+        let gateways = sharing(3, &redis, &format!("rate: 100/h, algorithm: {algorithm}, share: shared"));
+        let counts = admitted(&gateways, "a", 60);
+        assert_eq!(counts.iter().sum::<usize>(), 100, "{algorithm}: {counts:?}");
+        assert_eq!(admitted(&gateways, "b", 1), [1; 3], "another client has its own count");
+        let refused = gateways[0].ask(as_client("a"));
+        assert_eq!(refused.verdict(), (429, "limit.rate".to_owned()));
+        assert!(refused.field("RateLimit").unwrap().starts_with("\"all\";r=0;t="), "{refused:?}");
+        assert!(refused.field("Retry-After").is_some());
+        let answered = gateways[0].metrics().sum("yumen_store_commands_total", &[("result", "ok")]);
+        assert!(answered > 60.5, "{answered}");
+        assert!(gateways[0].metrics().sum("yumen_store_commands_total", &[("result", "error")]) < 0.5);
+        let keys = redis.keys();
+        assert!(keys.iter().any(|key| key.starts_with(&format!("yumen:limits.all:{algorithm}:"))), "{keys:?}");
+        for key in keys {
+            let left: i64 = redis.ask(&format!("PTTL {key}"))[0].trim_start_matches(':').parse().unwrap();
+            assert!((1..=4_000_000).contains(&left), "{key} stays for {left} ms");
+        }
+    }
+}
+
+#[test]
+fn a_rate_that_is_shared_admits_again_after_the_time_that_was_told() {
+    for algorithm in ["token_bucket", "sliding_window", "fixed_window"] {
+        let redis = Redis::start();
+        let gateways = sharing(1, &redis, &format!("rate: 2/s, algorithm: {algorithm}, share: {{ store: shared }}"));
+        let mut connection = gateways[0].connect();
+        let statuses = times(3, || connection.ask(&as_client(algorithm)).status);
+        assert_eq!(statuses[..2], [204, 204], "{algorithm}");
+        eventually("admitted again", || (connection.ask(&as_client(algorithm)).status == 204).then_some(()));
+    }
+}
+
+#[test]
+fn a_store_that_is_frozen_costs_its_timeout_and_limits_hold_on() {
+    let redis = Redis::start();
+    let gateways = sharing(3, &redis, "rate: 90/h, share: shared");
+    let latencies = |ids: std::ops::Range<usize>| {
+        let mut connection = gateways[0].connect();
+        let ask = |id: usize| {
+            let began = Instant::now();
+            assert_eq!(connection.ask(&as_client(&id.to_string())).status, 204);
+            began.elapsed()
+        };
+        let mut all: Vec<Duration> = ids.map(ask).collect();
+        all.sort_unstable();
+        all
+    };
+    let before = latencies(0..300);
+    assert_eq!(admitted(&gateways, "half", 15), [15; 3]);
+    assert_eq!(admitted(&gateways, "spent", 40).iter().sum::<usize>(), 90);
+    redis.freeze();
+    let after = latencies(300..600);
+    let grown = after[297].saturating_sub(before[297]);
+    assert!(grown <= Duration::from_millis(300), "{grown:?}: the timeout is 200 ms");
+    assert!(after[150] <= before[150] + Duration::from_millis(50), "nearly all wait for nothing: {:?}", after[150]);
+    for gateway in &gateways {
+        eventually("down", || {
+            gateway.ask(as_client("probe"));
+            (gateway.admin("/health").json()["stores"]["shared"]["state"] == "down").then_some(())
+        });
+    }
+    assert_eq!(admitted(&gateways, "new", 40), [30; 3], "each host admits its part");
+    assert_eq!(admitted(&gateways, "spent", 5), [0; 3], "who was at the limit has no fresh start");
+    // Each host has last heard of what was left at another moment, in the end of a half.
+    let half: usize = admitted(&gateways, "half", 40).iter().sum();
+    assert!((40..=60).contains(&half), "{half}: half of it was used");
+    redis.thaw();
+    for gateway in &gateways {
+        store_is(gateway, "up");
+        let counted = gateway.log.all().iter().filter(|line| line.contains("store shared is down")).count();
+        assert_eq!(counted, 1, "told once");
+    }
+    assert_eq!(
+        admitted(&gateways, "new", 5).iter().sum::<usize>(),
+        0,
+        "what was admitted meanwhile is told to the store"
+    );
+    assert_eq!(admitted(&gateways, "after", 60).iter().sum::<usize>(), 90, "exact again");
+}
+
+#[test]
+fn without_its_store_a_limit_counts_here_admits_all_or_nobody_as_the_document_says() {
+    let redis = Redis::absent(&[]);
+    let document = format!(
+        "stores: {{ shared: '{}' }}\nlimits:
+  local: {{ rate: 2/h, key: client.ip, share: shared }}
+  open: {{ rate: 2/h, key: client.ip, share: shared, if_store_down: open }}
+  closed: {{ rate: 2/h, key: client.ip, share: shared, if_store_down: closed }}
+  watched: {{ rate: 2/h, key: client.ip, share: shared, if_store_down: closed, mode: shadow }}
+routes:
+  local: {{ match: /local, limit: local, respond: 204 }}
+  open: {{ match: /open, limit: open, respond: 204 }}
+  closed: {{ match: /closed, limit: closed, respond: 204 }}
+  watched: {{ match: /watched, limit: watched, respond: 204 }}",
+        redis.address()
+    );
+    let gateway = Gateway::start(document);
+    assert_eq!([(); 3].map(|()| gateway.get("/local").status), [204, 204, 429]);
+    assert_eq!([(); 5].map(|()| gateway.get("/open").status), [204; 5]);
+    assert!(gateway.get("/open").field("RateLimit").is_none(), "nobody has counted");
+    let closed = gateway.get("/closed");
+    assert_eq!(closed.verdict(), (503, "limit.store_down".to_owned()));
+    assert!(closed.field("Retry-After").is_some());
+    assert_eq!(gateway.get("/watched").status, 204);
+    let line = gateway.access_line(|line| line["would_refuse"].is_string());
+    assert!(line["would_refuse"].as_str().unwrap().starts_with("limit.store_down by limits.watched ("), "{line}");
+}
+
+#[test]
+fn a_store_that_starts_anew_knows_no_script_and_counts_from_the_start() {
+    let mut redis = Redis::start();
+    let gateways = sharing(2, &redis, "rate: 10/h, share: shared");
+    assert_eq!(admitted(&gateways, "a", 10).iter().sum::<usize>(), 10);
+    redis.ask("SCRIPT FLUSH");
+    assert_eq!(admitted(&gateways, "b", 10).iter().sum::<usize>(), 10, "the script is sent again");
+    redis.stop();
+    redis.again();
+    for gateway in &gateways {
+        knows_hosts(gateway, 2);
+    }
+    assert_eq!(admitted(&gateways, "c", 10).iter().sum::<usize>(), 10);
+}
+
+#[test]
+fn all_limits_must_admit_and_who_is_refused_has_used_nothing_of_those_that_are_shared() {
+    let redis = Redis::start();
+    let document = format!(
+        "stores: {{ shared: '{}' }}\nlimits:
+  wide: {{ rate: 5/h, key: client.ip, share: shared }}
+  narrow: {{ rate: 1/h, key: header.x-client-id, else: client.ip, algorithm: sliding_window, share: shared }}
+  here: {{ rate: 50/h, key: client.ip }}
+routes:
+  all: {{ match: /*, limit: [wide, here, narrow], respond: 204 }}",
+        redis.address()
+    );
+    let gateway = Gateway::start(document);
+    store_is(&gateway, "up");
+    let first = gateway.ask(as_client("a"));
+    assert!(first.field("RateLimit").unwrap().starts_with("\"narrow\";r=0;"), "{first:?}");
+    for _ in 0..60 {
+        let refused = gateway.ask(as_client("a"));
+        assert!(refused.status == 429 && refused.field("RateLimit").unwrap().starts_with("\"narrow\";"), "{refused:?}");
+    }
+    let others = ["b", "c", "d", "e", "f"].map(|id| gateway.ask(as_client(id)).status);
+    assert_eq!(others, [204, 204, 204, 204, 429]);
+}
+
+#[test]
+fn a_slow_store_is_not_waited_for() {
+    let redis = Redis::start();
+    let slow = Slow::before(&redis.address());
+    let document = shared_document(&redis, "rate: 1000/h, share: shared");
+    let document = document.replace(&redis.address(), &slow.address).replace("200ms", "50ms");
+    let gateway = Gateway::start(document);
+    store_is(&gateway, "up");
+    slow.delay(Duration::from_millis(120));
+    let mut waited = 0;
+    eventually("down", || {
+        let began = Instant::now();
+        assert_eq!(gateway.ask(as_client("a")).status, 204);
+        waited += u32::from(began.elapsed() > Duration::from_millis(45));
+        (gateway.admin("/health").json()["stores"]["shared"]["state"] == "down").then_some(())
+    });
+    assert!((1..=12).contains(&waited), "{waited} requests waited");
+    assert!(gateway.metrics().sum("yumen_store_commands_total", &[("result", "timeout")]) > 0.5);
+    let skipped = || gateway.metrics().sum("yumen_store_commands_total", &[("result", "skipped")]);
+    let before = skipped();
+    assert_eq!(times(5, || gateway.ask(as_client("a")).status), [204; 5]);
+    assert!(skipped() > before + 4.5, "a probe that is late does not bring it back");
+    slow.delay(Duration::ZERO);
+    store_is(&gateway, "up");
+}
+
+/// As it lies in the source, at times that the test says.
+#[test]
+fn the_script_counts_as_the_plain_models_do() {
+    let redis = Redis::start();
+    let text = include_str!("../../src/policy/limit/shared.lua").replace("redis.call('TIME')", "{ARGV[7], ARGV[8]}");
+    let mut talk = redis.talk();
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut next = move |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    for (round, algorithm) in
+        ["token_bucket", "sliding_window", "fixed_window"].into_iter().cycle().take(24).enumerate()
+    {
+        let (number, period) = (1 + next(20), 1_000_000 * (1 + next(5)));
+        let burst = if algorithm == "token_bucket" { 1 + next(20) } else { number };
+        let (mut now, mut admitted) = (1_800_000_000_000_000_u64 + next(1_000_000), Vec::new());
+        let (mut tokens, mut window) = (u128::from(burst * period), (0, 0));
+        for _ in 0..250 {
+            let step = next(2 * period / number);
+            now += step;
+            let arguments = [number, period, burst, 1, 0, now / 1_000_000, now % 1_000_000].map(|one| one.to_string());
+            let said = talk.script(&text, &format!("key-{round}"), algorithm, &arguments);
+            let may = match algorithm {
+                "token_bucket" => {
+                    tokens = (tokens + u128::from(step * number)).min(u128::from(burst * period));
+                    let may = tokens >= u128::from(period);
+                    tokens -= if may { u128::from(period) } else { 0 };
+                    assert_eq!(u128::from(said[1]), tokens / u128::from(period), "{algorithm}: what is left");
+                    may
+                }
+                "fixed_window" => {
+                    window = if now >= window.0 { (now + period, 0) } else { window };
+                    window.1 += 1;
+                    window.1 <= number
+                }
+                _ => {
+                    let part = |at: u64| at / period.div_ceil(10);
+                    let last = admitted.iter().filter(|at| part(**at) + 11 > part(now)).count() as u64;
+                    last < number
+                }
+            };
+            assert_eq!(said[0] == 1, may, "{algorithm} {number} in {period}: {said:?}");
+            if may {
+                admitted.push(now);
+            }
+            let most = if algorithm == "fixed_window" { 2 * number } else { number + burst };
+            assert!(admitted.iter().filter(|at| **at + period > now).count() as u64 <= most);
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_a_route_may_share_too() {
+    let mut redis = Redis::start();
+    let share = "share: { store: shared }, if_store_down: closed";
+    let document = format!(
+        "stores: {{ shared: '{}' }}\nroutes:
+  a: {{ match: /a, limit: {{ rate: 3/h, key: client.ip, {share} }}, respond: 204 }}
+  b: {{ match: /b, limit: [{{ rate: 1/h, key: route, {share} }}], respond: 204 }}",
+        redis.address()
+    );
+    let gateways = times(2, || Gateway::start(&document));
+    for gateway in &gateways {
+        store_is(gateway, "up");
+    }
+    let ask = |path: &str| [0, 1, 0, 1].map(|at: usize| gateways[at].get(path).status);
+    assert_eq!((ask("/a"), ask("/b")), ([204, 204, 204, 429], [204, 429, 429, 429]));
+    redis.stop();
+    for gateway in &gateways {
+        store_is(gateway, "down");
+    }
+    assert_eq!(ask("/a"), [503; 4]);
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -45,6 +46,17 @@ fn usual() -> Duration {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
 fn is_first(database: &u16) -> bool {
     *database == 0
+}
+
+impl Config {
+    /// Files whose change is a reason to read the document again.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let password = self.password.iter().filter_map(|password| match password {
+            Text::File(path) => Some(PathBuf::from(&**path)),
+            Text::Literal(_) | Text::Env(_) => None,
+        });
+        password.collect()
+    }
 }
 
 impl FromStr for Config {

@@ -161,14 +161,12 @@ impl Store {
         let (mut line, began) = (MultiplexedConnection::clone(&line), Instant::now());
         let answer = tokio::time::timeout(self.timeout, script.run(&mut line, key, arguments)).await;
         self.counted.answered(began.elapsed());
-        match answer {
-            Ok(answer) => self.learn(answer),
-            Err(_) => {
-                self.counted.late();
-                self.record(false);
-                Err(Down)
-            }
+        if let Ok(answer) = answer {
+            return self.learn(answer);
         }
+        self.counted.late();
+        self.record(false);
+        Err(Down)
     }
 
     fn learn<T>(&self, answer: RedisResult<T>) -> Result<T, Down> {

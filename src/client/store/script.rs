@@ -29,25 +29,25 @@ impl Script {
         key: &str,
         arguments: &[Argument<'_>],
     ) -> RedisResult<T> {
-        match self.command("EVALSHA", &self.sha, key, arguments).query_async(on).await {
+        match command("EVALSHA", &self.sha, key, arguments).query_async(on).await {
             Err(why) if why.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.command("EVAL", self.text, key, arguments).query_async(on).await
+                command("EVAL", self.text, key, arguments).query_async(on).await
             }
             answer => answer,
         }
     }
+}
 
-    fn command(&self, verb: &str, script: &str, key: &str, arguments: &[Argument<'_>]) -> Cmd {
-        let mut command = Cmd::with_capacity(4 + arguments.len(), 64 + script.len() + key.len() + 16 * arguments.len());
-        command.arg(verb).arg(script).arg(1).arg(key);
-        for argument in arguments {
-            match argument {
-                Argument::Text(text) => command.arg(*text),
-                Argument::Number(number) => command.arg(*number),
-            };
-        }
-        command
+fn command(verb: &str, script: &str, key: &str, arguments: &[Argument<'_>]) -> Cmd {
+    let mut command = Cmd::with_capacity(4 + arguments.len(), 64 + script.len() + key.len() + 16 * arguments.len());
+    command.arg(verb).arg(script).arg(1).arg(key);
+    for argument in arguments {
+        match argument {
+            Argument::Text(text) => command.arg(*text),
+            Argument::Number(number) => command.arg(*number),
+        };
     }
+    command
 }
 
 /// What a script is told beside its key.

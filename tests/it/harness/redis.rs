@@ -1,8 +1,10 @@
 //! A real Redis on a port of its own: started, stopped, frozen and started again, gone when dropped.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -85,6 +87,76 @@ impl Redis {
     pub fn keys(&self) -> Vec<String> {
         self.ask("KEYS *").into_iter().filter(|line| line.starts_with("yumen")).collect()
     }
+}
+
+impl Redis {
+    /// A connection for many scripts.
+    pub fn talk(&self) -> Talk {
+        Talk(BufReader::new(TcpStream::connect(self.address()).unwrap()))
+    }
+}
+
+/// A connection of our own.
+pub struct Talk(BufReader<TcpStream>);
+
+impl Talk {
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+    /// Runs a script on one key; it answers with three numbers.
+    pub fn script(&mut self, text: &str, key: &str, algorithm: &str, arguments: &[String]) -> Vec<u64> {
+        let mut words = vec!["EVAL", text, "1", key, algorithm];
+        words.extend(arguments.iter().map(String::as_str));
+        let mut command = format!("*{}\r\n", words.len());
+        for word in words {
+            command += &format!("${}\r\n{word}\r\n", word.len());
+        }
+        self.0.get_mut().write_all(command.as_bytes()).unwrap();
+        let first = self.line();
+        assert_eq!(first, "*3");
+        (0..3).map(|_| self.line().trim_start_matches(':').parse().unwrap()).collect()
+    }
+}
+
+/// Stands before a Redis and takes its time with answers.
+pub struct Slow {
+    pub address: String,
+    delay: Arc<Mutex<Duration>>,
+}
+
+impl Slow {
+    pub fn before(redis: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, redis) = (listener.local_addr().unwrap().to_string(), redis.to_owned());
+        let delay: Arc<Mutex<Duration>> = Arc::default();
+        let wait = Arc::clone(&delay);
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(&redis) else { continue };
+                let (ours, theirs) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                thread::spawn(move || relay(ours, server, &Mutex::default()));
+                let wait = Arc::clone(&wait);
+                thread::spawn(move || relay(theirs, client, &wait));
+            }
+        });
+        Self { address, delay }
+    }
+    pub fn delay(&self, delay: Duration) {
+        *self.delay.lock().unwrap() = delay;
+    }
+}
+
+fn relay(mut from: TcpStream, mut to: TcpStream, delay: &Mutex<Duration>) {
+    let mut buffer = [0; 16 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        thread::park_timeout(*delay.lock().unwrap());
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
 impl Drop for Redis {

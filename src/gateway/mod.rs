@@ -94,7 +94,7 @@ impl Gateway {
         let workers = Workers::start(first.process.workers).map_err(|why| internal("cannot start workers", why))?;
         let kept = first.process.upstream_connections / workers.handles().len().max(1);
         let live = Arc::new(Live::new(first, tools));
-        let keeper = Keeper::new(Handle::current());
+        let keeper = Keeper::new(Handle::current(), workers.handles().first().cloned().unwrap_or_else(Handle::current));
         keeper.replace(live.load().chores());
         lookups(&live.load_full()).await;
         let (stop, stopped) = channel::channel(false);

@@ -79,6 +79,8 @@ const KEYS: &[(&str, &str)] = &[
     ("limits.*.keys", "rates::the_number_of_keys_is_bounded_and_who_finds_no_room_is_still_counted"),
     ("limits.*.share", "stores::three_gateways_on_one_store_admit_exactly_what_the_limit_says"),
     ("limits.*.share.store", "stores::a_rate_that_is_shared_admits_again_after_the_time_that_was_told"),
+    ("limits.*.share.mode", "stores::a_leased_limit_asks_seldom_and_admits_at_most_its_bound_more"),
+    ("limits.*.share.lease", "stores::a_leased_limit_asks_seldom_and_admits_at_most_its_bound_more"),
     (
         "limits.*.if_store_down",
         "stores::without_its_store_a_limit_counts_here_admits_all_or_nobody_as_the_document_says",
@@ -232,6 +234,8 @@ const KEYS: &[(&str, &str)] = &[
     ("routes.*.limit.keys", "rates::the_number_of_keys_is_bounded_and_who_finds_no_room_is_still_counted"),
     ("routes.*.limit.share", "stores::a_limit_of_a_route_may_share_too"),
     ("routes.*.limit.share.store", "stores::a_limit_of_a_route_may_share_too"),
+    ("routes.*.limit.share.mode", "stores::a_leased_limit_asks_seldom_and_admits_at_most_its_bound_more"),
+    ("routes.*.limit.share.lease", "stores::a_leased_limit_asks_seldom_and_admits_at_most_its_bound_more"),
     ("routes.*.limit.if_store_down", "stores::a_limit_of_a_route_may_share_too"),
     ("routes.*.limit.headers", "rates::the_fields_are_those_that_the_document_asks_for"),
     ("routes.*.limit.mode", "rates::a_shadow_counts_and_tells_and_changes_nothing"),

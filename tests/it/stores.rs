@@ -206,6 +206,7 @@ fn a_store_that_is_frozen_costs_its_timeout_and_limits_hold_on() {
     let before = latencies(0..300);
     assert_eq!(admitted(&gateways, "half", 15), [15; 3]);
     assert_eq!(admitted(&gateways, "spent", 40).iter().sum::<usize>(), 90);
+    assert_eq!(admitted(&gateways, "spent", 1), [0; 3], "each has heard that nothing is left");
     redis.freeze();
     let after = latencies(300..600);
     let grown = after[297].saturating_sub(before[297]);
@@ -404,4 +405,33 @@ fn a_limit_of_a_route_may_share_too() {
         store_is(gateway, "down");
     }
     assert_eq!(ask("/a"), [503; 4]);
+}
+
+#[test]
+fn a_leased_limit_asks_seldom_and_admits_at_most_its_bound_more() {
+    let redis = Redis::start();
+    let share = "share: { store: shared, mode: leased, lease: 10 }";
+    let gateways = sharing(3, &redis, &format!("rate: 100/h, {share}"));
+    let sum: usize = admitted(&gateways, "a", 80).iter().sum();
+    assert!((71..=130).contains(&sum), "{sum}: at most one slice for each host is off");
+    let asked: f64 = gateways.iter().map(|one| one.metrics().sum("yumen_store_commands_total", &[])).sum();
+    assert!(asked < 60.0, "{asked} commands for {sum} requests and 140 refusals");
+    let bound = gateways[0].metrics().sum("yumen_limit_overshoot_bound", &[("limit", "all")]);
+    assert!((bound - 30.0).abs() < 0.5, "{bound}");
+    // A host that has a slice in hand spends it while the store is away.
+    assert_eq!(gateways[1].ask(as_client("b")).status, 204);
+    redis.freeze();
+    assert_eq!(admitted(&gateways[1..2], "b", 6), [6]);
+    assert_eq!(gateways[0].metrics().sum("yumen_store_commands_total", &[("result", "error")]).to_bits(), 0);
+}
+
+#[test]
+fn check_says_how_far_a_leased_limit_may_be_off() {
+    let document = "stores: { shared: '127.0.0.1:6379' }
+limits: { all: { rate: 100/min, key: client.ip, share: { store: shared, mode: leased } } }
+routes: { all: { match: /*, limit: all, respond: 204 } }";
+    let ended = Setup::new().run(document, "check", &[]);
+    assert_eq!(ended.code, 0);
+    let said = "note   limits.all.share: admits at most 5 more than it says for each host that shares it";
+    assert!(ended.out.contains(said) && ended.out.contains("0 warnings"), "{}", ended.out);
 }

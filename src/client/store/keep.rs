@@ -4,12 +4,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
+use tokio::sync::mpsc;
 
 use super::line::{self, Driver};
 use super::script::{Argument, Script};
-use super::{Address, Store};
+use super::{Address, Errand, Store, Turn};
 use crate::chore::Chore;
 use crate::telemetry::random;
 
@@ -18,6 +21,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const HEARD: i64 = 5000;
 /// How long connecting, or an answer to a beat, may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Errands at the same time.
+const AT_ONCE: usize = 256;
 /// So many beats without an answer: the connection leads nowhere.
 const MISSED: u32 = 3;
 
@@ -30,11 +35,12 @@ static ME: LazyLock<String> = LazyLock::new(|| uuid::Uuid::now_v7().to_string())
 
 impl Store {
     pub fn chore(self: Arc<Self>) -> Chore {
-        Chore::new(format!("store/{}", self.name), self.keep())
+        Chore::new(format!("store/{}", self.name), self.keep()).near()
     }
 
     async fn keep(self: Arc<Self>) {
-        let mut driver = self.turn.lock().await;
+        let mut turn = self.turn.lock().await;
+        let Turn { driver, ordered, running: errands } = &mut *turn;
         let mut said = String::new();
         loop {
             let Some(running) = driver.as_mut() else {
@@ -59,6 +65,7 @@ impl Store {
             let why = tokio::select! {
                 () = running => "its connection has ended",
                 () = self.tend() => "it has not answered for too long",
+                () = run(ordered, errands) => "nobody wants it any more",
             };
             self.line.store(None);
             *driver = None;
@@ -132,6 +139,20 @@ impl Store {
             self.went_up();
         }
         self.tried.send_replace(true);
+    }
+}
+
+/// Does what is ordered, much of it at the same time.
+async fn run(ordered: &mut mpsc::Receiver<Errand>, running: &mut FuturesUnordered<Errand>) {
+    loop {
+        tokio::select! {
+            Some(()) = running.next() => {}
+            errand = ordered.recv(), if running.len() < AT_ONCE => match errand {
+                Some(errand) => running.push(errand),
+                None => return,
+            },
+            else => return,
+        }
     }
 }
 

@@ -9,15 +9,17 @@ mod keep;
 mod line;
 pub mod script;
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisConnectionInfo, RedisResult};
 use serde::Serialize;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 pub use config::Config;
 pub use script::{Argument, Script};
@@ -31,6 +33,19 @@ use crate::units::Address;
 
 /// Stores by all their settings, through all reloads: another password is another store.
 pub type Stores = Shelf<String, Store>;
+
+/// Something to do beside the requests.
+type Errand = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Errands that may wait.
+const ERRANDS: usize = 1024;
+
+/// What belongs to the one who keeps a store.
+struct Turn {
+    driver: Option<Driver>,
+    ordered: mpsc::Receiver<Errand>,
+    running: FuturesUnordered<Errand>,
+}
 
 /// A store, and how it is at the moment.
 pub struct Store {
@@ -47,7 +62,8 @@ pub struct Store {
     down: Notify,
     hosts: AtomicU32,
     /// Who keeps the store drives its connection; a reload hands it to the next one.
-    turn: tokio::sync::Mutex<Option<Driver>>,
+    turn: tokio::sync::Mutex<Turn>,
+    errands: mpsc::Sender<Errand>,
     tried: watch::Sender<bool>,
     counted: StoreMetrics,
 }
@@ -102,6 +118,7 @@ impl Store {
     }
 
     fn new(name: &str, config: &Config, who: RedisConnectionInfo, metrics: &Metrics) -> Self {
+        let (errands, ordered) = mpsc::channel(ERRANDS);
         Self {
             name: name.into(),
             addresses: config.redis.0.clone(),
@@ -113,7 +130,8 @@ impl Store {
             troubled: AtomicBool::new(false),
             down: Notify::new(),
             hosts: AtomicU32::new(1),
-            turn: tokio::sync::Mutex::new(None),
+            turn: tokio::sync::Mutex::new(Turn { driver: None, ordered, running: FuturesUnordered::new() }),
+            errands,
             tried: watch::Sender::new(false),
             counted: metrics.store(name),
         }
@@ -144,6 +162,11 @@ impl Store {
     /// Ends when the store was asked for the first time, whatever came of it.
     pub async fn ready(&self) {
         let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
+    }
+
+    /// Does something beside the requests; where too much is waiting it is left undone.
+    pub fn later(&self, errand: impl Future<Output = ()> + Send + 'static) {
+        let _ = self.errands.try_send(Box::pin(errand));
     }
 
     /// Runs a script on one key, if the store is up and answers in time.

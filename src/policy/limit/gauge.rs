@@ -8,6 +8,7 @@ use super::config::{Algorithm, Config};
 use super::fixed_window::{FixedWindow, Window};
 use super::in_flight::{Count, InFlight};
 use super::leaky_bucket::LeakyBucket;
+use super::lease::Slice;
 use super::left::Left;
 use super::owed::Owed;
 use super::sliding_window::{Parts, SlidingWindow};
@@ -28,6 +29,7 @@ pub struct Shelves {
     parts: Shelf<Box<str>, Cells<Parts>>,
     counts: Shelf<Box<str>, Cells<Count>>,
     pub(super) owed: Shelf<Box<str>, Cells<Owed>>,
+    pub(super) slices: Shelf<Box<str>, Cells<Slice>>,
 }
 
 /// What a limit counts with.

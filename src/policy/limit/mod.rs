@@ -12,6 +12,7 @@ pub mod gauge;
 pub mod in_flight;
 pub mod key;
 pub mod leaky_bucket;
+mod lease;
 pub mod left;
 mod owed;
 mod shard;
@@ -70,7 +71,7 @@ pub struct Limit {
     key: Key,
     otherwise: Option<Key>,
     gauge: Gauge,
-    shared: Option<Box<Shared>>,
+    shared: Option<Arc<Shared>>,
     watch: Watch,
     fields: Fields,
     counted: LimitMetrics,
@@ -96,9 +97,7 @@ impl Limit {
         }
         let fields = fields?;
         let shared = match &config.share {
-            Some(share) => {
-                Some(Box::new(Shared::new(config, at, room.stores.get(&share.store)?.clone()?, room.shelves)?))
-            }
+            Some(_) => Some(Arc::new(Shared::new(name, config, at, room, problems)?)),
             None => None,
         };
         (problems.errors() == before).then(|| {

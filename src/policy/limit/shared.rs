@@ -8,14 +8,16 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
+use super::Room;
 use super::config::{Algorithm, Config};
-use super::gauge::{Gauge, Given, Shelves, kept};
+use super::gauge::{Gauge, Given, kept};
+use super::lease::{Lease, Turn};
 use super::left::Left;
 use super::owed::Owed;
 use super::share::IfStoreDown;
 use super::store::{Cells, ticks};
 use crate::client::store::{Argument, Down, Script, Store};
-use crate::problem::Path;
+use crate::problem::{Path, Problems};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("shared.lua")));
 
@@ -32,12 +34,14 @@ pub(super) struct Shared {
     keys: usize,
     otherwise: IfStoreDown,
     owed: Arc<Cells<Owed>>,
+    lease: Option<Lease>,
 }
 
 /// Where a request was counted, so that it can be taken back there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Store,
+    Slice,
     Here,
     Nowhere,
 }
@@ -60,7 +64,7 @@ impl Refused {
 }
 
 /// Who is counted: here, and in the store.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Names {
     pub(super) number: u64,
     pub(super) key: String,
@@ -68,24 +72,30 @@ pub(super) struct Names {
 
 impl Shared {
     /// Nothing where there is no such store, which the reader has reported, or where nothing can be shared.
-    pub(super) fn new(config: &Config, at: &Path, store: Arc<Store>, shelves: &Shelves) -> Option<Self> {
-        let rate = config.rate?;
+    pub(super) fn new(name: &str, config: &Config, at: &Path, room: Room<'_>, problems: &mut Problems) -> Option<Self> {
+        let (rate, share) = (config.rate?, config.share.as_ref()?);
+        let store = room.stores.get(&share.store)?.clone()?;
         let algorithm = match config.algorithm {
             Algorithm::TokenBucket => "token_bucket",
             Algorithm::SlidingWindow => "sliding_window",
             Algorithm::FixedWindow => "fixed_window",
             Algorithm::LeakyBucket => return None,
         };
+        let keys = usize::try_from(config.keys.get()).unwrap_or(usize::MAX);
+        let (period, slices) = (rate.per().length()?, kept(&room.shelves.slices, at));
+        let slice = share.slice(rate.number(), &at.key("share"), problems);
+        let lease = slice.map(|size| Lease::new(size, period, keys, slices, room.metrics.overshoot(name)));
         Some(Self {
             store,
             prefix: format!("yumen:{at}:{algorithm}:").into(),
             algorithm,
             number: rate.number(),
-            period: rate.per().length()?,
+            period,
             burst: config.burst.map_or(rate.number(), |burst| burst.get().into()),
-            keys: usize::try_from(config.keys.get()).unwrap_or(usize::MAX),
+            keys,
             otherwise: config.if_store_down,
-            owed: kept(&shelves.owed, at),
+            owed: kept(&room.shelves.owed, at),
+            lease,
         })
     }
 
@@ -94,9 +104,24 @@ impl Shared {
     }
 
     /// Takes the place of one request. `lost` is whether this request has waited in vain already; it does not again.
-    pub(super) async fn take(&self, gauge: &Gauge, names: &Names, lost: &mut bool) -> Result<(Given, Place), Refused> {
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        gauge: &Gauge,
+        names: &Names,
+        lost: &mut bool,
+    ) -> Result<(Given, Place), Refused> {
+        let turn = self.lease.as_ref().map(|lease| lease.spend(names.number, lease.ticks(Instant::now())));
+        let want = match turn {
+            Some(Turn::Given(left, more)) => {
+                self.borrow_more(names, more);
+                return Ok((Given::now(left), Place::Slice));
+            }
+            Some(Turn::Spent(left)) => return Err(Refused::Spent(left)),
+            Some(Turn::Ask(want)) => want,
+            None => 1,
+        };
         if !*lost {
-            match self.ask(gauge, names).await {
+            match self.ask(gauge, names, want).await {
                 Ok(Ok(left)) => return Ok((Given::now(left), Place::Store)),
                 Ok(Err(left)) => return Err(Refused::Spent(left)),
                 Err(Down) => *lost = true,
@@ -110,13 +135,13 @@ impl Shared {
     }
 
     /// What the store says; this host learns of it.
-    async fn ask(&self, gauge: &Gauge, names: &Names) -> Result<Result<Left, Left>, Down> {
+    async fn ask(&self, gauge: &Gauge, names: &Names, want: u32) -> Result<Result<Left, Left>, Down> {
         let (began, here) = (Instant::now(), names.number);
         let mine = self.mine(gauge);
         let ticks = gauge.ticks(began);
         let owed = self.owed.settle(here, ticks);
         let used = mine.as_ref().filter(|_| owed > 0).map_or(0, |mine| mine.used(here, began));
-        let answer = self.run(&names.key, 1, used.saturating_mul(self.store.hosts())).await;
+        let answer = self.run(&names.key, want.into(), used.saturating_mul(self.store.hosts())).await;
         if answer.is_err() && owed > 0 {
             self.owe(gauge, here, began, owed);
         }
@@ -125,7 +150,29 @@ impl Shared {
         if let Some(mine) = mine {
             mine.learn(here, Instant::now(), &left, self.most());
         }
+        let borrowed = u32::try_from(given.saturating_sub(1)).unwrap_or(0);
+        if let Some(lease) = self.lease.as_ref().filter(|_| want > 1 || given == 0) {
+            lease.fill(here, lease.ticks(Instant::now()), borrowed, given == 0, &left);
+            lease.tell_bound(self.store.hosts());
+        }
+        let left = Left { requests: left.requests + u64::from(borrowed), ..left };
         Ok(if given > 0 { Ok(left) } else { Err(left) })
+    }
+
+    /// Borrows so many in the background, before the slice is empty.
+    fn borrow_more(self: &Arc<Self>, names: &Names, more: u32) {
+        if more == 0 {
+            return;
+        }
+        let (this, names) = (Arc::clone(self), names.clone());
+        self.store.later(async move {
+            let Ok((given, left, reset)) = this.run(&names.key, more.into(), 0).await else { return };
+            let left = Left { requests: positive(left), reset: Duration::from_micros(positive(reset)) };
+            if let Some(lease) = &this.lease {
+                let more = u32::try_from(given).unwrap_or(0);
+                lease.fill(names.number, lease.ticks(Instant::now()), more, given == 0, &left);
+            }
+        });
     }
 
     /// Given, left, and microseconds.
@@ -172,6 +219,11 @@ impl Shared {
         match place {
             // One that stays away is a request counted that was none: the limit errs on the side of refusing.
             Place::Store => drop(self.run(&names.key, -1, 0).await),
+            Place::Slice => {
+                if let Some(lease) = &self.lease {
+                    lease.give_back(names.number, lease.ticks(Instant::now()));
+                }
+            }
             Place::Here => {
                 if let Some(mine) = self.mine(gauge) {
                     mine.give_back(names.number);

@@ -57,6 +57,8 @@ families! {
     limit_decisions: IntCounterVec = "yumen_limit_decisions_total" ["limit", "result"],
         "Requests that a limit admitted, refused, or would have refused if it did not only watch.";
 
+    limit_overshoot: IntGaugeVec = "yumen_limit_overshoot_bound" ["limit"],
+        "How many requests more than it says a leased limit can admit, over all hosts.";
     store_up: IntGaugeVec = "yumen_store_up" ["store"], "1 while a store is asked, 0 while it is down.";
     store_hosts: IntGaugeVec = "yumen_store_hosts" ["store"], "Hosts that use a store, as far as it last said.";
     store_commands: IntCounterVec = "yumen_store_commands_total" ["store", "result"],

@@ -63,6 +63,12 @@ impl Metrics {
         LimitMetrics::new(&self.families, self.book.lease(format!("limit\0{limit}")), limit)
     }
 
+    /// By how many requests a limit may be off.
+    pub fn overshoot(&self, limit: &str) -> Figure {
+        let lease = self.book.lease(format!("overshoot\0{limit}"));
+        Figure::new(lease.child(&self.families.limit_overshoot, &[limit]), lease)
+    }
+
     pub fn store(&self, store: &str) -> StoreMetrics {
         StoreMetrics::new(&self.families, self.book.lease(format!("store\0{store}")), store)
     }
@@ -165,6 +171,8 @@ mod tests {
         route.would_refuse(Fault::ClientRefused);
         let limit = metrics.limit("per-user");
         limit.admitted();
+        let bound = metrics.overshoot("per-user");
+        bound.set(15);
         let store = metrics.store("shared");
         store.up(true);
         store.answered(std::time::Duration::from_micros(200));
@@ -187,7 +195,7 @@ mod tests {
             Box::new(route.begin()),
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
-            Box::new((jwks, auth, store)),
+            Box::new((jwks, auth, store, bound)),
         ];
         (metrics, held)
     }

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::redis::Slow;
-use crate::harness::{Gateway, Redis, Request, Setup, eventually, times};
+use crate::harness::tls::Authority;
+use crate::harness::{Connection, Gateway, Origin, Redis, Request, Setup, eventually, times};
 
 /// Waits until the store counts as `up` or `down`.
 fn store_is(gateway: &Gateway, wanted: &str) {
@@ -165,7 +166,11 @@ fn three_gateways_on_one_store_admit_exactly_what_the_limit_says() {
         assert!(refused.field("RateLimit").unwrap().starts_with("\"all\";r=0;t="), "{refused:?}");
         assert!(refused.field("Retry-After").is_some());
         let answered = gateways[0].metrics().sum("yumen_store_commands_total", &[("result", "ok")]);
-        assert!(answered > 60.5, "{answered}");
+        assert!(answered > 20.5, "{answered}");
+        let before = gateways[0].metrics().sum("yumen_store_commands_total", &[]);
+        assert_eq!(admitted(&gateways[..1], "a", 100), [0]);
+        let asked = gateways[0].metrics().sum("yumen_store_commands_total", &[]) - before;
+        assert!(asked < 20.0, "{asked} of 100 refusals have asked: the store does not feel a flood");
         assert!(gateways[0].metrics().sum("yumen_store_commands_total", &[("result", "error")]) < 0.5);
         let keys = redis.keys();
         assert!(keys.iter().any(|key| key.starts_with(&format!("yumen:limits.all:{algorithm}:"))), "{keys:?}");
@@ -434,4 +439,131 @@ routes: { all: { match: /*, limit: all, respond: 204 } }";
     assert_eq!(ended.code, 0);
     let said = "note   limits.all.share: admits at most 5 more than it says for each host that shares it";
     assert!(ended.out.contains(said) && ended.out.contains("0 warnings"), "{}", ended.out);
+}
+
+#[test]
+fn a_store_may_be_reached_by_tls_with_our_certificate_and_no_other_way() {
+    let authority = Authority::new();
+    let setup = Setup::new().file("ca.pem", &authority.pem).pair("server", &authority.issue(&["redis.test"]));
+    let setup = setup.pair("client", &authority.issue(&["yumen"])).file("other.pem", &Authority::new().pem);
+    let file = |name: &str| setup.path().join(name).to_str().unwrap().to_owned();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let (cert, key, ca) = (file("server.pem"), file("server.key"), file("ca.pem"));
+    let tls = ["--tls-port", &port, "--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let redis = Redis::with(&tls);
+    let store = |tls: &str| with_store(&format!("{{ redis: '127.0.0.1:{port}', tls: {{ {tls} }} }}"));
+    let ours = "cert: $DIR/client.pem, key: $DIR/client.key";
+    let mut gateway = setup.start(store(&format!("ca: $DIR/other.pem, {ours}, sni: redis.test")));
+    gateway.log.wait("cannot connect to");
+    for wrong in [format!("ca: $DIR/ca.pem, {ours}"), "ca: $DIR/ca.pem, sni: redis.test".to_owned()] {
+        gateway.reload(store(&wrong));
+        assert_eq!(gateway.admin("/health").json()["stores"]["shared"]["state"], "down", "{wrong}");
+    }
+    gateway.reload(store(&format!("ca: $DIR/ca.pem, {ours}, sni: redis.test")));
+    store_is(&gateway, "up");
+    assert!(
+        redis
+            .ask("CLIENT LIST")
+            .iter()
+            .any(|line| line.contains("cmd=evalsha") && line.contains(&format!("laddr=127.0.0.1:{port}")))
+    );
+}
+
+#[test]
+fn sentinels_say_which_redis_is_the_master_also_after_it_has_failed() {
+    let mut master = Redis::start();
+    let port = master.address().rsplit(':').next().unwrap().to_owned();
+    let replica = Redis::with(&["--replicaof", "127.0.0.1", &port]);
+    eventually("the replica follows", || {
+        replica.ask("INFO replication").iter().any(|line| line == "master_link_status:up").then_some(())
+    });
+    let (dead, sentinel) = (Redis::absent(&[]), Redis::sentinel(&master));
+    eventually("the sentinel knows of the replica", || {
+        sentinel.ask("SENTINEL replicas main").iter().any(|line| line.contains(&replica.address())).then_some(())
+    });
+    let redis = format!("{{ sentinel: ['{}', '{}'], master: main }}", dead.address(), sentinel.address());
+    let gateway = Gateway::start(with_store(&format!("{{ redis: {redis} }}")));
+    store_is(&gateway, "up");
+    assert!(master.ask("CLIENT LIST").iter().any(|line| line.contains("cmd=evalsha")));
+    master.stop();
+    gateway.log.wait("store shared is down");
+    store_is(&gateway, "up");
+    assert!(replica.ask("CLIENT LIST").iter().any(|line| line.contains("cmd=evalsha")));
+    let nobody = redis.replace("main", "other");
+    let gateway = Gateway::start(with_store(&format!("{{ redis: {nobody} }}")));
+    gateway.log.wait("knows no master `other`");
+}
+
+/// Three masters with a third of the slots each.
+fn cluster() -> Vec<Redis> {
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let nodes = times(3, || Redis::with(&["--cluster-enabled", "yes", "--cluster-port", &free()]));
+    for (node, slots) in nodes.iter().zip(["0 5460", "5461 10922", "10923 16383"]) {
+        node.ask(&format!("CLUSTER ADDSLOTSRANGE {slots}"));
+    }
+    for node in &nodes[1..] {
+        let bus = node.ask("CONFIG GET cluster-port").pop().unwrap();
+        nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {} {bus}", node.address().rsplit(':').next().unwrap()));
+    }
+    for node in &nodes {
+        eventually("the cluster is whole", || {
+            let info = node.ask("CLUSTER INFO");
+            let says = |line: &str| info.iter().any(|said| said == line);
+            (says("cluster_state:ok") && says("cluster_known_nodes:3")).then_some(())
+        });
+    }
+    nodes
+}
+
+#[test]
+fn a_cluster_is_asked_where_the_key_belongs_also_after_it_has_moved() {
+    let nodes = cluster();
+    let list = format!("{{ cluster: ['{}', '{}'] }}", Redis::absent(&[]).address(), nodes[1].address());
+    let document = shared_document(&nodes[0], "rate: 10/h, share: shared");
+    let document = document.replace(&format!("'{}'", nodes[0].address()), &list);
+    let gateways = times(2, || Gateway::start(&document));
+    for gateway in &gateways {
+        knows_hosts(gateway, 2);
+    }
+    for id in 0..12 {
+        assert_eq!(admitted(&gateways, &id.to_string(), 8).iter().sum::<usize>(), 10);
+    }
+    assert!(nodes.iter().all(|node| !node.keys().is_empty()), "the keys are spread");
+    let failed = || gateways[0].metrics().sum("yumen_store_commands_total", &[("result", "error")]);
+    assert!(failed() < 0.5);
+    // The last third goes to the first node.
+    nodes[2].ask("FLUSHALL");
+    let new = nodes[0].ask("CLUSTER MYID").pop().unwrap();
+    for node in &nodes {
+        let slots = (10_923..=16_383).map(|slot| format!("CLUSTER SETSLOT {slot} NODE {new}\r\n")).collect::<String>();
+        node.ask(slots.trim_end());
+    }
+    eventually("a key is no longer where it was", || {
+        let statuses: Vec<u16> = (0..30).map(|id| gateways[0].ask(as_client(&format!("x{id}"))).status).collect();
+        assert!(statuses.iter().all(|status| [204, 429].contains(status)), "{statuses:?}");
+        (failed() > 0.5).then_some(())
+    });
+    for gateway in &gateways {
+        store_is(gateway, "up");
+    }
+    let again = (0..8).map(|id| admitted(&gateways, &format!("new-{id}"), 8).iter().sum::<usize>());
+    assert_eq!(again.collect::<Vec<_>>(), [10; 8]);
+}
+
+#[test]
+fn the_example_admits_100_requests_a_minute_over_two_hosts() {
+    let (redis, origin) = (Redis::start(), Origin::answering("in"));
+    let text = std::fs::read_to_string("conf/examples/shared.yaml").unwrap();
+    let text = text.replace("[::]:8080", "127.0.0.1:0").replace("127.0.0.1:6379", &redis.address());
+    let text = text.replace("20ms", "500ms").replace("127.0.0.1:9001, 127.0.0.1:9002", &format!("'{origin}'"));
+    let gateways = times(2, || Gateway::start(&text));
+    for gateway in &gateways {
+        knows_hosts(gateway, 2);
+    }
+    let ask = |gateway: &Gateway| {
+        let mut connection = Connection::to(&gateway.listener("web"));
+        let request = Request::get("/api/orders").with("X-Client-Id", "a");
+        times(60, || connection.ask(&request).status).into_iter().filter(|status| *status == 200).count()
+    };
+    assert_eq!(gateways.iter().map(ask).sum::<usize>(), 100);
 }

@@ -1,23 +1,22 @@
 //! What the document says of a store: where it is, who we are to it, and how long we wait.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
-use serde::de::value::SeqAccessDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 
-use crate::units::{Address, Duration, Text, or_short, short_form};
+use super::tls;
+use super::whither::Redis;
+use crate::units::{Duration, Text, or_short, short_form};
 
 /// A store that several hosts share: a Redis, or one that speaks as it does. A bare address is short for `redis`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 #[schemars(rename = "Store", transform = or_short)]
 pub struct Config {
-    /// Where it is. Of several addresses the first that can be written to is used.
-    pub redis: Addresses,
+    /// Where it is: an address, a list of which the first that can be written to is used, or sentinels.
+    pub redis: Redis,
     /// The name of the user, where it is not the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -30,14 +29,12 @@ pub struct Config {
     /// How long a request waits for it at most.
     #[serde(default = "usual")]
     pub timeout: Duration,
+    /// TLS towards it; plain text when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<tls::Config>,
 }
 
 short_form!(Config, "an address, e.g. 10.0.0.5:6379, or { redis: 10.0.0.5:6379, password: file:/path, .. }");
-
-/// One address, or a list of them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Addresses(pub Vec<Address>);
 
 fn usual() -> Duration {
     Duration::from_millis(20)
@@ -55,7 +52,7 @@ impl Config {
             Text::File(path) => Some(PathBuf::from(&**path)),
             Text::Literal(_) | Text::Env(_) => None,
         });
-        password.collect()
+        password.chain(self.tls.iter().flat_map(tls::Config::files)).collect()
     }
 }
 
@@ -63,47 +60,8 @@ impl FromStr for Config {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let redis = Addresses(vec![text.parse()?]);
-        Ok(Self { redis, user: None, password: None, database: 0, timeout: usual() })
-    }
-}
-
-impl<'de> Deserialize<'de> for Addresses {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Addresses;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an address, e.g. 10.0.0.5:6379, or a list of them")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Addresses, E> {
-                Ok(Addresses(vec![text.parse().map_err(E::custom)?]))
-            }
-            fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<Addresses, A::Error> {
-                let list = Vec::deserialize(SeqAccessDeserializer::new(list))?;
-                if list.is_empty() { Err(de::Error::custom("an empty list is nowhere")) } else { Ok(Addresses(list)) }
-            }
-        }
-        from.deserialize_any(Visitor)
-    }
-}
-
-impl fmt::Display for Addresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, address) in self.0.iter().enumerate() {
-            write!(f, "{}{address}", if index > 0 { ", " } else { "" })?;
-        }
-        Ok(())
-    }
-}
-
-impl JsonSchema for Addresses {
-    fn schema_name() -> Cow<'static, str> {
-        "StoreAddresses".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let one = generator.subschema_for::<Address>();
-        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+        let redis = Redis::At(vec![text.parse()?]);
+        Ok(Self { redis, user: None, password: None, database: 0, timeout: usual(), tls: None })
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::RedisResult;
-use redis::aio::MultiplexedConnection;
 use tokio::sync::mpsc;
 
-use super::line::{self, Driver};
+use super::line::Driver;
+use super::lines::{self, Lines};
 use super::script::{Argument, Script};
-use super::{Address, Errand, Store, Turn};
+use super::{Errand, Store, Turn};
 use crate::chore::Chore;
 use crate::telemetry::random;
 
@@ -65,6 +65,7 @@ impl Store {
             let why = tokio::select! {
                 () = running => "its connection has ended",
                 () = self.tend() => "it has not answered for too long",
+                () = self.moved.notified() => "its keys have moved",
                 () = run(ordered, errands) => "nobody wants it any more",
             };
             self.line.store(None);
@@ -84,27 +85,16 @@ impl Store {
     }
 
     /// The first address that lets us in and can be written to.
-    async fn connect(&self) -> Result<(Arc<MultiplexedConnection>, Driver), String> {
+    async fn connect(&self) -> Result<(Arc<Lines>, Driver), String> {
         let mut last = String::new();
-        for address in &self.addresses {
-            match tokio::time::timeout(PATIENCE, self.open(address)).await {
+        for address in self.redis.named() {
+            match tokio::time::timeout(PATIENCE, self.follow(address)).await {
                 Ok(Ok(opened)) => return Ok(opened),
                 Ok(Err(why)) => last = why,
                 Err(_) => last = format!("{address} did not answer within {PATIENCE:?}"),
             }
         }
         Err(last)
-    }
-
-    async fn open(&self, address: &Address) -> Result<(Arc<MultiplexedConnection>, Driver), String> {
-        let (line, mut driver) = line::open(address, &self.who).await?;
-        tokio::select! {
-            () = &mut driver => Err(format!("{address} has hung up")),
-            answer = announce(&line) => match answer {
-                Ok(_) => Ok((line, driver)),
-                Err(why) => Err(format!("{address} cannot be used: {why}")),
-            },
-        }
     }
 
     /// Announces this host and probes a store that is down; ends when answers stay away.
@@ -156,7 +146,7 @@ async fn run(ordered: &mut mpsc::Receiver<Errand>, running: &mut FuturesUnordere
     }
 }
 
-async fn announce(line: &MultiplexedConnection) -> RedisResult<u32> {
+pub(super) async fn announce(lines: &Lines) -> RedisResult<u32> {
     let arguments = [Argument::Text(&ME), Argument::Number(HEARD)];
-    ANNOUNCE.run(&mut line.clone(), HOSTS, &arguments).await
+    lines::run(lines, &ANNOUNCE, HOSTS, &arguments).await
 }

@@ -9,6 +9,7 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tls::Tls;
 use crate::units::Address;
 
 /// Commands that wait to be written.
@@ -23,9 +24,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 /// Connects and says who we are. The error is one sentence.
 pub(super) async fn open(
     address: &Address,
+    tls: Option<&Tls>,
     who: &RedisConnectionInfo,
 ) -> Result<(Arc<MultiplexedConnection>, Driver), String> {
-    let stream = reach(address).await.map_err(|why| format!("cannot connect to {address}: {why}"))?;
+    let wrong = |why: std::io::Error| format!("cannot connect to {address}: {why}");
+    let mut stream = reach(address).await.map_err(wrong)?;
+    if let Some(tls) = tls {
+        let name = tls.name(address).ok_or_else(|| format!("{address} has no name that a certificate could carry"))?;
+        stream = Box::new(tls.connector().connect(name, stream).await.map_err(wrong)?);
+    }
     let settings = AsyncConnectionConfig::new().set_response_timeout(None).set_pipeline_buffer_size(WAITING);
     let opened = MultiplexedConnection::new_with_config(who, stream, settings).await;
     let (line, driver) = opened.map_err(|why| format!("{address} does not let us in: {why}"))?;

@@ -7,7 +7,10 @@ mod breaker;
 pub mod config;
 mod keep;
 mod line;
+mod lines;
 pub mod script;
+pub mod tls;
+mod whither;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -16,7 +19,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use futures_util::stream::FuturesUnordered;
-use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisConnectionInfo, RedisResult};
 use serde::Serialize;
 use tokio::sync::{Notify, mpsc, watch};
@@ -26,6 +28,9 @@ pub use script::{Argument, Script};
 
 use self::breaker::Breaker;
 use self::line::Driver;
+use self::lines::Lines;
+use self::tls::Tls;
+use self::whither::Redis;
 use crate::problem::{Path, Problems};
 use crate::state::Shelf;
 use crate::telemetry::metrics::{Metrics, StoreMetrics};
@@ -50,16 +55,19 @@ struct Turn {
 /// A store, and how it is at the moment.
 pub struct Store {
     name: Box<str>,
-    addresses: Vec<Address>,
+    redis: Redis,
+    tls: Option<Tls>,
     who: RedisConnectionInfo,
     timeout: Duration,
-    line: ArcSwapOption<MultiplexedConnection>,
+    line: ArcSwapOption<Lines>,
     breaker: Mutex<Breaker>,
     /// What the breaker says, without its lock; and whether there was a failure since the last good answer.
     up: AtomicBool,
     troubled: AtomicBool,
     /// Wakes who keeps it when it has gone down.
     down: Notify,
+    /// Tells them that a cluster has changed.
+    moved: Notify,
     hosts: AtomicU32,
     /// Who keeps the store drives its connection; a reload hands it to the next one.
     turn: tokio::sync::Mutex<Turn>,
@@ -104,6 +112,9 @@ impl Store {
         if config.user.is_some() && password.is_none() {
             problems.error(at.key("user"), "needs its `password` beside it");
         }
+        if config.redis.is_cluster() && config.database > 0 {
+            problems.error(at.key("database"), "a cluster has only the first, 0");
+        }
         if config.timeout.get().is_zero() {
             problems.error(at.key("timeout"), "leaves no time to answer, e.g. 20ms");
         }
@@ -113,15 +124,22 @@ impl Store {
         if let Some(password) = &password {
             who = who.set_password(password);
         }
-        let settings = format!("{name}\0{config:?}\0{password:?}");
-        (problems.errors() == before).then(|| kept.keep(settings, || Self::new(name, config, who, metrics)))
+        let tls = config.tls.as_ref().and_then(|tls| Tls::compile(tls, &at.key("tls"), problems));
+        if config.tls.is_some() && config.redis.named().iter().any(|address| address.socket_file().is_some()) {
+            problems.error(at.key("tls"), "has no meaning over a unix socket");
+        }
+        // Other files under the same names are other settings too.
+        let files: Vec<_> = config.files().iter().map(|file| std::fs::read(file).unwrap_or_default()).collect();
+        let settings = format!("{name}\0{config:?}\0{password:?}\0{files:?}");
+        (problems.errors() == before).then(|| kept.keep(settings, || Self::new(name, config, who, tls, metrics)))
     }
 
-    fn new(name: &str, config: &Config, who: RedisConnectionInfo, metrics: &Metrics) -> Self {
+    fn new(name: &str, config: &Config, who: RedisConnectionInfo, tls: Option<Tls>, metrics: &Metrics) -> Self {
         let (errands, ordered) = mpsc::channel(ERRANDS);
         Self {
             name: name.into(),
-            addresses: config.redis.0.clone(),
+            redis: config.redis.clone(),
+            tls,
             who,
             timeout: config.timeout.get(),
             line: ArcSwapOption::empty(),
@@ -129,6 +147,7 @@ impl Store {
             up: AtomicBool::new(false),
             troubled: AtomicBool::new(false),
             down: Notify::new(),
+            moved: Notify::new(),
             hosts: AtomicU32::new(1),
             turn: tokio::sync::Mutex::new(Turn { driver: None, ordered, running: FuturesUnordered::new() }),
             errands,
@@ -155,7 +174,7 @@ impl Store {
             name: self.name.clone(),
             state: if self.is_up() { "up" } else { "down" },
             hosts: self.hosts.load(Relaxed),
-            redis: self.addresses.iter().map(ToString::to_string).collect(),
+            redis: self.redis.named().iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -181,8 +200,8 @@ impl Store {
             self.counted.skipped();
             return Err(Down);
         };
-        let (mut line, began) = (MultiplexedConnection::clone(&line), Instant::now());
-        let answer = tokio::time::timeout(self.timeout, script.run(&mut line, key, arguments)).await;
+        let began = Instant::now();
+        let answer = tokio::time::timeout(self.timeout, lines::run(&line, script, key, arguments)).await;
         self.counted.answered(began.elapsed());
         if let Ok(answer) = answer {
             return self.learn(answer);
@@ -196,6 +215,9 @@ impl Store {
         self.record(answer.is_ok());
         answer.inspect(|_| self.counted.well()).map_err(|why| {
             self.counted.failed();
+            if lines::has_moved(&why) {
+                self.moved.notify_one();
+            }
             log::debug!("store {}: {why}", self.name);
             Down
         })

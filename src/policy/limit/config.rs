@@ -46,7 +46,7 @@ pub struct Config {
     /// By what those are counted that have no such key; needed where there can be such.
     #[serde(default, rename = "else", skip_serializing_if = "Option::is_none")]
     pub otherwise: Option<Key>,
-    /// How many keys are counted at most, which bounds the memory: about 40 bytes each, 110 by `sliding_window`.
+    /// How many keys are counted at most, which bounds the memory: about 40 bytes each, 110 by `sliding_window`; with `share` up to 200 more.
     #[serde(default = "most_keys", skip_serializing_if = "is_most_keys")]
     pub keys: NonZeroU32,
     /// The store in which all hosts count together, e.g. `shared`; left out: each host counts for itself.

@@ -225,3 +225,36 @@ fn fits(config: &Config, at: &Path, problems: &mut Problems) -> Option<()> {
     }
     (problems.errors() == before).then_some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gauges() -> impl Iterator<Item = Gauge> {
+        ["token_bucket", "sliding_window", "fixed_window"].into_iter().map(|algorithm| {
+            let text = format!("{{ rate: 90/h, algorithm: {algorithm}, key: client.ip }}");
+            let config = serde_yaml::from_str(&text).unwrap();
+            Gauge::compile(&config, &Path::of(["limits", "a"]), &Shelves::default(), &mut Problems::default()).unwrap()
+        })
+    }
+
+    #[test]
+    fn a_host_has_its_part_and_as_large_a_share_of_it_as_is_left_of_all() {
+        for gauge in gauges() {
+            let (mine, now) = (gauge.divided(3).unwrap(), Instant::now());
+            let room = |key: u64| (0..99).filter(|_| mine.take(key, now).is_ok()).count();
+            let learn = |key: u64, requests: u64| {
+                let left = Left { requests, reset: Duration::from_mins(30) };
+                mine.learn(key, now, &left, 90);
+            };
+            assert_eq!(room(1), 30);
+            assert_eq!(mine.used(1, now), 30);
+            for (key, left, part) in [(2, 90, 30), (3, 45, 15), (4, 0, 0), (5, 2, 0)] {
+                learn(key, left);
+                assert_eq!(room(key), part, "{gauge:?}: {left} of 90");
+            }
+            let alone = gauge.divided(1000).unwrap();
+            assert_eq!((alone.take(6, now).is_ok(), alone.take(6, now).is_ok()), (true, false), "at least one");
+        }
+    }
+}

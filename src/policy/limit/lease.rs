@@ -33,6 +33,13 @@ impl State for Slice {
     }
 }
 
+impl Slice {
+    /// When there will be more, where nothing is left.
+    fn spent(&self, now: u64) -> Option<Left> {
+        (now < self.spent_until).then(|| Left { requests: 0, reset: time(self.resets.saturating_sub(now)) })
+    }
+}
+
 /// What one request gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
@@ -50,7 +57,8 @@ pub(super) struct Lease {
     span: u64,
     keys: usize,
     cells: Arc<Cells<Slice>>,
-    bound: Figure,
+    /// Nothing where each request asks.
+    bound: Option<Figure>,
 }
 
 impl std::fmt::Debug for Lease {
@@ -62,12 +70,19 @@ impl std::fmt::Debug for Lease {
 impl Lease {
     pub(super) fn new(size: u32, period: Duration, keys: usize, cells: Arc<Cells<Slice>>, bound: Figure) -> Self {
         bound.set(size.into());
-        Self { size, span: ticks(period), keys, cells, bound }
+        Self { size, span: ticks(period), keys, cells, bound: Some(bound) }
+    }
+
+    /// Nothing is borrowed; who was told that nothing is left believes it, so that a flood does not reach the store.
+    pub(super) fn none(keys: usize, cells: Arc<Cells<Slice>>) -> Self {
+        Self { size: 0, span: 0, keys, cells, bound: None }
     }
 
     /// By how many requests all of these hosts may be ahead together.
     pub(super) fn tell_bound(&self, hosts: u64) {
-        self.bound.set(i64::try_from(hosts.saturating_mul(self.size.into())).unwrap_or(i64::MAX));
+        if let Some(bound) = &self.bound {
+            bound.set(i64::try_from(hosts.saturating_mul(self.size.into())).unwrap_or(i64::MAX));
+        }
     }
 
     pub(super) fn ticks(&self, now: Instant) -> u64 {
@@ -77,6 +92,10 @@ impl Lease {
     /// Spends one, if one is in hand.
     pub(super) fn spend(&self, key: u64, now: u64) -> Turn {
         let (size, pause) = (self.size, ticks(BELIEVED));
+        if size == 0 {
+            let spent = self.cells.change_known(key, |slice| slice.spent(now)).flatten();
+            return spent.map_or(Turn::Ask(1), Turn::Spent);
+        }
         self.cells.change(
             key,
             now,
@@ -98,8 +117,8 @@ impl Lease {
                     let left = Left { requests, reset: time(slice.resets.saturating_sub(now)) };
                     return Turn::Given(left, if wanted { size - slice.left } else { 0 });
                 }
-                if now < slice.spent_until {
-                    return Turn::Spent(Left { requests: 0, reset: time(slice.resets.saturating_sub(now)) });
+                if let Some(left) = slice.spent(now) {
+                    return Turn::Spent(left);
                 }
                 slice.borrowing_until = if alone { now + pause } else { slice.borrowing_until };
                 Turn::Ask(if alone { size } else { 1 })
@@ -109,7 +128,7 @@ impl Lease {
 
     /// So many more are in hand, and the store has that left.
     pub(super) fn fill(&self, key: u64, now: u64, more: u32, spent: bool, left: &Left) {
-        self.cells.change_known(key, |slice| {
+        let deed = |slice: &mut Slice| {
             let before = if now < slice.until { slice.left } else { 0 };
             slice.left = before.saturating_add(more).min(self.size);
             slice.until = now + self.span;
@@ -117,7 +136,17 @@ impl Lease {
             slice.resets = now + ticks(left.reset);
             slice.borrowing_until = 0;
             slice.spent_until = if spent { now + ticks(left.reset.min(BELIEVED)) } else { 0 };
-        });
+        };
+        if self.size > 0 {
+            self.cells.change_known(key, deed);
+        } else if spent {
+            let refused = |slice: &Slice| slice.spent_until > now;
+            self.cells.change(key, now, self.keys, refused, |slice, own| {
+                if own {
+                    deed(slice);
+                }
+            });
+        }
     }
 
     /// One was not needed after all.
@@ -157,6 +186,18 @@ mod tests {
         lease.fill(7, 3, 6, false, &LEFT);
         assert!(matches!(lease.spend(7, 3), Turn::Given(..)));
         assert_eq!(lease.spend(7, 61 * SECOND), Turn::Ask(8), "what is not spent in a period lapses");
+    }
+
+    #[test]
+    fn where_nothing_is_borrowed_only_refusals_are_kept() {
+        let lease = Lease::none(100, Arc::default());
+        let none = Left { requests: 0, reset: Duration::from_millis(300) };
+        assert_eq!([lease.spend(7, 1), lease.spend(7, 1)], [Turn::Ask(1); 2]);
+        lease.fill(7, 1, 0, false, &LEFT);
+        assert_eq!((lease.spend(7, 1), lease.cells.len()), (Turn::Ask(1), 0));
+        lease.fill(7, 1, 0, true, &none);
+        assert_eq!(lease.spend(7, 2), Turn::Spent(Left { requests: 0, reset: time(3 * SECOND / 10 - 1) }));
+        assert_eq!(lease.spend(7, 1 + 3 * SECOND / 10), Turn::Ask(1));
     }
 
     #[test]

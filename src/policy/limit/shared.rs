@@ -34,7 +34,7 @@ pub(super) struct Shared {
     keys: usize,
     otherwise: IfStoreDown,
     owed: Arc<Cells<Owed>>,
-    lease: Option<Lease>,
+    lease: Lease,
 }
 
 /// Where a request was counted, so that it can be taken back there.
@@ -84,7 +84,10 @@ impl Shared {
         let keys = usize::try_from(config.keys.get()).unwrap_or(usize::MAX);
         let (period, slices) = (rate.per().length()?, kept(&room.shelves.slices, at));
         let slice = share.slice(rate.number(), &at.key("share"), problems);
-        let lease = slice.map(|size| Lease::new(size, period, keys, slices, room.metrics.overshoot(name)));
+        let lease = match slice {
+            Some(size) => Lease::new(size, period, keys, slices, room.metrics.overshoot(name)),
+            None => Lease::none(keys, slices),
+        };
         Some(Self {
             store,
             prefix: format!("yumen:{at}:{algorithm}:").into(),
@@ -110,15 +113,13 @@ impl Shared {
         names: &Names,
         lost: &mut bool,
     ) -> Result<(Given, Place), Refused> {
-        let turn = self.lease.as_ref().map(|lease| lease.spend(names.number, lease.ticks(Instant::now())));
-        let want = match turn {
-            Some(Turn::Given(left, more)) => {
+        let want = match self.lease.spend(names.number, self.lease.ticks(Instant::now())) {
+            Turn::Given(left, more) => {
                 self.borrow_more(names, more);
                 return Ok((Given::now(left), Place::Slice));
             }
-            Some(Turn::Spent(left)) => return Err(Refused::Spent(left)),
-            Some(Turn::Ask(want)) => want,
-            None => 1,
+            Turn::Spent(left) => return Err(Refused::Spent(left)),
+            Turn::Ask(want) => want,
         };
         if !*lost {
             match self.ask(gauge, names, want).await {
@@ -151,9 +152,9 @@ impl Shared {
             mine.learn(here, Instant::now(), &left, self.most());
         }
         let borrowed = u32::try_from(given.saturating_sub(1)).unwrap_or(0);
-        if let Some(lease) = self.lease.as_ref().filter(|_| want > 1 || given == 0) {
-            lease.fill(here, lease.ticks(Instant::now()), borrowed, given == 0, &left);
-            lease.tell_bound(self.store.hosts());
+        if want > 1 || given == 0 {
+            self.lease.fill(here, self.lease.ticks(Instant::now()), borrowed, given == 0, &left);
+            self.lease.tell_bound(self.store.hosts());
         }
         let left = Left { requests: left.requests + u64::from(borrowed), ..left };
         Ok(if given > 0 { Ok(left) } else { Err(left) })
@@ -168,10 +169,8 @@ impl Shared {
         self.store.later(async move {
             let Ok((given, left, reset)) = this.run(&names.key, more.into(), 0).await else { return };
             let left = Left { requests: positive(left), reset: Duration::from_micros(positive(reset)) };
-            if let Some(lease) = &this.lease {
-                let more = u32::try_from(given).unwrap_or(0);
-                lease.fill(names.number, lease.ticks(Instant::now()), more, given == 0, &left);
-            }
+            let more = u32::try_from(given).unwrap_or(0);
+            this.lease.fill(names.number, this.lease.ticks(Instant::now()), more, given == 0, &left);
         });
     }
 
@@ -219,11 +218,7 @@ impl Shared {
         match place {
             // One that stays away is a request counted that was none: the limit errs on the side of refusing.
             Place::Store => drop(self.run(&names.key, -1, 0).await),
-            Place::Slice => {
-                if let Some(lease) = &self.lease {
-                    lease.give_back(names.number, lease.ticks(Instant::now()));
-                }
-            }
+            Place::Slice => self.lease.give_back(names.number, self.lease.ticks(Instant::now())),
             Place::Here => {
                 if let Some(mine) = self.mine(gauge) {
                     mine.give_back(names.number);

@@ -17,6 +17,8 @@ pub struct Redis {
     dir: TempDir,
     port: u16,
     settings: Vec<String>,
+    /// What it reads first.
+    file: Option<std::path::PathBuf>,
     child: Option<Child>,
 }
 
@@ -30,11 +32,24 @@ impl Redis {
         redis.again();
         redis
     }
+    /// A sentinel that watches this one under the name `main`.
+    pub fn sentinel(of: &Self) -> Self {
+        let mut sentinel = Self::absent(&["--sentinel"]);
+        let text = format!(
+            "sentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 500\nsentinel failover-timeout main 3000\n",
+            of.port
+        );
+        let file = sentinel.dir.path().join("sentinel.conf");
+        std::fs::write(&file, text).unwrap();
+        sentinel.file = Some(file);
+        sentinel.again();
+        sentinel
+    }
     /// One that will have this port when it starts.
     pub fn absent(settings: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = settings.iter().map(ToString::to_string).collect();
-        Self { dir: TempDir::new().unwrap(), port, settings, child: None }
+        Self { dir: TempDir::new().unwrap(), port, settings, file: None, child: None }
     }
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -47,7 +62,16 @@ impl Redis {
     pub fn again(&mut self) {
         eventually("a Redis", || {
             let mut command = Command::new("redis-server");
-            command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+            command.args(&self.file).args([
+                "--port",
+                &self.port.to_string(),
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ]);
             command.arg("--dir").arg(self.dir.path()).args(&self.settings);
             let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
             let mut child = child.unwrap_or_else(|e| panic!("redis-server: {e}; `tests/run` installs what tests need"));

@@ -10,10 +10,18 @@ pub struct Chore {
     pub name: String,
     /// The work; dropped at any await point.
     pub work: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Whether requests wait for it: then it runs where they do, and not behind a long page of metrics.
+    pub near: bool,
 }
 
 impl Chore {
     pub fn new(name: impl Into<String>, work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self { name: name.into(), work: Box::pin(work) }
+        Self { name: name.into(), work: Box::pin(work), near: false }
+    }
+
+    /// The same, run where requests are.
+    #[must_use]
+    pub fn near(self) -> Self {
+        Self { near: true, ..self }
     }
 }

@@ -51,11 +51,12 @@ impl fmt::Display for Path {
     }
 }
 
-/// An error keeps the document from being applied; a warning does not.
+/// An error keeps the document from being applied; a warning does not; a note says what follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     Error,
     Warn,
+    Note,
 }
 
 /// One complaint about the document.
@@ -77,6 +78,9 @@ impl Problems {
     }
     pub fn warn(&mut self, at: Path, sentence: impl Into<String>) {
         self.0.push(Problem { at, level: Level::Warn, sentence: sentence.into() });
+    }
+    pub fn note(&mut self, at: Path, sentence: impl Into<String>) {
+        self.0.push(Problem { at, level: Level::Note, sentence: sentence.into() });
     }
     pub fn errors(&self) -> usize {
         self.0.iter().filter(|problem| problem.level == Level::Error).count()

@@ -15,6 +15,7 @@ pub use live::{Live, Tools};
 
 use crate::answer::Answers;
 use crate::chore::Chore;
+use crate::client::store::{self, Store};
 pub use crate::config::runtime::{ClientIp, Forwarded};
 use crate::listener::Listener;
 use crate::policy::auth::Follow;
@@ -46,6 +47,7 @@ pub struct Snapshot {
     pub table: Table,
     pub routes: Vec<Arc<Route>>,
     pub pools: BTreeMap<Name, Arc<Pool>>,
+    pub stores: BTreeMap<Name, Arc<Store>>,
     /// What requests count that find no route.
     pub nowhere: Counted,
     /// On the metrics page for as long as this snapshot lives.
@@ -68,12 +70,23 @@ impl Snapshot {
                 followed.push(one);
             }
         }
-        self.pools.values().flat_map(Pool::chores).chain(followed.into_iter().map(Follow::chore)).collect()
+        let stores = self.stores.values().cloned().map(Store::chore);
+        self.pools
+            .values()
+            .flat_map(Pool::chores)
+            .chain(followed.into_iter().map(Follow::chore))
+            .chain(stores)
+            .collect()
     }
 
     /// The state of each pool.
     pub fn pool_states(&self) -> Vec<pool::Status> {
         self.pools.values().map(|pool| pool.status()).collect()
+    }
+
+    /// The state of each store.
+    pub fn store_states(&self) -> Vec<store::Status> {
+        self.stores.values().map(|store| store.status()).collect()
     }
 
     /// The routes with their places, matches and pools.

@@ -3,4 +3,5 @@
 pub mod fetch;
 pub mod http;
 pub mod service;
+pub mod store;
 pub mod url;

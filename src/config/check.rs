@@ -16,6 +16,7 @@ pub(super) fn whole(tree: &Node, document: &Document, notes: &mut Notes) {
     pools_exist_and_are_used(tree, notes);
     auth_exists_and_is_used(tree, notes);
     limits_exist_and_are_used(tree, notes);
+    stores_exist_and_are_used(tree, notes);
     addresses_are_free(tree, document, notes);
     admin_is_local(tree, document, notes);
 }
@@ -138,6 +139,46 @@ fn limits_exist_and_are_used(tree: &Node, notes: &mut Notes) {
     for limit in section("limits").iter().filter(|limit| all_known && !used.contains(&*limit.key)) {
         notes.warn(Path::of(["limits", &limit.key]), limit.at, "no route uses this limit");
     }
+}
+
+fn stores_exist_and_are_used(tree: &Node, notes: &mut Notes) {
+    let empty = Map::default();
+    let section = |name| tree.get(name).and_then(Node::map).unwrap_or(&empty);
+    let stores: Vec<&str> = section("stores").iter().map(|entry| &*entry.key).collect();
+    let mut said = Vec::new();
+    for limit in section("limits").iter() {
+        shares(&limit.node, &Path::of(["limits", &limit.key]), &mut said);
+    }
+    for route in section("routes").iter() {
+        let Some(limit) = route.node.get("limit") else { continue };
+        let at = Path::of(["routes", &route.key, "limit"]);
+        match &limit.value {
+            Value::List(items) => {
+                items.iter().enumerate().for_each(|(index, item)| shares(item, &at.index(index), &mut said));
+            }
+            _ => shares(limit, &at, &mut said),
+        }
+    }
+    let used: BTreeSet<&str> = said.iter().map(|(name, ..)| *name).collect();
+    let unknown = |name: &str| section("stores").get(name).is_none();
+    let all_known = !used.iter().any(|name| unknown(name));
+    for (name, at, place) in said.into_iter().filter(|(name, ..)| unknown(name)) {
+        let sentence = undefined("store", name, &stores, notes);
+        notes.error(at, place, sentence);
+    }
+    for store in section("stores").iter().filter(|store| all_known && !used.contains(&*store.key)) {
+        notes.warn(Path::of(["stores", &store.key]), store.at, "no limit uses this store");
+    }
+}
+
+/// The store that a limit names, with its place.
+fn shares<'t>(limit: &'t Node, at: &Path, said: &mut Vec<(&'t str, Path, Place)>) {
+    let Some(share) = limit.get("share") else { return };
+    let (node, at) = match share.get("store") {
+        Some(store) => (store, at.key("share").key("store")),
+        None => (share, at.key("share")),
+    };
+    said.extend(node.text().map(|name| (name, at, node.place)));
 }
 
 fn addresses_are_free(tree: &Node, document: &Document, notes: &mut Notes) {

@@ -7,11 +7,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::fit::{Extent, fit};
-use super::inherit::{self, AUTH, Kind, LIMITS, LISTENERS, POOLS, ROUTES};
+use super::inherit::{self, AUTH, Kind, LIMITS, LISTENERS, POOLS, ROUTES, STORES};
 use super::mishap::suggestion;
 use super::node::{Map, Node, Value};
 use super::notes::Notes;
 use super::{admin, runtime};
+use crate::client::store;
 use crate::policy::limit;
 use crate::problem::Path;
 use crate::units::Name;
@@ -31,6 +32,9 @@ pub struct Document {
     /// How often clients may ask, by name.
     #[schemars(default)]
     pub limits: BTreeMap<Name, limit::Config>,
+    /// What several hosts share, by name.
+    #[schemars(default)]
+    pub stores: BTreeMap<Name, store::Config>,
     /// Where requests go, by name.
     #[schemars(default)]
     pub pools: BTreeMap<Name, pool::Config>,
@@ -75,12 +79,13 @@ pub struct Defaults {
     route: Option<route::Config>,
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "version",
     "include",
     "listeners",
     "auth",
     "limits",
+    "stores",
     "pools",
     "routes",
     "defaults",
@@ -120,6 +125,7 @@ pub(super) fn read(root: &mut Node, notes: &mut Notes) -> Document {
     let mut document = Document { version: top.version(), include: top.include(), ..Document::default() };
     document.listeners = top.section(LISTENERS);
     document.limits = top.section(LIMITS);
+    document.stores = top.section(STORES);
     document.pools = top.section(POOLS);
     document.routes = top.section(ROUTES);
     document.auth = top.section(AUTH);

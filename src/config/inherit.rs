@@ -24,6 +24,7 @@ pub(super) struct Kind {
 pub(super) const LISTENERS: Kind =
     Kind { section: "listeners", one: "listener", own: &["bind", "like"], whole: &[], list: None };
 pub(super) const LIMITS: Kind = Kind { section: "limits", one: "limit", own: &[], whole: &[], list: None };
+pub(super) const STORES: Kind = Kind { section: "stores", one: "store", own: &[], whole: &[], list: None };
 pub(super) const POOLS: Kind =
     Kind { section: "pools", one: "pool", own: &["targets", "like"], whole: &[], list: Some("targets") };
 pub(super) const ROUTES: Kind = Kind {

@@ -65,6 +65,7 @@ impl Notes {
         match level {
             Level::Error => self.problems.error(at, sentence),
             Level::Warn => self.problems.warn(at, sentence),
+            Level::Note => self.problems.note(at, sentence),
         }
     }
 }

@@ -24,6 +24,9 @@ const FILES: &[&[&str]] = &[
     &["routes", "*", "validate", "openapi", "file"],
     &["defaults", "route", "validate", "openapi"],
     &["defaults", "route", "validate", "openapi", "file"],
+    &["stores", "*", "tls", "ca"],
+    &["stores", "*", "tls", "cert"],
+    &["stores", "*", "tls", "key"],
     &["errors", "messages"],
     &["runtime", "state"],
 ];

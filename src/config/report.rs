@@ -84,7 +84,7 @@ fn sorted<'a>(problems: &'a Problems, places: &'a Places) -> Vec<(Spot<'a>, &'a 
 
 fn count(problems: &Problems) -> (usize, usize) {
     let errors = problems.errors();
-    (errors, problems.iter().count() - errors)
+    (errors, problems.iter().filter(|problem| problem.level == Level::Warn).count())
 }
 
 fn plural(number: usize, one: &str) -> String {
@@ -95,6 +95,7 @@ fn word(level: Level) -> &'static str {
     match level {
         Level::Error => "error",
         Level::Warn => "warn",
+        Level::Note => "note",
     }
 }
 

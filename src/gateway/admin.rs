@@ -89,19 +89,27 @@ impl Admin {
         }
     }
 
-    /// The state of each pool, and of the whole: `up`, `degraded` (some target is down) or `down` (some pool is).
+    /// The state of each pool, and of the whole: `up`, `degraded` (some target or store is down) or `down` (some pool is).
     fn health(&self) -> Answer {
         let pools = self.live.load().pool_states();
+        let stores = self.live.load().store_states();
         let any = |state: PoolState| pools.iter().any(|pool| pool.state == state);
         let state = match (any(PoolState::Down), any(PoolState::Degraded)) {
             _ if self.live.is_draining() => "draining",
             (true, _) => "down",
             (_, true) => "degraded",
+            _ if stores.iter().any(|store| store.state == "down") => "degraded",
             _ => "up",
         };
         let services: serde_json::Map<String, Value> =
             pools.iter().map(|pool| (pool.name.to_string(), json!(pool))).collect();
-        page(StatusCode::OK, &json!({ "status": state, "pools": services }))
+        let mut page = json!({ "status": state, "pools": services });
+        if let (Some(page), false) = (page.as_object_mut(), stores.is_empty()) {
+            let stores: serde_json::Map<String, Value> =
+                stores.iter().map(|store| (store.name.to_string(), json!(store))).collect();
+            page.insert("stores".to_owned(), stores.into());
+        }
+        self::page(StatusCode::OK, &page)
     }
 
     /// Orders a reload without waiting for what becomes of it.

@@ -10,12 +10,14 @@ use crate::chore::Chore;
 /// Background work on one runtime; all of it belongs to the live snapshot and is replaced with it.
 pub struct Keeper {
     on: Handle,
+    /// A worker, for what requests wait for.
+    near: Handle,
     running: Mutex<JoinSet<()>>,
 }
 
 impl Keeper {
-    pub fn new(on: Handle) -> Self {
-        Self { on, running: Mutex::default() }
+    pub fn new(on: Handle, near: Handle) -> Self {
+        Self { on, near, running: Mutex::default() }
     }
 
     /// Drops what runs and starts these instead.
@@ -23,7 +25,7 @@ impl Keeper {
         let mut next = JoinSet::new();
         for chore in chores {
             log::debug!("chore {} starts", chore.name);
-            next.spawn_on(chore.work, &self.on);
+            next.spawn_on(chore.work, if chore.near { &self.near } else { &self.on });
         }
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         *running = next;

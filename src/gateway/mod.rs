@@ -94,7 +94,7 @@ impl Gateway {
         let workers = Workers::start(first.process.workers).map_err(|why| internal("cannot start workers", why))?;
         let kept = first.process.upstream_connections / workers.handles().len().max(1);
         let live = Arc::new(Live::new(first, tools));
-        let keeper = Keeper::new(Handle::current());
+        let keeper = Keeper::new(Handle::current(), workers.handles().first().cloned().unwrap_or_else(Handle::current));
         keeper.replace(live.load().chores());
         lookups(&live.load_full()).await;
         let (stop, stopped) = channel::channel(false);
@@ -146,14 +146,17 @@ impl Gateway {
     }
 }
 
-/// Waits for the first answer to each host name, for a while.
+/// Waits for the first answer to each host name and of each store, for a while.
 async fn lookups(snapshot: &Snapshot) {
     let all = async {
         for pool in snapshot.pools.values() {
             pool.ready().await;
         }
+        for store in snapshot.stores.values() {
+            store.ready().await;
+        }
     };
     if tokio::time::timeout(FIRST_LOOKUP, all).await.is_err() {
-        log::warn!("a host name has no address yet; its pool answers 503 until it has");
+        log::warn!("a host name has no address yet, or a store gives no answer; the gateway starts without");
     }
 }

@@ -154,7 +154,13 @@ impl Guards {
             obey(require.rule().mode, require.check(exchange.request, &exchange.found.identity), exchange.found)?;
         }
         if let Some(limits) = &self.limits {
-            let wait = limits.admit(exchange, Instant::now())?;
+            let now = Instant::now();
+            // Only who has to wait for a store pays for it.
+            let wait = if limits.share() {
+                Box::pin(limits.admit_shared(exchange, now)).await?
+            } else {
+                limits.admit(exchange, now)?
+            };
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::live::Tools;
 use super::{Process, Snapshot};
 use crate::answer::Answers;
+use crate::client::store::{self, Store};
 use crate::config::{Document, Loaded};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
@@ -71,6 +72,7 @@ struct Parts {
     listeners: Vec<Arc<Listener>>,
     admin: Arc<Listener>,
     pools: BTreeMap<Name, Option<Arc<Pool>>>,
+    stores: BTreeMap<Name, Option<Arc<Store>>>,
     routes: Vec<Arc<Route>>,
     table: Table,
     answers: Arc<Answers>,
@@ -90,8 +92,9 @@ impl Parts {
         let names: Vec<Name> = document.listeners.keys().cloned().collect();
         let pools = pools(document, tools, problems);
         let place = |at: &Path| places.at(at).to_string();
-        let limits = limits(document, tools, &place, problems);
-        let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits };
+        let stores = stores(document, tools, problems);
+        let limits = limits(document, tools, &stores, &place, problems);
+        let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits, stores: &stores };
         let mut guards = guard::Tools {
             place: &place,
             auth: &auth::Schemes::new(),
@@ -121,6 +124,7 @@ impl Parts {
             listeners,
             admin: admin?,
             pools,
+            stores,
             routes,
             table,
             answers: Answers::new(messages, document.errors.detail),
@@ -160,6 +164,7 @@ impl Parts {
                 .ok()?,
         };
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
+        let stores: BTreeMap<_, _> = self.stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
         let files = files(loaded, &self.listeners, &pools, &self.routes, self.answers.messages());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
@@ -188,6 +193,7 @@ impl Parts {
             table: self.table,
             routes: self.routes,
             pools,
+            stores,
             nowhere: self.nowhere,
         })
     }
@@ -208,15 +214,26 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
     pools
 }
 
+/// The stores, each under its name.
+fn stores(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMap<Name, Option<Arc<Store>>> {
+    let compile = |(name, config)| {
+        let (name, at) = (Name::clone(name), Path::of(["stores", Name::as_str(name)]));
+        let store = Store::compile(name.as_str(), config, &at, &tools.stores, &tools.metrics, problems);
+        (name, store)
+    };
+    document.stores.iter().map(compile).collect()
+}
+
 /// The named limits; a route that names one finds it here.
 fn limits(
     document: &Document,
     tools: &Tools,
+    stores: &limit::Stores,
     place: &dyn Fn(&Path) -> String,
     problems: &mut Problems,
 ) -> limit::Named {
     let none = limit::Named::new();
-    let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &none };
+    let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &none, stores };
     let schemes = auth::Schemes::new();
     let guards = guard::Tools::alone(place, &schemes);
     let compile = |(name, config)| {
@@ -247,6 +264,7 @@ fn files(
     files.extend(listeners.iter().flat_map(|listener| listener.files()).cloned());
     files.extend(pools.values().flat_map(|pool| pool.files()).cloned());
     files.extend(routes.iter().filter_map(|route| route.guards.as_ref()).flat_map(|guards| guards.files()));
+    files.extend(loaded.document.stores.values().flat_map(store::Config::files));
     files.extend(messages.files().iter().cloned());
     let mut seen = std::collections::HashSet::new();
     files.retain(|file| seen.insert(file.clone()));

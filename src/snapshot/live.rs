@@ -8,6 +8,7 @@ use std::time::Instant;
 use arc_swap::{ArcSwap, Guard};
 
 use super::Snapshot;
+use crate::client::store::Stores;
 use crate::policy::limit;
 use crate::pool::breaker::Stage;
 use crate::pool::{self, Observer, Shelves};
@@ -19,6 +20,7 @@ pub struct Tools {
     pub metrics: Arc<Metrics>,
     shelves: Shelves,
     pub(super) limits: limit::Shelves,
+    pub(super) stores: Stores,
     observer: Arc<dyn Observer>,
 }
 
@@ -28,7 +30,13 @@ impl Tools {
         let metrics = Metrics::new().map_err(|why| why.to_string())?;
         let observer =
             Arc::new(Health { metrics: metrics.clone(), figures: Mutex::default(), breakers: Mutex::default() });
-        Ok(Self { metrics, shelves: Shelves::default(), limits: limit::Shelves::default(), observer })
+        Ok(Self {
+            metrics,
+            shelves: Shelves::default(),
+            limits: limit::Shelves::default(),
+            stores: Stores::default(),
+            observer,
+        })
     }
 
     /// What a pool is compiled with.

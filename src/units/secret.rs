@@ -58,7 +58,7 @@ impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Literal(_) => f.write_str("(literal)"),
-            from_outside => from_outside.fmt(f),
+            from_outside => fmt::Display::fmt(from_outside, f),
         }
     }
 }
@@ -66,3 +66,14 @@ impl fmt::Debug for Text {
 super::scalar!(Text, "a text", example "file:/run/credentials/yumen/token",
     bare number |n| Ok(Text::Literal(n.to_string().into())),
     "A text, or `file:/path` or `env:NAME` for a secret.");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_literal_is_not_shown_to_whoever_debugs_and_a_reference_is() {
+        let shown = |text: &str| format!("{:?}", text.parse::<Text>().unwrap());
+        assert_eq!(["secret", "file:/a", "env:A"].map(shown), ["(literal)", "file:/a", "env:A"]);
+    }
+}

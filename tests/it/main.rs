@@ -48,6 +48,7 @@ mod require;
 mod routing;
 mod seeing;
 mod shadow;
+mod stores;
 mod tokens;
 mod validate;
 mod websocket;

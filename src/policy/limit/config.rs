@@ -16,6 +16,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::key::Key;
+use super::share::{IfStoreDown, Share};
 use crate::policy::guard::Mode;
 use crate::units::{Name, Rate};
 
@@ -45,9 +46,15 @@ pub struct Config {
     /// By what those are counted that have no such key; needed where there can be such.
     #[serde(default, rename = "else", skip_serializing_if = "Option::is_none")]
     pub otherwise: Option<Key>,
-    /// How many keys are counted at most, which bounds the memory: about 40 bytes each, 110 by `sliding_window`.
+    /// How many keys are counted at most, which bounds the memory: about 40 bytes each, 110 by `sliding_window`; with `share` up to 200 more.
     #[serde(default = "most_keys", skip_serializing_if = "is_most_keys")]
     pub keys: NonZeroU32,
+    /// The store in which all hosts count together, e.g. `shared`; left out: each host counts for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share: Option<Share>,
+    /// Of `share`: what holds while the store is down.
+    #[serde(default, skip_serializing_if = "IfStoreDown::is_default")]
+    pub if_store_down: IfStoreDown,
     /// Which header fields tell the client how much is left.
     #[serde(default, skip_serializing_if = "Headers::is_default")]
     pub headers: Headers,

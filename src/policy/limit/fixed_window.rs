@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::left::Left;
+use super::left::{Left, share};
 use super::store::{Cells, State, ticks, time};
 use crate::units::Rate;
 
@@ -73,6 +73,26 @@ impl FixedWindow {
     /// Takes a request out of the count again.
     pub fn give_back(&self, key: u64) {
         self.cells.change_known(key, |window| window.count = window.count.saturating_sub(1));
+    }
+
+    /// The part of one of so many hosts, but at least one.
+    #[must_use]
+    pub fn divided(&self, hosts: u64) -> Self {
+        let cells = Arc::clone(&self.cells);
+        Self { number: (self.number / hosts).max(1), length: self.length, most: self.most, cells }
+    }
+
+    /// How many were counted.
+    pub fn used(&self, key: u64, now: u64) -> u64 {
+        self.cells.change_known(key, |window| window.at(now, self.length).count).unwrap_or(0)
+    }
+
+    /// So many of a number are left, as someone knows who counts for all hosts, and the window ends after `left.reset`.
+    pub fn learn(&self, key: u64, now: u64, left: &Left, of: u64) {
+        let count = self.number - share(left.requests, self.number, of);
+        let end = now + ticks(left.reset).min(self.length);
+        let spent = |window: &Window| window.count >= self.number;
+        self.cells.change(key, now, self.most, spent, |window, _| *window = Window { end, count });
     }
 
     fn left(&self, window: &Window, now: u64) -> Result<Left, Left> {

@@ -8,7 +8,9 @@ use super::config::{Algorithm, Config};
 use super::fixed_window::{FixedWindow, Window};
 use super::in_flight::{Count, InFlight};
 use super::leaky_bucket::LeakyBucket;
+use super::lease::Slice;
 use super::left::Left;
+use super::owed::Owed;
 use super::sliding_window::{Parts, SlidingWindow};
 use super::store::{Cells, State};
 use super::token_bucket::{Bucket, TokenBucket};
@@ -26,6 +28,8 @@ pub struct Shelves {
     windows: Shelf<Box<str>, Cells<Window>>,
     parts: Shelf<Box<str>, Cells<Parts>>,
     counts: Shelf<Box<str>, Cells<Count>>,
+    pub(super) owed: Shelf<Box<str>, Cells<Owed>>,
+    pub(super) slices: Shelf<Box<str>, Cells<Slice>>,
 }
 
 /// What a limit counts with.
@@ -41,14 +45,20 @@ pub enum Gauge {
 /// A request was admitted: what is left, how long it waits before it goes on, and what it holds until it ends.
 #[derive(Debug)]
 pub struct Given {
-    pub left: Left,
+    /// Nothing where nobody has counted.
+    pub left: Option<Left>,
     pub wait: Duration,
     pub hold: Option<Box<dyn Hold>>,
 }
 
 impl Given {
-    fn now(left: Left) -> Self {
-        Self { left, wait: Duration::ZERO, hold: None }
+    pub fn now(left: Left) -> Self {
+        Self { left: Some(left), wait: Duration::ZERO, hold: None }
+    }
+
+    /// Admitted without being counted.
+    pub fn uncounted() -> Self {
+        Self { left: None, wait: Duration::ZERO, hold: None }
     }
 }
 
@@ -139,6 +149,38 @@ impl Gauge {
         }
     }
 
+    /// The part of one of so many hosts; nothing where it cannot be divided.
+    pub fn divided(&self, hosts: u64) -> Option<Self> {
+        match self {
+            Self::TokenBucket(gauge) => Some(Self::TokenBucket(gauge.divided(hosts))),
+            Self::SlidingWindow(gauge) => Some(Self::SlidingWindow(gauge.divided(hosts))),
+            Self::FixedWindow(gauge) => Some(Self::FixedWindow(gauge.divided(hosts))),
+            Self::LeakyBucket(_) | Self::InFlight(_) => None,
+        }
+    }
+
+    /// How many requests of a key count at the moment.
+    pub fn used(&self, key: u64, now: Instant) -> u64 {
+        let now = self.ticks(now);
+        match self {
+            Self::TokenBucket(gauge) => gauge.used(key, now),
+            Self::SlidingWindow(gauge) => gauge.used(key, now),
+            Self::FixedWindow(gauge) => gauge.used(key, now),
+            Self::LeakyBucket(_) | Self::InFlight(_) => 0,
+        }
+    }
+
+    /// Someone who counts for all hosts says what is left of a number.
+    pub fn learn(&self, key: u64, now: Instant, left: &Left, of: u64) {
+        let now = self.ticks(now);
+        match self {
+            Self::TokenBucket(gauge) => gauge.learn(key, now, left.requests, of),
+            Self::SlidingWindow(gauge) => gauge.learn(key, now, left.requests, of),
+            Self::FixedWindow(gauge) => gauge.learn(key, now, left, of),
+            Self::LeakyBucket(_) | Self::InFlight(_) => {}
+        }
+    }
+
     /// Gives back what `take` took; what is held goes back by itself.
     pub fn give_back(&self, key: u64) {
         match self {
@@ -151,7 +193,7 @@ impl Gauge {
     }
 }
 
-fn kept<S: State>(shelf: &Shelf<Box<str>, Cells<S>>, at: &Path) -> Arc<Cells<S>> {
+pub(super) fn kept<S: State>(shelf: &Shelf<Box<str>, Cells<S>>, at: &Path) -> Arc<Cells<S>> {
     shelf.keep(at.to_string().into(), Cells::default)
 }
 
@@ -171,9 +213,48 @@ fn fits(config: &Config, at: &Path, problems: &mut Problems) -> Option<()> {
         if config.queue.is_some() && !of(Algorithm::LeakyBucket) {
             problems.error(at.key("queue"), "belongs to `rate` with the algorithm leaky_bucket");
         }
+        if config.share.is_some() && (config.rate.is_none() || of(Algorithm::LeakyBucket)) {
+            problems.error(at.key("share"), "hosts share a `rate` with token_bucket, sliding_window or fixed_window");
+        }
         if config.queue.is_none() && of(Algorithm::LeakyBucket) {
             problems.error(at.clone(), "a leaky_bucket needs a `queue`, e.g. queue: 50");
         }
     }
+    if config.share.is_none() && !config.if_store_down.is_default() {
+        problems.error(at.key("if_store_down"), "belongs to `share`, and this limit does not share");
+    }
     (problems.errors() == before).then_some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gauges() -> impl Iterator<Item = Gauge> {
+        ["token_bucket", "sliding_window", "fixed_window"].into_iter().map(|algorithm| {
+            let text = format!("{{ rate: 90/h, algorithm: {algorithm}, key: client.ip }}");
+            let config = serde_yaml::from_str(&text).unwrap();
+            Gauge::compile(&config, &Path::of(["limits", "a"]), &Shelves::default(), &mut Problems::default()).unwrap()
+        })
+    }
+
+    #[test]
+    fn a_host_has_its_part_and_as_large_a_share_of_it_as_is_left_of_all() {
+        for gauge in gauges() {
+            let (mine, now) = (gauge.divided(3).unwrap(), Instant::now());
+            let room = |key: u64| (0..99).filter(|_| mine.take(key, now).is_ok()).count();
+            let learn = |key: u64, requests: u64| {
+                let left = Left { requests, reset: Duration::from_mins(30) };
+                mine.learn(key, now, &left, 90);
+            };
+            assert_eq!(room(1), 30);
+            assert_eq!(mine.used(1, now), 30);
+            for (key, left, part) in [(2, 90, 30), (3, 45, 15), (4, 0, 0), (5, 2, 0)] {
+                learn(key, left);
+                assert_eq!(room(key), part, "{gauge:?}: {left} of 90");
+            }
+            let alone = gauge.divided(1000).unwrap();
+            assert_eq!((alone.take(6, now).is_ok(), alone.take(6, now).is_ok()), (true, false), "at least one");
+        }
+    }
 }

@@ -17,6 +17,12 @@ impl Left {
     }
 }
 
+/// As large a part of `whole` as `left` is of `of`, and not more.
+pub fn share(left: u64, whole: u64, of: u64) -> u64 {
+    let part = u128::from(left) * u128::from(whole) / u128::from(of.max(1));
+    u64::try_from(part).unwrap_or(whole).min(whole)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,29 +12,39 @@ pub mod gauge;
 pub mod in_flight;
 pub mod key;
 pub mod leaky_bucket;
+mod lease;
 pub mod left;
+mod owed;
 mod shard;
+pub mod share;
+mod shared;
 pub mod sliding_window;
 pub mod store;
+pub mod together;
 pub mod token_bucket;
 mod watch;
+mod wide;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use config::{Config, Uses};
 pub use gauge::Shelves;
+pub use together::Limits;
 
 use self::answer::Fields;
-use self::config::Use;
 use self::gauge::{Gauge, Given};
 use self::key::Key;
 use self::left::Left;
+use self::shared::{Names, Refused, Shared};
 use self::store::number;
 use self::watch::Watch;
+use self::wide::Wide;
 use super::guard::{Mode, Rule, Tools};
+use crate::client::store::Store;
 use crate::exchange::{Exchange, Refusal};
+use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::telemetry::metrics::{LimitMetrics, Metrics};
 use crate::units::Name;
@@ -42,12 +52,16 @@ use crate::units::Name;
 /// The limits of the section `limits`; nothing under the name of one that is wrong.
 pub type Named = BTreeMap<Name, Option<Arc<Limit>>>;
 
+/// The stores of the section `stores`; nothing under the name of one that is wrong.
+pub type Stores = BTreeMap<Name, Option<Arc<Store>>>;
+
 /// What limits are compiled with.
 #[derive(Clone, Copy)]
 pub struct Room<'a> {
     pub shelves: &'a Shelves,
     pub metrics: &'a Metrics,
     pub named: &'a Named,
+    pub stores: &'a Stores,
 }
 
 /// One limit, decided once.
@@ -57,6 +71,7 @@ pub struct Limit {
     key: Key,
     otherwise: Option<Key>,
     gauge: Gauge,
+    shared: Option<Arc<Shared>>,
     watch: Watch,
     fields: Fields,
     counted: LimitMetrics,
@@ -81,12 +96,17 @@ impl Limit {
             problems.error(at.clone(), format!("`{name}` cannot stand in a header field"));
         }
         let fields = fields?;
+        let shared = match &config.share {
+            Some(_) => Some(Arc::new(Shared::new(name, config, at, room, problems)?)),
+            None => None,
+        };
         (problems.errors() == before).then(|| {
             Arc::new(Self {
                 rule: Rule::new(at, config.mode, tools),
                 key: config.key.clone(),
                 otherwise: config.otherwise.clone(),
                 gauge,
+                shared,
                 watch: Watch::default(),
                 fields,
                 counted: room.metrics.limit(name),
@@ -108,16 +128,43 @@ impl Limit {
         write(&self.key).or_else(|| self.otherwise.as_ref().and_then(write)).unwrap_or(1)
     }
 
-    fn take(&self, number: u64, now: Instant) -> Result<Given, Left> {
+    fn notice(&self, number: u64, now: Instant) {
         if self.key.is_personal() && self.watch.sees(number, self.gauge.ticks(now) / 16) {
             log::warn!("nearly all requests under {} share one key: they are one client to it", self.rule.name);
         }
+    }
+
+    fn take(&self, number: u64, now: Instant) -> Result<Given, Left> {
+        self.notice(number, now);
         self.gauge.take(number, now)
     }
 
-    fn refuse(&self, left: &Left) -> Refusal {
-        let why = format!("nothing left for {} s", left.seconds());
-        Refusal { fields: self.fields.refused(left), ..self.rule.refuse(self.gauge.fault(), why) }
+    /// Who is counted by a limit that hosts share.
+    fn names(&self, shared: &Shared, exchange: &Exchange<'_>, route: &str) -> Names {
+        let write = |key: &Key| {
+            let mut wide = Wide::new();
+            key.write(exchange, route, &mut wide).map(|()| wide)
+        };
+        let wide = write(&self.key).or_else(|| self.otherwise.as_ref().and_then(write)).unwrap_or_else(Wide::new);
+        let mut key = String::with_capacity(shared.prefix().len() + 22);
+        key.push_str(shared.prefix());
+        wide.name(&mut key);
+        Names { number: self.number(exchange, route), key }
+    }
+
+    /// Takes the place of a request where nothing has to be waited for.
+    fn ask(&self, exchange: &Exchange<'_>, route: &str, now: Instant) -> Result<Given, Refused> {
+        self.take(self.number(exchange, route), now).map_err(Refused::Spent)
+    }
+
+    fn refuse(&self, refused: &Refused) -> Refusal {
+        match refused {
+            Refused::Spent(left) => {
+                let why = format!("nothing left for {} s", left.seconds());
+                Refusal { fields: self.fields.refused(left), ..self.rule.refuse(self.gauge.fault(), why) }
+            }
+            Refused::StoreDown => self.rule.refuse(Fault::LimitStoreDown, "the store is down"),
+        }
     }
 }
 
@@ -139,126 +186,6 @@ fn keys_are_there(config: &Config, at: &Path, problems: &mut Problems) {
             problems.error(at.key("else"), "has no meaning: every request has the key");
         }
         _ => {}
-    }
-}
-
-/// The limits of one route.
-#[derive(Debug)]
-pub struct Limits {
-    route: Box<str>,
-    limits: Box<[Arc<Limit>]>,
-}
-
-/// More limits than this on one route are a mistake.
-const MOST: usize = 16;
-
-impl Limits {
-    /// `route` is `routes.NAME`. A name that means nothing was reported by the reader, at its place.
-    pub fn compile(uses: &Uses, route: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Self> {
-        let at = route.key("limit");
-        let Some(room) = tools.limits.filter(|_| !uses.is_empty()) else {
-            if !uses.is_empty() {
-                problems.error(at, "there is nothing to count with");
-            }
-            return None;
-        };
-        if uses.0.len() > MOST {
-            problems.error(at.clone(), format!("more than {MOST} limits on one route"));
-            return None;
-        }
-        let mut limits: Vec<Arc<Limit>> = Vec::with_capacity(uses.0.len());
-        for (index, one) in uses.0.iter().enumerate() {
-            let alone = uses.0.len() == 1;
-            let limit = match one {
-                Use::Named(name) => room.named.get(name)?.clone()?,
-                Use::Here(config) if alone => Limit::compile(&route.to_string(), config, &at, room, tools, problems)?,
-                Use::Here(config) => {
-                    let name = format!("{route}.{}", index + 1);
-                    Limit::compile(&name, config, &at.index(index), room, tools, problems)?
-                }
-            };
-            if limits.iter().any(|other| Arc::ptr_eq(other, &limit)) {
-                problems.error(at.index(index), "is in this list already");
-            }
-            limits.push(limit);
-        }
-        Some(Self { route: route.to_string().into(), limits: limits.into() })
-    }
-
-    /// What their keys ask of the route's match.
-    pub fn params(&self) -> impl Iterator<Item = &str> {
-        self.limits.iter().flat_map(|limit| limit.key.params())
-    }
-
-    /// Whether one of them counts by what only `auth` can tell.
-    pub fn ask_who(&self) -> bool {
-        self.limits.iter().any(|limit| limit.key.asks_who())
-    }
-
-    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
-        self.limits.iter().map(|limit| &limit.rule)
-    }
-
-    /// Takes what the request needs from each limit, or from none and says which refuses. Whom all admit may still have
-    /// to wait for that long.
-    pub fn admit(&self, exchange: &mut Exchange<'_>, now: Instant) -> Result<Duration, Refusal> {
-        // One bit for each limit that has given something.
-        let mut taken = 0_u64;
-        let (mut held, mut wait) = (Vec::new(), Duration::ZERO);
-        let mut tightest: Option<(&Limit, Left)> = None;
-        for (index, limit) in self.limits.iter().enumerate() {
-            match (limit.take(limit.number(exchange, &self.route), now), limit.is_shadow()) {
-                (Ok(given), shadow) => {
-                    taken |= 1 << index;
-                    held.extend(given.hold);
-                    if shadow {
-                        continue;
-                    }
-                    wait = wait.max(given.wait);
-                    let tighter =
-                        |(other, than): &(&Limit, Left)| limit.fields.is_tighter(&given.left, &other.fields, than);
-                    if tightest.as_ref().is_none_or(tighter) {
-                        tightest = Some((limit, given.left));
-                    }
-                }
-                (Err(left), true) => {
-                    limit.counted.would_refuse();
-                    exchange.found.would_refuse.push(limit.refuse(&left));
-                }
-                (Err(left), false) => {
-                    self.taken(taken).for_each(|limit| limit.gauge.give_back(limit.number(exchange, &self.route)));
-                    let (limit, left) = self.strictest((limit, left), index, exchange, now);
-                    limit.counted.refused();
-                    return Err(limit.refuse(&left));
-                }
-            }
-        }
-        self.taken(taken).for_each(|limit| limit.counted.admitted());
-        if let Some((limit, left)) = tightest {
-            limit.fields.admitted(&left, &mut exchange.found.answer);
-        }
-        exchange.found.held.extend(held);
-        Ok(wait)
-    }
-
-    fn taken(&self, bits: u64) -> impl Iterator<Item = &Limit> {
-        self.limits.iter().enumerate().filter(move |(index, _)| bits >> index & 1 == 1).map(|(_, limit)| &**limit)
-    }
-
-    /// Of the first limit that refuses, which is the one at `index`, and those behind it: which one refuses longest.
-    fn strictest<'a>(
-        &'a self,
-        first: (&'a Limit, Left),
-        index: usize,
-        exchange: &Exchange<'_>,
-        now: Instant,
-    ) -> (&'a Limit, Left) {
-        let behind = self.limits.iter().skip(index + 1).filter(|limit| !limit.is_shadow());
-        let refusing = behind.filter_map(|limit| {
-            let left = limit.gauge.peek(limit.number(exchange, &self.route), now).err()?;
-            Some((&**limit, left))
-        });
-        refusing.fold(first, |longest, other| if other.1.reset > longest.1.reset { other } else { longest })
     }
 }
 

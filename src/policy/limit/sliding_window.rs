@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::left::Left;
+use super::left::{Left, share};
 use super::store::{Cells, State, ticks, time};
 use crate::units::Rate;
 
@@ -108,6 +108,31 @@ impl SlidingWindow {
         self.cells.change_known(key, |parts| {
             if let Some(count) = parts.counts.iter_mut().find(|count| **count > 0) {
                 *count -= 1;
+            }
+        });
+    }
+
+    /// The part of one of so many hosts, but at least one.
+    #[must_use]
+    pub fn divided(&self, hosts: u64) -> Self {
+        let cells = Arc::clone(&self.cells);
+        Self { number: (self.number / hosts).max(1), length: self.length, most: self.most, cells }
+    }
+
+    /// How many were counted.
+    pub fn used(&self, key: u64, now: u64) -> u64 {
+        self.cells.change_known(key, |parts| parts.at(now, self.length).sum()).unwrap_or(0)
+    }
+
+    /// So many of a number are left, as someone knows who counts for all hosts: what was not counted here is now.
+    pub fn learn(&self, key: u64, now: u64, left: u64, of: u64) {
+        let used = self.number - share(left, self.number, of);
+        let spent = |parts: &Parts| parts.at(now, self.length).sum() >= self.number;
+        self.cells.change(key, now, self.most, spent, |parts, _| {
+            *parts = parts.at(now, self.length);
+            let missing = u32::try_from(used.saturating_sub(parts.sum())).unwrap_or(u32::MAX);
+            if let Some(newest) = parts.counts.first_mut() {
+                *newest = newest.saturating_add(missing);
             }
         });
     }

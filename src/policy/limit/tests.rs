@@ -47,7 +47,8 @@ fn asked(a: u8, b: u8) -> Asked {
 fn limits(yaml: &str) -> Result<Limits, Vec<String>> {
     let (shelves, metrics, named) = (Shelves::default(), Metrics::new().unwrap(), Named::new());
     let place = |_: &Path| "y:1:1".to_owned();
-    let room = Room { shelves: &shelves, metrics: &metrics, named: &named };
+    let stores = Stores::new();
+    let room = Room { shelves: &shelves, metrics: &metrics, named: &named, stores: &stores };
     let auth = std::collections::BTreeMap::new();
     let tools = Tools { limits: Some(room), ..Tools::alone(&place, &auth) };
     let mut problems = Problems::default();

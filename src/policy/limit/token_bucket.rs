@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::left::Left;
+use super::left::{Left, share};
 use super::store::{Cells, State, ticks, time};
 use crate::units::Rate;
 
@@ -93,6 +93,34 @@ impl TokenBucket {
     /// Puts a token back.
     pub fn give_back(&self, key: u64) {
         self.cells.change_known(key, |bucket| bucket.full_at = bucket.full_at.saturating_sub(self.interval));
+    }
+
+    /// The part of one of so many hosts: it fills as much slower and holds as much less, but at least one.
+    #[must_use]
+    pub fn divided(&self, hosts: u64) -> Self {
+        let interval = self.interval.saturating_mul(hosts).min(LONGEST);
+        let whole = interval.saturating_mul((self.tokens() / hosts).max(1)).min(LONGEST);
+        Self { interval, whole, most: self.most, cells: Arc::clone(&self.cells) }
+    }
+
+    /// How many tokens it holds.
+    fn tokens(&self) -> u64 {
+        self.whole / self.interval
+    }
+
+    /// How many tokens are gone.
+    pub fn used(&self, key: u64, now: u64) -> u64 {
+        let debt = self.cells.change_known(key, |bucket| bucket.debt(now, self.interval, self.whole)).unwrap_or(0);
+        debt.div_ceil(self.interval)
+    }
+
+    /// So many of a number are left, as someone knows who counts for all hosts: as large a share is left here.
+    pub fn learn(&self, key: u64, now: u64, left: u64, of: u64) {
+        let debt = (self.tokens() - share(left, self.tokens(), of)) * self.interval;
+        let spent = |bucket: &Bucket| bucket.debt(now, self.interval, self.whole) + self.interval > self.whole;
+        self.cells.change(key, now, self.most, spent, |bucket, _| {
+            *bucket = Bucket { full_at: now + debt, interval: self.interval };
+        });
     }
 
     fn left(&self, debt: u64) -> Left {

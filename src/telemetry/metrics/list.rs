@@ -61,6 +61,16 @@ families! {
     limit_decisions: IntCounterVec = "yumen_limit_decisions_total" ["limit", "result"],
         "Requests that a limit admitted, refused, or would have refused if it did not only watch.";
 
+    limit_overshoot: IntGaugeVec = "yumen_limit_overshoot_bound" ["limit"],
+        "How many requests more than it says a leased limit can admit, over all hosts.";
+    store_up: IntGaugeVec = "yumen_store_up" ["store"], "1 while a store is asked, 0 while it is down.";
+    store_hosts: IntGaugeVec = "yumen_store_hosts" ["store"], "Hosts that use a store, as far as it last said.";
+    store_commands: IntCounterVec = "yumen_store_commands_total" ["store", "result"],
+        "Commands to a store for requests: answered (ok), refused (error), too late (timeout), not sent while it is down (skipped).";
+    store_duration: HistogramVec = "yumen_store_command_duration_seconds" ["store"] in OVERHEAD,
+        "Time that requests waited for a store.";
+    store_switches: IntCounterVec = "yumen_store_switches_total" ["store", "to"], "How often a store went down or came up.";
+
     pool_requests: IntCounterVec = "yumen_pool_requests_total" ["pool", "code"], "Answers of a pool's targets; code - is no answer.";
     pool_duration: HistogramVec = "yumen_pool_request_duration_seconds" ["pool"] in REQUEST,
         "Time from choosing a target to the end of its answer.";

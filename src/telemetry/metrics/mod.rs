@@ -4,6 +4,7 @@ mod family;
 mod handles;
 mod list;
 mod process;
+mod store;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,6 +17,7 @@ pub use handles::{
     PoolMetrics, RouteMetrics,
 };
 pub use list::LIST;
+pub use store::StoreMetrics;
 
 use family::Book;
 use list::Families;
@@ -59,6 +61,16 @@ impl Metrics {
 
     pub fn limit(&self, limit: &str) -> LimitMetrics {
         LimitMetrics::new(&self.families, self.book.lease(format!("limit\0{limit}")), limit)
+    }
+
+    /// By how many requests a limit may be off.
+    pub fn overshoot(&self, limit: &str) -> Figure {
+        let lease = self.book.lease(format!("overshoot\0{limit}"));
+        Figure::new(lease.child(&self.families.limit_overshoot, &[limit]), lease)
+    }
+
+    pub fn store(&self, store: &str) -> StoreMetrics {
+        StoreMetrics::new(&self.families, self.book.lease(format!("store\0{store}")), store)
     }
 
     /// The keys of an issuer, by the scheme that believes it.
@@ -170,6 +182,11 @@ mod tests {
         route.would_refuse(Fault::ClientRefused);
         let limit = metrics.limit("per-user");
         limit.admitted();
+        let bound = metrics.overshoot("per-user");
+        bound.set(15);
+        let store = metrics.store("shared");
+        store.up(true);
+        store.answered(std::time::Duration::from_micros(200));
         let (jwks, auth) = (metrics.jwks("idp"), metrics.auth("orders", "jwt"));
         jwks.fetched(true);
         let asked = metrics.asked("sso");
@@ -192,7 +209,7 @@ mod tests {
             Box::new(route.begin()),
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
-            Box::new((jwks, auth, breaker, asked)),
+            Box::new((jwks, auth, breaker, asked, store, bound)),
         ];
         (metrics, held)
     }

@@ -3,6 +3,7 @@
 pub mod gateway;
 pub mod h2;
 pub mod origin;
+pub mod redis;
 pub mod tls;
 pub mod tools;
 pub mod wire;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use gateway::{Gateway, Setup};
 pub use origin::Origin;
+pub use redis::Redis;
 pub use wire::{Connection, Request};
 
 /// How long a test waits for what must come. Passing tests never wait this long.

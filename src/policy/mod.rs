@@ -16,6 +16,7 @@
 pub mod auth;
 pub mod body;
 pub mod cors;
+pub mod expression;
 pub mod guard;
 pub mod headers;
 pub mod ip;

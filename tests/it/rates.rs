@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::harness::h2;
+use crate::harness::tools::yumen;
 use crate::harness::wire::Response;
 use crate::harness::{Connection, Gateway, Origin, Request, Setup, eventually};
 
@@ -375,4 +376,55 @@ fn an_empty_list_takes_the_limit_of_the_defaults_away() {
     let gateway = gateway(&origin, defaults, routes);
     assert_eq!(["/a", "/b", "/a", "/b"].map(|path| gateway.get(path).status), [200, 200, 429, 429]);
     assert_eq!(["/c", "/c", "/d", "/d"].map(|path| gateway.get(path).status), [200; 4]);
+}
+
+#[test]
+fn a_limit_counts_those_for_whom_its_expression_holds() {
+    let origin = Origin::answering("in");
+    let limits = r#"limits:
+  gold: { rate: 3/h, key: host, when: 'request.headers["x-plan"] == "gold"' }
+  others: { rate: 2/h, key: host, when: 'request.headers["x-plan"] != "gold"' }"#;
+    let routes = "named: { match: /named, limit: [gold, others], to: app }
+own: { match: /own, limit: [{ rate: 1/h, key: client.ip, when: 'request.method == \"POST\"' }], to: app }";
+    let gateway = gateway(&origin, limits, routes);
+    let as_plan = |plan: &str| gateway.ask(Request::get("/named").with("X-Plan", plan)).status;
+    assert_eq!(["gold", "gold", "gold", "gold"].map(as_plan), [200, 200, 200, 429]);
+    assert_eq!(["basic", "basic", "basic"].map(as_plan), [200, 200, 429]);
+    assert_eq!(gateway.get("/named").status, 429, "who leaves the plan out goes by every limit");
+    assert_eq!(gateway.get("/own").status, 200);
+    assert_eq!(gateway.ask(Request::post("/own", "")).status, 200);
+    assert_eq!(gateway.ask(Request::post("/own", "")).status, 429);
+    assert_eq!(gateway.get("/own").status, 200);
+    gateway.log.wait("every one has a `when`");
+}
+
+#[test]
+fn partners_have_plans_as_the_example_says() {
+    let origin = Origin::answering("in");
+    let made = |name: &str| {
+        let printed = yumen(&["key", "new", name]).out;
+        let word = |start: &str| printed.lines().find_map(|line| line.strip_prefix(start)).unwrap().trim().to_owned();
+        (word("key:"), word("line:"))
+    };
+    let ((gold, first), (plain, second)) = (made("acme"), made("other"));
+    let first = first.replace(" }", ", plan: gold }");
+    let setup = Setup::new().file("partner-keys.yaml", format!("{first}\n{second}\n"));
+    let text = std::fs::read_to_string("conf/examples/partners.yaml").unwrap();
+    let text = text
+        .replace("0.0.0.0:8080", "127.0.0.1:0")
+        .replace("/etc/yumen/", "$DIR/")
+        .replace("https://id.example.com/", "https://127.0.0.1:9/")
+        .replace("10.0.0.11:8080", &origin.to_string())
+        .replace("10.0.0.21:8080", &origin.to_string());
+    let gateway = setup.start(text);
+    let ask = |key: &str| gateway.ask(Request::get("/orders/1").with("X-Api-Key", key));
+    assert_eq!(ask(&gold).field("ratelimit-policy"), Some("\"gold\";q=1000;w=60"));
+    assert_eq!((origin.last().field("x-partner"), origin.last().field("x-plan")), (Some("acme"), Some("gold")));
+    let other = ask(&plain);
+    assert_eq!((other.status, other.field("ratelimit-policy")), (200, Some("\"others\";q=100;w=60")));
+    assert_eq!(
+        (gateway.get("/orders/1").status, gateway.get("/login").status, gateway.get("/healthz").status),
+        (401, 200, 204)
+    );
+    assert_eq!(ask("ymn_wrong").status, 401);
 }

@@ -46,6 +46,10 @@ pub struct Config {
     /// By what those are counted that have no such key; needed where there can be such.
     #[serde(default, rename = "else", skip_serializing_if = "Option::is_none")]
     pub otherwise: Option<Key>,
+    /// Only requests for which this expression (CEL, as in `require`) holds are counted, e.g. `consumer.plan == "gold"`. One
+    /// that cannot be answered holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
     /// How many keys are counted at most, which bounds the memory: about 40 bytes each, 110 by `sliding_window`; with `share` up to 200 more.
     #[serde(default = "most_keys", skip_serializing_if = "is_most_keys")]
     pub keys: NonZeroU32,

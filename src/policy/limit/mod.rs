@@ -41,6 +41,7 @@ use self::shared::{Names, Refused, Shared};
 use self::store::number;
 use self::watch::Watch;
 use self::wide::Wide;
+use super::expression::Expression;
 use super::guard::{Mode, Rule, Tools};
 use crate::client::store::Store;
 use crate::exchange::{Exchange, Refusal};
@@ -68,6 +69,7 @@ pub struct Room<'a> {
 #[derive(Debug)]
 pub struct Limit {
     rule: Rule,
+    when: Option<Expression>,
     key: Key,
     otherwise: Option<Key>,
     gauge: Gauge,
@@ -100,9 +102,12 @@ impl Limit {
             Some(_) => Some(Arc::new(Shared::new(name, config, at, room, problems)?)),
             None => None,
         };
+        let when = config.when.as_deref().map(Expression::compile).transpose();
+        let when = when.map_err(|why| problems.error(at.key("when"), why)).ok()?;
         (problems.errors() == before).then(|| {
             Arc::new(Self {
                 rule: Rule::new(at, config.mode, tools),
+                when,
                 key: config.key.clone(),
                 otherwise: config.otherwise.clone(),
                 gauge,
@@ -112,6 +117,17 @@ impl Limit {
                 counted: room.metrics.limit(name),
             })
         })
+    }
+
+    /// Whether this request is counted. Where that has no answer, it is: nobody goes free by a claim that he leaves out.
+    fn applies(&self, exchange: &Exchange<'_>) -> bool {
+        let holds = |when: &Expression| when.holds(exchange.request, &exchange.found.identity).unwrap_or(true);
+        self.when.as_ref().is_none_or(holds)
+    }
+
+    /// Whether it looks at what only `auth` can tell.
+    fn asks_who(&self) -> bool {
+        self.key.asks_who() || self.when.as_ref().is_some_and(Expression::asks_who)
     }
 
     fn is_shadow(&self) -> bool {

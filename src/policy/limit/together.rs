@@ -52,6 +52,9 @@ impl Limits {
             }
             limits.push(limit);
         }
+        if limits.iter().all(|limit| limit.when.is_some()) {
+            problems.warn(at, "every one has a `when`: a request for which none of them holds has no limit");
+        }
         Some(Self { route: route.to_string().into(), limits: limits.into() })
     }
 
@@ -62,7 +65,7 @@ impl Limits {
 
     /// Whether one of them counts by what only `auth` can tell.
     pub fn ask_who(&self) -> bool {
-        self.limits.iter().any(|limit| limit.key.asks_who())
+        self.limits.iter().any(|limit| limit.asks_who())
     }
 
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
@@ -88,7 +91,7 @@ impl Limits {
         let (mut round, mut lost, mut places) = (Round::default(), false, Vec::new());
         self.admit_here(&mut round, exchange, now)?;
         for (index, limit) in self.limits.iter().enumerate() {
-            let Some(shared) = &limit.shared else { continue };
+            let Some(shared) = limit.shared.as_ref().filter(|_| limit.applies(exchange)) else { continue };
             let names = limit.names(shared, exchange, &self.route);
             limit.notice(names.number, now);
             let answer = shared.take(&limit.gauge, &names, &mut lost).await;
@@ -115,7 +118,10 @@ impl Limits {
         exchange: &mut Exchange<'_>,
         now: Instant,
     ) -> Result<(), Refusal> {
-        for (index, limit) in self.limits.iter().enumerate().filter(|(_, limit)| limit.shared.is_none()) {
+        for (index, limit) in self.limits.iter().enumerate() {
+            if limit.shared.is_some() || !limit.applies(exchange) {
+                continue;
+            }
             let answer = limit.ask(exchange, &self.route, now);
             if let Err(refused) = round.heed(limit, index, answer, exchange) {
                 self.give_back_here(round, exchange);
@@ -156,7 +162,7 @@ impl Limits {
         now: Instant,
     ) -> (&'a Limit, Refused) {
         let behind = self.limits.iter().skip(index + 1).filter(|limit| !limit.is_shadow() && limit.shared.is_none());
-        let refusing = behind.filter_map(|limit| {
+        let refusing = behind.filter(|limit| limit.applies(exchange)).filter_map(|limit| {
             let left = limit.gauge.peek(limit.number(exchange, &self.route), now).err()?;
             Some((&**limit, Refused::Spent(left)))
         });

@@ -8,9 +8,9 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::expression::Expression;
 use super::test::{self, Test};
 use crate::exchange::{Identity, Request};
+use crate::policy::expression::Expression;
 use crate::problem::{Path, Problems};
 
 /// Every key; those with a dot take a name behind it.

@@ -13,7 +13,6 @@
 //! `jwt`, `consumer`, `certificate` and `request`; an error in it refuses.
 
 mod clause;
-mod expression;
 mod test;
 
 use std::fmt;

@@ -22,7 +22,7 @@ const FUNCTIONS: [&str; 10] =
 const LONGEST: usize = 2048;
 
 /// An expression, compiled.
-pub(super) struct Expression {
+pub(in crate::policy) struct Expression {
     text: Box<str>,
     program: Program,
     env: Arc<Env>,
@@ -37,7 +37,7 @@ impl fmt::Debug for Expression {
 }
 
 impl Expression {
-    pub(super) fn compile(text: &str) -> Result<Self, String> {
+    pub(in crate::policy) fn compile(text: &str) -> Result<Self, String> {
         if text.len() > LONGEST {
             return Err(format!("an expression has at most {LONGEST} characters"));
         }
@@ -53,12 +53,12 @@ impl Expression {
     }
 
     /// Whether it looks at what only `auth` can tell.
-    pub(super) fn asks_who(&self) -> bool {
+    pub(in crate::policy) fn asks_who(&self) -> bool {
         NAMES.iter().zip(self.needs).any(|(name, needed)| needed && matches!(*name, "jwt" | "consumer"))
     }
 
     /// Whether it is true; `None` where it fails or is no boolean.
-    pub(super) fn holds(&self, request: &dyn Request, identity: &Identity) -> Option<bool> {
+    pub(in crate::policy) fn holds(&self, request: &dyn Request, identity: &Identity) -> Option<bool> {
         let mut context = Context::with_env(Arc::clone(&self.env));
         for (name, _) in NAMES.iter().zip(self.needs).filter(|(_, needed)| *needed) {
             context.add_variable_from_value(*name, value(name, request, identity)?);

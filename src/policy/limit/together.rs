@@ -85,7 +85,7 @@ impl Limits {
     /// The same where some are counted in a store. Those of this host are asked first: whom they refuse costs the store
     /// nothing.
     pub async fn admit_shared(&self, exchange: &mut Exchange<'_>, now: Instant) -> Result<Duration, Refusal> {
-        let (mut round, mut lost, mut places) = (Round::default(), false, Vec::new());
+        let (mut round, mut lost, mut places) = (Round::default(), Vec::new(), Vec::new());
         self.admit_here(&mut round, exchange, now)?;
         for (index, limit) in self.limits.iter().enumerate() {
             let Some(shared) = &limit.shared else { continue };

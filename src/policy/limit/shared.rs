@@ -213,9 +213,10 @@ impl Shared {
         if self.algorithm == "token_bucket" { self.burst } else { self.number }
     }
 
-    /// Gives back what `take` took.
-    pub(super) async fn give_back(&self, gauge: &Gauge, names: &Names, place: Place) {
+    /// Gives back what `take` took, but does not wait for a store that is `lost`.
+    pub(super) async fn give_back(&self, gauge: &Gauge, names: &Names, place: Place, lost: &[Arc<Store>]) {
         match place {
+            Place::Store if lost.iter().any(|store| Arc::ptr_eq(store, &self.store)) => {}
             // One that stays away is a request counted that was none: the limit errs on the side of refusing.
             Place::Store => drop(self.run(&names.key, -1, 0).await),
             Place::Slice => self.lease.give_back(names.number, self.lease.ticks(Instant::now())),

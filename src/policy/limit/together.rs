@@ -99,7 +99,7 @@ impl Limits {
             if let Err(refused) = round.heed(limit, index, answer, exchange) {
                 self.give_back_here(&round, exchange);
                 for (limit, shared, names, place) in &places {
-                    shared.give_back(&limit.gauge, names, *place).await;
+                    shared.give_back(&limit.gauge, names, *place, &lost).await;
                 }
                 limit.counted.refused();
                 return Err(limit.refuse(&refused));

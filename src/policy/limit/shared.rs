@@ -106,12 +106,12 @@ impl Shared {
         &self.prefix
     }
 
-    /// Takes the place of one request. `lost` is whether this request has waited in vain already; it does not again.
+    /// Takes the place of one request. `lost` are the stores for which it has waited in vain; it does not again.
     pub(super) async fn take(
         self: &Arc<Self>,
         gauge: &Gauge,
         names: &Names,
-        lost: &mut bool,
+        lost: &mut Vec<Arc<Store>>,
     ) -> Result<(Given, Place), Refused> {
         let want = match self.lease.spend(names.number, self.lease.ticks(Instant::now())) {
             Turn::Given(left, more) => {
@@ -121,11 +121,11 @@ impl Shared {
             Turn::Spent(left) => return Err(Refused::Spent(left)),
             Turn::Ask(want) => want,
         };
-        if !*lost {
+        if !lost.iter().any(|store| Arc::ptr_eq(store, &self.store)) {
             match self.ask(gauge, names, want).await {
                 Ok(Ok(left)) => return Ok((Given::now(left), Place::Store)),
                 Ok(Err(left)) => return Err(Refused::Spent(left)),
-                Err(Down) => *lost = true,
+                Err(Down) => lost.push(Arc::clone(&self.store)),
             }
         }
         match self.otherwise {
@@ -213,9 +213,10 @@ impl Shared {
         if self.algorithm == "token_bucket" { self.burst } else { self.number }
     }
 
-    /// Gives back what `take` took.
-    pub(super) async fn give_back(&self, gauge: &Gauge, names: &Names, place: Place) {
+    /// Gives back what `take` took, but does not wait for a store that is `lost`.
+    pub(super) async fn give_back(&self, gauge: &Gauge, names: &Names, place: Place, lost: &[Arc<Store>]) {
         match place {
+            Place::Store if lost.iter().any(|store| Arc::ptr_eq(store, &self.store)) => {}
             // One that stays away is a request counted that was none: the limit errs on the side of refusing.
             Place::Store => drop(self.run(&names.key, -1, 0).await),
             Place::Slice => self.lease.give_back(names.number, self.lease.ticks(Instant::now())),

@@ -88,7 +88,7 @@ impl Limits {
     /// The same where some are counted in a store. Those of this host are asked first: whom they refuse costs the store
     /// nothing.
     pub async fn admit_shared(&self, exchange: &mut Exchange<'_>, now: Instant) -> Result<Duration, Refusal> {
-        let (mut round, mut lost, mut places) = (Round::default(), false, Vec::new());
+        let (mut round, mut lost, mut places) = (Round::default(), Vec::new(), Vec::new());
         self.admit_here(&mut round, exchange, now)?;
         for (index, limit) in self.limits.iter().enumerate() {
             let Some(shared) = limit.shared.as_ref().filter(|_| limit.applies(exchange)) else { continue };
@@ -102,7 +102,7 @@ impl Limits {
             if let Err(refused) = round.heed(limit, index, answer, exchange) {
                 self.give_back_here(&round, exchange);
                 for (limit, shared, names, place) in &places {
-                    shared.give_back(&limit.gauge, names, *place).await;
+                    shared.give_back(&limit.gauge, names, *place, &lost).await;
                 }
                 limit.counted.refused();
                 return Err(limit.refuse(&refused));

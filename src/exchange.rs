@@ -135,3 +135,6 @@ pub struct Refusal {
     /// What is wrong where in the request, told to the client: JSON pointer or parameter, and a sentence.
     pub errors: Vec<(Box<str>, Box<str>)>,
 }
+
+#[cfg(test)]
+pub(crate) mod asked;

@@ -199,6 +199,7 @@ pub struct Picked {
     target: Arc<Target>,
     /// What its breaker waits to hear of; nothing once that was told.
     pass: Option<Pass>,
+    told: bool,
 }
 
 impl Picked {
@@ -210,7 +211,7 @@ impl Picked {
         };
         target.cell.in_flight.fetch_add(1, Relaxed);
         target.cell.picks.fetch_add(1, Relaxed);
-        Some(Self { target, pass })
+        Some(Self { target, pass, told: false })
     }
     pub fn target(&self) -> &Arc<Target> {
         &self.target
@@ -236,7 +237,8 @@ impl Picked {
             Some(fault) => fault != Fault::ClientGone,
             None => status >= 500,
         };
-        if failed {
+        // A target that failed may be kept for the log, and be told of again at its end.
+        if failed && !std::mem::replace(&mut self.told, true) {
             self.target.cell.failures.fetch_add(1, Relaxed);
         }
         self.judge(fault, status);

@@ -2,57 +2,11 @@
 
 mod wire;
 
-use std::net::IpAddr;
-
-use http::{HeaderMap, Method};
 use proptest::prelude::*;
 
 use super::health::{State, Verdict};
 use super::*;
-
-/// A request that carries what balances ask for.
-pub(super) struct Ask {
-    headers: HeaderMap,
-    client: IpAddr,
-}
-
-impl Ask {
-    pub(super) fn new() -> Self {
-        Self { headers: HeaderMap::new(), client: IpAddr::from([127, 0, 0, 1]) }
-    }
-    fn from_client(client: &str) -> Self {
-        Self { client: client.parse().unwrap(), ..Self::new() }
-    }
-    fn with(name: &'static str, value: &str) -> Self {
-        let mut ask = Self::new();
-        ask.headers.insert(name, value.parse().unwrap());
-        ask
-    }
-}
-
-impl Request for Ask {
-    fn method(&self) -> &Method {
-        &Method::GET
-    }
-    fn host(&self) -> &'static str {
-        "app"
-    }
-    fn path(&self) -> &'static str {
-        "/"
-    }
-    fn query(&self) -> Option<&str> {
-        None
-    }
-    fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-    fn client(&self) -> IpAddr {
-        self.client
-    }
-    fn param(&self, name: &str) -> Option<&str> {
-        (name == "id").then_some("7")
-    }
-}
+use crate::exchange::asked::Asked as Ask;
 
 pub(super) fn read(yaml: &str) -> Result<Config, String> {
     serde_yaml::from_str(yaml).map_err(|why| why.to_string())
@@ -254,7 +208,7 @@ fn what_was_tried_is_avoided_while_there_is_another() {
 fn a_key_keeps_its_target_and_gets_it_back() {
     let targets = "targets: ['1.1.1.1:1', '1.1.1.1:2', '1.1.1.1:3', '1.1.1.1:4']";
     let pool = pool(&format!("{{ {targets}, balance: hash(header.x-user), {WATCHED} }}"), &Shelves::default());
-    let asks: Vec<_> = (0..50).map(|user| Ask::with("x-user", &format!("user-{user}"))).collect();
+    let asks: Vec<_> = (0..50).map(|user| Ask::new().with("x-user", &format!("user-{user}"))).collect();
     let all = |pool: &Pool| asks.iter().map(|ask| picked(pool, ask).unwrap()).collect::<Vec<_>>();
     let before = all(&pool);
     pool.tell(3, Err("refused".into()));
@@ -278,7 +232,7 @@ fn keys_come_from_cookie_client_and_path_and_without_one_chance_decides() {
     };
     assert_eq!(spread("hash(path.id)", &|_| Ask::new()), 1);
     assert_eq!(spread("hash(path.other)", &|_| Ask::new()), 3);
-    assert_eq!(spread("hash(cookie.s)", &|_| Ask::with("cookie", "a=b; s=1")), 1);
+    assert_eq!(spread("hash(cookie.s)", &|_| Ask::new().with("cookie", "a=b; s=1")), 1);
     assert_eq!(spread("hash(client.ip)", &|ask| Ask::from_client(&format!("10.0.0.{ask}"))), 3);
     let mapped = |ask| Ask::from_client(if ask % 2 == 0 { "10.0.0.1" } else { "::ffff:10.0.0.1" });
     assert_eq!(spread("hash(client.ip)", &mapped), 1);

@@ -5,6 +5,7 @@ mod duration;
 mod name;
 mod network;
 mod rate;
+mod reference;
 mod secret;
 mod short;
 mod size;
@@ -14,6 +15,7 @@ pub use duration::Duration;
 pub use name::Name;
 pub use network::Network;
 pub use rate::{Per, Rate};
+pub use reference::{Inline, Use};
 pub use secret::Text;
 pub use size::{ByteRate, Size};
 

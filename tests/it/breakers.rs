@@ -136,5 +136,8 @@ routes:
     ));
     assert_eq!(times(4, || gateway.get("/app").status), [500; 4]);
     assert_eq!(times(4, || gateway.get("/gone").status), [502, 502, 503, 503]);
+    let shown = gateway.admin("/pools").json();
+    let gone = shown.as_array().unwrap().iter().find(|pool| pool["name"] == "gone").unwrap();
+    assert_eq!(gone["targets"][0]["failures"], 2, "each failure counts once: {gone}");
     assert_eq!(times(4, || gateway.get("/slow").status), [500, 500, 503, 503]);
 }

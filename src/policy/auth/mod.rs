@@ -35,8 +35,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
-use serde::de::value::MapAccessDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
 use self::forward::Part;
 use self::scheme::Pass;
@@ -45,7 +44,7 @@ use crate::exchange::{Exchange, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems, Step};
 use crate::telemetry::metrics::{AuthMetrics, Decision};
-use crate::units::Name;
+use crate::units::{self, Inline, Name};
 
 pub use named::Schemes;
 pub use remote::Follow;
@@ -92,10 +91,11 @@ pub struct Config {
 }
 
 /// What a route says: the name of a scheme, `none`, or a scheme of its own.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Use {
-    Named(Name),
-    Here(Box<Config>),
+pub type Use = units::Use<Config>;
+
+impl Inline for Config {
+    const EXPECTED: &'static str = "the name of an auth, e.g. staff, or a map, e.g. { jwt: { jwks: ./keys.json } }";
+    const SCHEMA: &'static str = "AuthOfRoute";
 }
 
 /// The word of a route that everyone may use, whatever `defaults` say.
@@ -105,44 +105,6 @@ impl Use {
     /// Whether everyone may come in.
     pub fn is_none(&self) -> bool {
         matches!(self, Self::Named(name) if name.as_str() == NONE)
-    }
-}
-
-impl<'de> Deserialize<'de> for Use {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Use;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("the name of an auth, e.g. staff, or a map, e.g. { jwt: { jwks: ./keys.json } }")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Use, E> {
-                text.parse().map(Use::Named).map_err(E::custom)
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Use, A::Error> {
-                Config::deserialize(MapAccessDeserializer::new(map)).map(|config| Use::Here(Box::new(config)))
-            }
-        }
-        from.deserialize_any(Visitor)
-    }
-}
-
-impl Serialize for Use {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Named(name) => name.serialize(to),
-            Self::Here(config) => config.serialize(to),
-        }
-    }
-}
-
-impl JsonSchema for Use {
-    fn schema_name() -> Cow<'static, str> {
-        "AuthOfRoute".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let (name, here) = (generator.subschema_for::<Name>(), generator.subschema_for::<Config>());
-        schemars::json_schema!({ "description": "The name of a scheme, `none`, or a scheme of its own.", "anyOf": [name, here] })
     }
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::key::Key;
 use super::share::{IfStoreDown, Share};
 use crate::policy::guard::Mode;
-use crate::units::{Name, Rate};
+use crate::units::{self, Inline, Rate};
 
 /// How often requests of one key are admitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -122,13 +122,13 @@ impl Headers {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Uses(pub Vec<Use>);
 
-/// One limit of a route.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Use {
-    /// An object of the section `limits`.
-    Named(Name),
-    /// One of the route's own.
-    Here(Box<Config>),
+/// One limit of a route: the name of an object of the section `limits`, or one of the route's own.
+pub type Use = units::Use<Config>;
+
+impl Inline for Config {
+    const EXPECTED: &'static str =
+        "the name of a limit, or a limit, e.g. { rate: 100/min, key: client.ip }, or a list of them";
+    const SCHEMA: &'static str = "LimitOfRoute";
 }
 
 impl Uses {
@@ -137,34 +137,13 @@ impl Uses {
     }
 }
 
-impl<'de> Deserialize<'de> for Use {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Use;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(EXPECTED)
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Use, E> {
-                text.parse().map(Use::Named).map_err(E::custom)
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Use, A::Error> {
-                Config::deserialize(MapAccessDeserializer::new(map)).map(|config| Use::Here(Box::new(config)))
-            }
-        }
-        from.deserialize_any(Visitor)
-    }
-}
-
-const EXPECTED: &str = "the name of a limit, or a limit, e.g. { rate: 100/min, key: client.ip }, or a list of them";
-
 impl<'de> Deserialize<'de> for Uses {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Visitor;
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Uses;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(EXPECTED)
+                f.write_str(Config::EXPECTED)
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Uses, E> {
                 Ok(Uses(vec![Use::Named(text.parse().map_err(E::custom)?)]))
@@ -177,15 +156,6 @@ impl<'de> Deserialize<'de> for Uses {
             }
         }
         from.deserialize_any(Visitor)
-    }
-}
-
-impl Serialize for Use {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Named(name) => name.serialize(to),
-            Self::Here(config) => config.serialize(to),
-        }
     }
 }
 
@@ -203,8 +173,7 @@ impl JsonSchema for Uses {
         "Limits".into()
     }
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let (name, here) = (generator.subschema_for::<Name>(), generator.subschema_for::<Config>());
-        let one = schemars::json_schema!({ "anyOf": [name, here] });
+        let one = generator.subschema_for::<Use>();
         schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
     }
 }

@@ -211,43 +211,13 @@ impl JsonSchema for Key {
 mod tests {
     use super::*;
     use crate::exchange::Found;
-    use http::{HeaderMap, Method};
+    use crate::exchange::asked::Asked;
     use serde_json::json;
     use std::collections::hash_map::DefaultHasher;
     use std::sync::Arc;
 
-    struct Asked(IpAddr, HeaderMap);
-
-    impl Request for Asked {
-        fn method(&self) -> &Method {
-            &Method::GET
-        }
-        fn host(&self) -> &'static str {
-            "api.example.com"
-        }
-        fn path(&self) -> &'static str {
-            "/orders/7"
-        }
-        fn query(&self) -> Option<&str> {
-            None
-        }
-        fn headers(&self) -> &HeaderMap {
-            &self.1
-        }
-        fn client(&self) -> IpAddr {
-            self.0
-        }
-        fn param(&self, name: &str) -> Option<&str> {
-            (name == "id").then_some("7")
-        }
-    }
-
-    fn asked(client: &str, fields: &[(&'static str, &'static str)]) -> Asked {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, value.parse().unwrap());
-        }
-        Asked(client.parse().unwrap(), headers)
+    fn asked(client: &str, fields: &[(&'static str, &str)]) -> Asked {
+        fields.iter().fold(Asked::from_client(client), |asked, (name, value)| asked.with(name, value))
     }
 
     fn number(key: &str, request: &Asked, found: &mut Found) -> Option<u64> {

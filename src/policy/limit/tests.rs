@@ -1,46 +1,15 @@
 //! Several limits together, against a plain model of them.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 
-use http::{HeaderMap, Method};
 use proptest::prelude::*;
 
 use super::*;
-use crate::exchange::{Found, Request};
-
-/// A request with fields and nothing else.
-struct Asked(HeaderMap);
-
-impl Request for Asked {
-    fn method(&self) -> &Method {
-        &Method::GET
-    }
-    fn host(&self) -> &'static str {
-        "api.example.com"
-    }
-    fn path(&self) -> &'static str {
-        "/"
-    }
-    fn query(&self) -> Option<&str> {
-        None
-    }
-    fn headers(&self) -> &HeaderMap {
-        &self.0
-    }
-    fn client(&self) -> IpAddr {
-        IpAddr::from([10, 0, 0, 1])
-    }
-    fn param(&self, _: &str) -> Option<&str> {
-        None
-    }
-}
+use crate::exchange::Found;
+use crate::exchange::asked::Asked;
 
 fn asked(a: u8, b: u8) -> Asked {
-    let mut fields = HeaderMap::new();
-    fields.insert("a", a.to_string().parse().unwrap());
-    fields.insert("b", b.to_string().parse().unwrap());
-    Asked(fields)
+    Asked::new().with("a", &a.to_string()).with("b", &b.to_string())
 }
 
 /// The limits of a route in this form; the complaints where there are some.

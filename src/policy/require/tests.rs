@@ -1,57 +1,24 @@
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::exchange::ClientCertificate;
+use crate::exchange::asked::Asked;
 
-struct Ask {
-    headers: HeaderMap,
-    certificate: Option<ClientCertificate>,
-}
-
-impl Request for Ask {
-    fn method(&self) -> &Method {
-        &Method::GET
-    }
-    fn host(&self) -> &'static str {
-        "api.example.com"
-    }
-    fn path(&self) -> &'static str {
-        "/tenants/acme%20inc"
-    }
-    fn query(&self) -> Option<&str> {
-        Some("unit=b+c&twice=1&twice=2")
-    }
-    fn headers(&self) -> &HeaderMap {
-        &self.headers
-    }
-    fn client(&self) -> IpAddr {
-        [192, 0, 2, 1].into()
-    }
-    fn param(&self, name: &str) -> Option<&str> {
-        match name {
-            "tenant" => Some("acme%20inc"),
-            "number" => Some("7"),
-            _ => None,
-        }
-    }
-    fn certificate(&self) -> Option<&ClientCertificate> {
-        self.certificate.as_ref()
-    }
-}
-
-fn ask() -> Ask {
-    let mut headers = HeaderMap::new();
-    headers.insert("x-tenant", HeaderValue::from_static("acme inc"));
+fn ask() -> Asked {
     let certificate = ClientCertificate {
         subject: "CN=orders-1, O=Example".into(),
         fingerprint: "ab12".into(),
         ..Default::default()
     };
-    Ask { headers, certificate: Some(certificate) }
+    Asked {
+        path: "/tenants/acme%20inc",
+        query: Some("unit=b+c&twice=1&twice=2"),
+        params: &[("tenant", "acme%20inc"), ("number", "7")],
+        certificate: Some(certificate),
+        ..Asked::from_client("192.0.2.1").with("x-tenant", "acme inc")
+    }
 }
 
 fn someone() -> Identity {
@@ -79,7 +46,7 @@ fn require(yaml: &str) -> Result<Require, String> {
     made.ok_or_else(|| problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect::<Vec<_>>().join("; "))
 }
 
-fn verdict(yaml: &str, request: &Ask, identity: &Identity) -> String {
+fn verdict(yaml: &str, request: &Asked, identity: &Identity) -> String {
     let require = require(yaml).unwrap_or_else(|why| panic!("{yaml}: {why}"));
     match require.check(request, identity) {
         Ok(()) => "in".to_owned(),
@@ -147,7 +114,7 @@ fn what_does_not_hold_is_named() {
 #[test]
 fn without_an_identity_nobody_gets_in_under_not_either() {
     let nobody = Identity::default();
-    let request = Ask { certificate: None, ..ask() };
+    let request = Asked { certificate: None, ..ask() };
     for yaml in [
         "{ scope: a }",
         "{ role: a }",

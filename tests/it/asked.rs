@@ -1,7 +1,7 @@
 //! Who comes is asked elsewhere: of a service of one's own, and of the issuer of a token.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +20,12 @@ fn now() -> u64 {
 
 fn bearing(gateway: &Gateway, path: &str, token: &str) -> Response {
     gateway.ask(Request::get(path).with("Authorization", format!("Bearer {token}")))
+}
+
+/// Requests that have begun and not yet ended.
+fn under_way(gateway: &Gateway) -> usize {
+    let begun = gateway.metrics().sum("yumen_http_requests_in_flight", &[]);
+    (0..100).find(|count| (begun - f64::from(*count)).abs() < 0.5).unwrap_or(100).try_into().unwrap()
 }
 
 fn code(answer: &Response) -> (u16, String) {
@@ -159,7 +165,8 @@ watched: { match: /watched, auth: watched, to: app }"
 fn a_service_that_is_down_keeps_everyone_out_unless_the_document_says_otherwise() {
     let origin = Origin::answering("in");
     let asked = Origin::new(|seen, talk| match seen.field("authorization").unwrap_or_default() {
-        "Bearer slow" => thread::sleep(Duration::from_secs(9)),
+        // It says nothing.
+        "Bearer slow" => {}
         "Bearer broken" => talk.answer(500, "", ""),
         "Bearer lost" => talk.answer(404, "", ""),
         "Bearer large" => talk.answer(200, "", vec![b'x'; 100_000]),
@@ -267,8 +274,8 @@ forgetful: { match: /forgetful/*, auth: forgetful, to: app }"
         asked.forget();
         for _ in 0..3 {
             bearing(&gateway, path, token);
-            // The shortest time that can be said has to be over.
-            thread::sleep(Duration::from_millis(2));
+            let since = Instant::now();
+            eventually("the end of the shortest time", || (since.elapsed().as_millis() > 1).then_some(()));
         }
         asked.seen().len()
     };
@@ -301,11 +308,12 @@ forgetful: { match: /forgetful/*, auth: forgetful, to: app }"
 fn so_many_questions_are_asked_at_once() {
     let origin = Origin::answering("in");
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let open = Arc::new(AtomicBool::new(false));
     let asked = Origin::new({
-        let (running, most) = (running.clone(), most.clone());
+        let (running, most, open) = (running.clone(), most.clone(), open.clone());
         move |_, talk| {
             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-            thread::sleep(Duration::from_millis(20));
+            eventually("the answers may go", || open.load(Ordering::SeqCst).then_some(()));
             running.fetch_sub(1, Ordering::SeqCst);
             talk.answer(200, "", json!({ "active": true }).to_string());
         }
@@ -322,6 +330,7 @@ fn so_many_questions_are_asked_at_once() {
     ));
     for (path, limit) in [("/ext", 3), ("/issuer", 2)] {
         most.store(0, Ordering::SeqCst);
+        open.store(false, Ordering::SeqCst);
         thread::scope(|scope| {
             let asking: Vec<_> = (0..20)
                 .map(|at| {
@@ -329,6 +338,10 @@ fn so_many_questions_are_asked_at_once() {
                     scope.spawn(move || bearing(gateway, path, &format!("{path}{at}")).status)
                 })
                 .collect();
+            eventually("all wait, and as many are asked about as may be", || {
+                (under_way(&gateway) == 20 && running.load(Ordering::SeqCst) == limit).then_some(())
+            });
+            open.store(true, Ordering::SeqCst);
             assert!(asking.into_iter().all(|one| one.join().unwrap() == 200));
         });
         assert_eq!(most.load(Ordering::SeqCst), limit, "{path}");
@@ -485,9 +498,11 @@ any: { match: /any, auth: id, to: app }"
 #[test]
 fn a_token_is_asked_about_once_and_no_longer_than_it_lives() {
     let origin = Origin::answering("in");
-    let asked = Origin::new(|seen, talk| {
+    let open = Arc::new(AtomicBool::new(false));
+    let gate = open.clone();
+    let asked = Origin::new(move |seen, talk| {
         if token(seen) == "good" {
-            thread::sleep(Duration::from_millis(200));
+            eventually("the answer may go", || gate.load(Ordering::SeqCst).then_some(()));
         }
         talk.answer(200, "", said(seen).to_string());
     });
@@ -504,6 +519,8 @@ fn a_token_is_asked_about_once_and_no_longer_than_it_lives() {
     // All at once: one question, whose answer is everyone's.
     thread::scope(|scope| {
         let all: Vec<_> = (0..20).map(|_| scope.spawn(|| bearing(&gateway, "/", "good").status)).collect();
+        eventually("all wait", || (under_way(&gateway) == 20).then_some(()));
+        open.store(true, Ordering::SeqCst);
         assert!(all.into_iter().all(|one| one.join().unwrap() == 200));
     });
     assert!(times(20, || bearing(&gateway, "/", "good").status).iter().all(|status| *status == 200));
@@ -529,7 +546,8 @@ fn a_token_is_asked_about_once_and_no_longer_than_it_lives() {
 fn an_issuer_that_is_down_is_no_reason_to_call_a_token_bad() {
     let origin = Origin::answering("in");
     let asked = Origin::new(|seen, talk| match &*token(seen) {
-        "slow" => thread::sleep(Duration::from_secs(9)),
+        // It says nothing.
+        "slow" => {}
         "secret" => talk.answer(401, "WWW-Authenticate: Basic\r\n", ""),
         "broken" => talk.answer(500, "", json!({ "active": true }).to_string()),
         "html" => talk.answer(200, "", "<html>"),

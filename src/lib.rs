@@ -15,7 +15,7 @@
 //!   2  policy                      what happens to it on the way, one file per policy, fixed order
 //!   1  pool                        where it goes: targets, balance, health, names
 //!   0  client                      side calls
-//!      ground: units problem fault messages answer canonical exchange chore state telemetry allocator
+//!      ground: units problem fault broken messages answer canonical exchange chore deadline state telemetry allocator
 //! ```
 //!
 //! A module looks down, never up, never sideways; a test (`tests/it/house.rs`) says so.
@@ -43,8 +43,10 @@
 
 pub mod allocator;
 pub mod answer;
+pub mod broken;
 pub mod canonical;
 pub mod chore;
+pub mod deadline;
 pub mod exchange;
 pub mod fault;
 pub mod messages;

@@ -24,6 +24,7 @@ use self::signals::{Order, Signals};
 use self::source::Source;
 use self::workers::Workers;
 use crate::config::report;
+use crate::pool::connection::Connections;
 use crate::proxy;
 use crate::snapshot::{self, Live, Snapshot, Tools};
 use crate::telemetry::program;
@@ -32,6 +33,8 @@ use crate::telemetry::program;
 const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// How long the last lines of the access log may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// How often resting connections to targets are looked after.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why the gateway could not start.
 #[derive(Debug)]
@@ -86,6 +89,14 @@ pub struct Gateway {
     _workers: Workers,
 }
 
+/// Closes what has rested long enough.
+async fn sweep(connections: Arc<Connections>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        connections.sweep();
+    }
+}
+
 impl Gateway {
     /// Binds, starts the workers and the chores; returns when every listener accepts.
     async fn start(source: Source, first: Snapshot, tools: Tools) -> Result<Self, Error> {
@@ -98,8 +109,11 @@ impl Gateway {
         keeper.replace(live.load().chores());
         lookups(&live.load_full()).await;
         let (stop, stopped) = channel::channel(false);
-        let crew = workers.handles().iter();
-        let crew = crew.map(|handle| Worker { runtime: handle.clone(), app: Arc::new(proxy::app(live.clone(), kept)) });
+        let crew = workers.handles().iter().map(|handle| {
+            let connections = Arc::new(Connections::new(kept));
+            handle.spawn(sweep(connections.clone()));
+            Worker { runtime: handle.clone(), app: Arc::new(proxy::app(live.clone(), connections)) }
+        });
         let listeners = Listeners::new(crew.collect(), door::door(live.clone()), stopped);
         let reloader = Reloader::start(source, live.clone(), listeners, keeper).map_err(Error::Bind)?;
         Ok(Self { live, reloader, stop, signals, _workers: workers })

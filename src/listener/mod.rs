@@ -1,6 +1,5 @@
 //! How requests come in: addresses, protocols, certificates and limits of one listener, compiled.
 
-mod body;
 mod certs;
 mod config;
 mod connection;
@@ -10,7 +9,6 @@ mod tls;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use body::{BadBody, bad_body};
 pub use certs::Expiry;
 pub use config::{
     Binds, Cert, ClientCa, ClientCaMode, Config, Limits, Protocol, ProxyProtocol, Redirect, Timeout, Tls, TlsVersion,

@@ -34,6 +34,7 @@ pub mod balance;
 pub mod breaker;
 mod chance;
 mod chores;
+pub mod connection;
 mod discover;
 mod endpoint;
 pub mod health;

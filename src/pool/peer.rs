@@ -13,6 +13,7 @@ use pingora::protocols::{ALPN, TcpKeepalive};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions, Scheme};
 use pingora_error::{Error, ErrorType};
 
+use super::connection::Limits;
 use super::tls::Tls;
 use super::{Protocol, timeout};
 
@@ -23,6 +24,11 @@ const STREAMS: usize = 100;
 const PING: Duration = Duration::from_mins(6);
 const TCP_IDLE: Duration = Duration::from_secs(15);
 const TCP_INTERVAL: Duration = Duration::from_secs(5);
+
+fn alive() -> TcpKeepalive {
+    // A limit on unacknowledged data would also cut upstreams that read slowly; `timeout.write` does that.
+    TcpKeepalive { idle: TCP_IDLE, interval: TCP_INTERVAL, count: 3, user_timeout: Duration::ZERO }
+}
 
 /// All that a pool's peers have in common.
 pub(super) struct Settings {
@@ -64,10 +70,10 @@ impl Settings {
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         options.max_h2_streams = STREAMS;
         options.h2_ping_interval = Some(PING);
-        options.idle_timeout = Some(self.keep);
-        // A limit on unacknowledged data would also cut upstreams that read slowly; `timeout.write` does that.
-        let user_timeout = Duration::ZERO;
-        options.tcp_keepalive = Some(TcpKeepalive { idle: TCP_IDLE, interval: TCP_INTERVAL, count: 3, user_timeout });
+        if !self.is_ours() {
+            options.idle_timeout = Some(self.keep);
+            options.tcp_keepalive = Some(alive());
+        }
         if let Some(tls) = &self.tls {
             options.verify_cert = tls.verify();
             options.verify_hostname = tls.verify();
@@ -83,8 +89,27 @@ impl Settings {
         peer
     }
 
-    /// Sets the limits of a peer.
+    /// Whether its connections are our own: those that speak plain HTTP/1.
+    fn is_ours(&self) -> bool {
+        self.tls.is_none() && matches!(self.alpn, ALPN::H1)
+    }
+
+    /// The limits of a connection of our own, if it is one.
+    pub(super) fn limits(&self, timeouts: &timeout::Config) -> Option<Limits> {
+        self.is_ours().then(|| Limits {
+            connect: timeouts.connect.get(),
+            idle: timeouts.idle.get(),
+            write: timeouts.write.get(),
+            keep: self.keep,
+            alive: alive(),
+        })
+    }
+
+    /// Sets the limits of a peer whose connections are Pingora's.
     pub(super) fn limit(&self, peer: &mut HttpPeer, timeouts: &timeout::Config) {
+        if self.is_ours() {
+            return;
+        }
         let (connect, tls) = (timeouts.connect.get(), timeouts.tls.get());
         let options = &mut peer.options;
         options.read_timeout = Some(timeouts.idle.get());

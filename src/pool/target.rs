@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::Timeout;
 use super::breaker::{self, Breaker, Pass};
+use super::connection::{Connections, Errand};
 use super::endpoint::Found;
 use super::health::{Record, State, Verdict};
 use super::peer;
@@ -216,13 +217,25 @@ impl Picked {
     pub fn target(&self) -> &Arc<Target> {
         &self.target
     }
-    /// Where and how to connect, with the route's limits in place of the pool's.
-    pub fn peer(&self, timeouts: Option<&Timeout>) -> Box<HttpPeer> {
+    /// Where and how to connect, with the route's limits in place of the pool's; and where the connection is our own, what
+    /// becomes of it.
+    pub fn peer(
+        &self,
+        timeouts: Option<&Timeout>,
+        connections: &Arc<Connections>,
+    ) -> (Box<HttpPeer>, Option<Arc<Errand>>) {
         let mut peer = Box::new(self.target.peer.clone());
-        if let Some(timeouts) = timeouts {
-            self.target.settings.limit(&mut peer, &timeouts.over(self.target.settings.timeouts()));
+        let settings = &self.target.settings;
+        let own = timeouts.map(|timeouts| timeouts.over(settings.timeouts()));
+        if let Some(own) = &own {
+            settings.limit(&mut peer, own);
         }
-        peer
+        let limits = settings.limits(own.as_ref().unwrap_or_else(|| settings.timeouts()));
+        let errand = limits.map(|limits| Errand::new(connections.clone(), limits));
+        if let Some(errand) = &errand {
+            peer.options.custom_l4 = Some(errand.clone());
+        }
+        (peer, errand)
     }
     /// The head of the answer came: a request that tries the target for its breaker has found out enough. Others are told
     /// of at their end, because an answer can break off.

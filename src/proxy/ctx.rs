@@ -13,6 +13,7 @@ use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::policy::body;
+use crate::pool::connection::Errand;
 use crate::pool::{Picked, Pool, Target};
 use crate::route::{Action, Params, Route};
 use crate::telemetry::metrics::InFlight;
@@ -60,6 +61,8 @@ pub struct Upstream {
     pub asked: Option<Instant>,
     pub answered: Option<Instant>,
     pub ended: Option<Instant>,
+    /// The present try's connection, where it is our own.
+    pub errand: Option<Arc<Errand>>,
     pub reused: bool,
     /// It speaks HTTP/2: a request that waits holds no connection.
     pub shares: bool,

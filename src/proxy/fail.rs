@@ -2,12 +2,12 @@
 
 use pingora_error::{Error, ErrorSource, ErrorType};
 
+use crate::broken::broken;
 use crate::fault::Fault;
-use crate::listener::bad_body;
 
 /// The fault behind an error. `answered`: the target's head had come; `reused`: on a connection used before.
 pub(super) fn fault_of(error: &Error, answered: bool, reused: bool) -> Fault {
-    if let Some(fault) = cause(error).or_else(|| bad_body(error)) {
+    if let Some(fault) = cause(error).or_else(|| broken(error)) {
         return fault;
     }
     match error.esource() {

@@ -30,6 +30,7 @@ use self::view::View;
 use crate::fault::Fault;
 use crate::listener::connection_of;
 use crate::pool::Pool;
+use crate::pool::connection::Connections;
 use crate::route::{Action, Found, Params};
 use crate::snapshot::Live;
 use crate::telemetry::metrics::RouteMetrics;
@@ -41,20 +42,21 @@ const MOST_TRIES: u32 = 3;
 /// The gateway as Pingora sees it.
 pub struct Proxy {
     live: Arc<Live>,
+    connections: Arc<Connections>,
 }
 
 /// What a worker runs for each request.
 pub type App = HttpProxy<Proxy>;
 
-/// One worker's proxy with its own connections to targets, at most `connections` of them kept while idle.
-pub fn app(live: Arc<Live>, connections: usize) -> App {
+/// One worker's proxy with its own connections to targets; as many of those that Pingora opens are kept while idle.
+pub fn app(live: Arc<Live>, connections: Arc<Connections>) -> App {
     let conf = ServerConf {
         threads: 1,
         max_retries: MOST_TRIES as usize,
-        upstream_keepalive_pool_size: connections.max(1),
+        upstream_keepalive_pool_size: connections.most().max(1),
         ..ServerConf::default()
     };
-    let mut app = HttpProxy::new(Proxy { live }, Arc::new(conf));
+    let mut app = HttpProxy::new(Proxy { live, connections }, Arc::new(conf));
     app.handle_init_modules();
     app
 }
@@ -152,7 +154,9 @@ impl ProxyHttp for Proxy {
         ctx.held.clear();
         ctx.upstream.asked = Some(Instant::now());
         let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
-        Ok(picked.peer(route.timeout.as_ref()))
+        let (peer, errand) = picked.peer(route.timeout.as_ref(), &self.connections);
+        ctx.upstream.errand = errand;
+        Ok(peer)
     }
 
     fn fail_to_connect(
@@ -178,6 +182,8 @@ impl ProxyHttp for Proxy {
         _: Option<&Digest>,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
+        // Pingora takes every connection of our own for a new one.
+        let reused = ctx.upstream.errand.as_ref().map_or(reused, |errand| errand.reused());
         ctx.upstream.reused = reused;
         if let Some(counted) = ctx.pool.as_deref().and_then(Pool::counted) {
             counted.connected(reused);
@@ -203,14 +209,14 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         mut e: Box<Error>,
         ctx: &mut Box<Ctx>,
-        reused: bool,
+        _: bool,
     ) -> Box<Error> {
         let safe = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
             && session.response_written().is_none()
             && ctx.upstream.tries < MOST_TRIES;
         if safe {
-            e.retry.decide_reuse(reused);
+            e.retry.decide_reuse(ctx.upstream.reused);
         } else {
             e.set_retry(false);
         }

@@ -27,6 +27,9 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
         return if ctx.upstream.informed > MOST_INFORMED { Err(Fault::UpstreamProtocol.into()) } else { Ok(()) };
     }
     ctx.upstream.answered = Some(Instant::now());
+    if let Some(errand) = &ctx.upstream.errand {
+        errand.answer();
+    }
     if let Some(picked) = &mut ctx.picked {
         picked.answered(head.status.as_u16());
     }

@@ -9,8 +9,10 @@ const FLOORS: [&[&str]; 10] = [
     &[
         "allocator",
         "answer",
+        "broken",
         "canonical",
         "chore",
+        "deadline",
         "exchange",
         "fault",
         "messages",

@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::Conn;
-use super::deadline::Deadline;
 use super::frames::Meter;
+use crate::deadline::Deadline;
 use crate::listener::Listener;
 
 type Connection = h2::server::Connection<Stream, Bytes>;

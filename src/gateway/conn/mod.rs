@@ -4,7 +4,6 @@
 //! is given exactly the bytes of that request: what follows waits for the next one.
 
 mod chunked;
-mod deadline;
 mod frames;
 mod h1;
 mod h2;
@@ -29,10 +28,10 @@ use pingora::protocols::{
 use pingora_http::ResponseHeader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::deadline::Deadline;
 use crate::fault::Fault;
 use crate::listener::Connection;
 use chunked::Chunked;
-use deadline::Deadline;
 pub(super) use io::{Io, Raw, Socket};
 use pace::Pace;
 

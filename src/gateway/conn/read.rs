@@ -13,8 +13,8 @@ use super::chunked::Chunked;
 use super::head::{Framing, Head};
 use super::pace::Pace;
 use super::{Body, Conn};
+use crate::broken::Broken;
 use crate::fault::Fault;
-use crate::listener::BadBody;
 
 /// How much of what follows a request is read while that request runs.
 const AHEAD: usize = 16 << 10;
@@ -108,7 +108,7 @@ impl Conn {
             }
             let passed = chunked.pass(came);
             self.body = passed.map_or_else(Body::Broken, |_| Body::Chunked(chunked));
-            let (kept, read) = passed.map_err(BadBody)?;
+            let (kept, read) = passed.map_err(Broken)?;
             if chunked.is_end() {
                 let mut rest = came.get(read..).unwrap_or_default().to_vec();
                 rest.append(&mut self.inbox);
@@ -137,7 +137,7 @@ impl Conn {
         let limit = self.pace.limit(rate, Instant::now);
         ready!(self.reading.poll(cx, limit));
         self.body = Body::Broken(Fault::RequestTimeout);
-        Poll::Ready(Err(BadBody(Fault::RequestTimeout).into()))
+        Poll::Ready(Err(Broken(Fault::RequestTimeout).into()))
     }
 
     fn poll_paced(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -202,7 +202,7 @@ impl Conn {
                 Poll::Ready(Ok(()))
             }
             Body::Length(_) | Body::Chunked(_) => this.poll_paced(cx, buf),
-            Body::Broken(fault) => Poll::Ready(Err(BadBody(fault).into())),
+            Body::Broken(fault) => Poll::Ready(Err(Broken(fault).into())),
         }
     }
 }

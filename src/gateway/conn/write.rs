@@ -7,8 +7,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::deadline::Deadline;
 use super::{Conn, Io};
+use crate::deadline::Deadline;
 
 /// What is collected before it is sent without being asked to.
 const FULL: usize = 8 << 10;

@@ -20,8 +20,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 
 use super::{Door, Listeners, Place, Seen, Worker};
+use crate::broken::broken;
 use crate::fault::Fault;
-use crate::listener::{Config, Listener, bad_body, connection_of};
+use crate::listener::{Config, Listener, connection_of};
 use crate::problem::{Path, Problems};
 use crate::units::{Address, Name};
 
@@ -52,7 +53,7 @@ impl HttpServerApp for Echo {
                 Ok(Some(more)) => body.extend_from_slice(&more),
                 Ok(None) => break,
                 Err(why) => {
-                    status = bad_body(&why)?.status();
+                    status = broken(&why)?.status();
                     break;
                 }
             }

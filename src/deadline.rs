@@ -7,11 +7,11 @@ use std::task::{Context, Poll, ready};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 #[derive(Debug, Default)]
-pub(super) struct Deadline(Option<Pin<Box<Sleep>>>);
+pub struct Deadline(Option<Pin<Box<Sleep>>>);
 
 impl Deadline {
     /// Ready once `at` has passed.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, at: Instant) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
         loop {
             // A timer that rings too early is set again when it rings; only one that rings too late is set now.

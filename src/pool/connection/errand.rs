@@ -1,0 +1,105 @@
+//! One try's need of a connection: how long each step may take, and what became of it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::connectors::L4Connect;
+use pingora::protocols::TcpKeepalive;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::VirtualSocketStream;
+use tokio::time::Instant;
+
+use super::lease::Lease;
+use super::line::Line;
+use super::{Connections, Place};
+use crate::fault::Fault;
+
+/// How long each step may take.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// To open a connection.
+    pub connect: Duration,
+    /// The longest silence.
+    pub idle: Duration,
+    /// The longest time in which no byte of the request is taken.
+    pub write: Duration,
+    /// How long a connection is kept while nobody needs it.
+    pub keep: Duration,
+    /// How the kernel finds out about hosts that are gone.
+    pub alive: TcpKeepalive,
+}
+
+/// What Pingora is given to connect with, and what the proxy learns from it.
+pub struct Errand {
+    me: Weak<Self>,
+    connections: Arc<Connections>,
+    limits: Limits,
+    reused: AtomicBool,
+    answered: AtomicBool,
+}
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Errand").field(&self.limits).finish()
+    }
+}
+
+impl Errand {
+    pub fn new(connections: Arc<Connections>, limits: Limits) -> Arc<Self> {
+        let (reused, answered) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new_cyclic(|me| Self { me: me.clone(), connections, limits, reused, answered })
+    }
+
+    /// Whether the connection had served a request before.
+    pub fn reused(&self) -> bool {
+        self.reused.load(Relaxed)
+    }
+
+    /// The head of the answer is here.
+    pub fn answer(&self) {
+        self.answered.store(true, Relaxed);
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered.load(Relaxed)
+    }
+
+    /// When a silence that began at `since` has lasted too long.
+    pub(super) fn silent_until(&self, since: Instant) -> Instant {
+        since + self.limits.idle
+    }
+
+    /// When a target that takes nothing since `since` is given up.
+    pub(super) fn stuck_until(&self, since: Instant) -> Instant {
+        since + self.limits.write
+    }
+
+    /// What a silence is called.
+    pub(super) fn silence(&self) -> Fault {
+        if self.is_answered() { Fault::UpstreamTimeoutIdle } else { Fault::UpstreamTimeoutFirstByte }
+    }
+
+    /// The connection may serve another request.
+    pub(super) fn give_back(&self, mut line: Line) {
+        line.rest(self.limits.keep);
+        self.connections.put(line);
+    }
+}
+
+#[async_trait]
+impl L4Connect for Errand {
+    async fn connect(&self, address: &SocketAddr) -> pingora_error::Result<Stream> {
+        let kept = self.connections.take(&Place(address.clone()), self.limits.keep);
+        self.reused.store(kept.is_some(), Relaxed);
+        let line = match kept {
+            Some(line) => line,
+            None => Line::open(address, self.limits.connect, &self.limits.alive).await?,
+        };
+        let lease = Lease::new(line, self.me.upgrade());
+        Ok(Stream::from(VirtualSocketStream::new(Box::new(lease))))
+    }
+}

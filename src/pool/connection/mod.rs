@@ -1,0 +1,106 @@
+//! Connections to targets that speak plain HTTP/1: opened, lent for one try, kept for the next one.
+//!
+//! Pingora keeps idle connections too, with a task, a timer and several allocations for each request that passes; here
+//! one sweep a second looks after all that rest, and a connection's own timers move without cost. Pingora knows of none of
+//! it: it opens what it takes for a new connection ([`L4Connect`](pingora::connectors::L4Connect)) and lets it go.
+
+mod errand;
+mod lease;
+mod line;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use pingora::protocols::l4::socket::SocketAddr;
+use tokio::time::Instant;
+
+pub use errand::{Errand, Limits};
+use line::Line;
+
+/// What one worker keeps between requests.
+#[derive(Debug)]
+pub struct Connections {
+    most: usize,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Those that rest, the one that rests longest first.
+    resting: HashMap<Place, VecDeque<Line>>,
+    count: usize,
+}
+
+/// Where a connection leads; only addresses that can be compared are kept.
+#[derive(Debug, Clone, PartialEq, Hash)]
+struct Place(SocketAddr);
+
+impl Eq for Place {}
+
+impl Connections {
+    /// Keeps at most `most` while they rest.
+    pub fn new(most: usize) -> Self {
+        Self { most, kept: Mutex::default() }
+    }
+
+    /// How many are kept at most.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that rested for the shortest time, if that is less than `keep` and the target has not closed it.
+    fn take(&self, place: &Place, keep: Duration) -> Option<Line> {
+        let now = Instant::now();
+        let mut kept = self.kept();
+        let Kept { resting, count } = &mut *kept;
+        let there = resting.get_mut(place)?;
+        while let Some(line) = there.pop_back() {
+            *count -= 1;
+            if line.serves(now) && now.duration_since(line.rests_since()) < keep {
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    /// Keeps it until somebody takes it; where there is no room, one that rested longer leaves.
+    fn put(&self, line: Line) {
+        let mut kept = self.kept();
+        let Kept { resting, count } = &mut *kept;
+        let there = match resting.get_mut(line.place()) {
+            Some(there) => there,
+            None => resting.entry(line.place().clone()).or_default(),
+        };
+        if *count >= self.most {
+            if there.pop_front().is_none() {
+                return;
+            }
+            *count -= 1;
+        }
+        there.push_back(line);
+        *count += 1;
+    }
+
+    /// Closes those that rested long enough, and those that their targets have closed.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        let mut kept = self.kept();
+        let Kept { resting, count } = &mut *kept;
+        resting.retain(|_, there| {
+            let before = there.len();
+            there.retain(|line| line.serves(now));
+            *count -= before - there.len();
+            !there.is_empty()
+        });
+    }
+
+    /// How many rest.
+    pub fn resting(&self) -> usize {
+        self.kept().count
+    }
+}

@@ -13,7 +13,7 @@ use pingora::protocols::{ALPN, TcpKeepalive};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions, Scheme};
 use pingora_error::{Error, ErrorType};
 
-use super::connection::Limits;
+use super::connection::{Connections, Errand, Limits};
 use super::tls::Tls;
 use super::{Protocol, timeout};
 
@@ -70,10 +70,8 @@ impl Settings {
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
         options.max_h2_streams = STREAMS;
         options.h2_ping_interval = Some(PING);
-        if !self.is_ours() {
-            options.idle_timeout = Some(self.keep);
-            options.tcp_keepalive = Some(alive());
-        }
+        options.idle_timeout = Some(self.keep);
+        options.tcp_keepalive = Some(alive());
         if let Some(tls) = &self.tls {
             options.verify_cert = tls.verify();
             options.verify_hostname = tls.verify();
@@ -89,27 +87,36 @@ impl Settings {
         peer
     }
 
-    /// Whether its connections are our own: those that speak plain HTTP/1.
-    fn is_ours(&self) -> bool {
-        self.tls.is_none() && matches!(self.alpn, ALPN::H1)
-    }
-
-    /// The limits of a connection of our own, if it is one.
-    pub(super) fn limits(&self, timeouts: &timeout::Config) -> Option<Limits> {
-        self.is_ours().then(|| Limits {
+    /// Lets the peer connect through an errand of ours, where it speaks plain HTTP/1: Pingora then watches no time.
+    pub(super) fn send(
+        &self,
+        peer: &mut HttpPeer,
+        timeouts: &timeout::Config,
+        connections: &Arc<Connections>,
+    ) -> Option<Arc<Errand>> {
+        if self.tls.is_some() || !matches!(self.alpn, ALPN::H1) {
+            return None;
+        }
+        let limits = Limits {
             connect: timeouts.connect.get(),
             idle: timeouts.idle.get(),
             write: timeouts.write.get(),
             keep: self.keep,
             alive: alive(),
-        })
+        };
+        let errand = Errand::new(connections.clone(), limits);
+        let options = &mut peer.options;
+        options.custom_l4 = Some(errand.clone());
+        options.connection_timeout = None;
+        options.total_connection_timeout = None;
+        options.read_timeout = None;
+        options.write_timeout = None;
+        options.tcp_keepalive = None;
+        Some(errand)
     }
 
     /// Sets the limits of a peer whose connections are Pingora's.
     pub(super) fn limit(&self, peer: &mut HttpPeer, timeouts: &timeout::Config) {
-        if self.is_ours() {
-            return;
-        }
         let (connect, tls) = (timeouts.connect.get(), timeouts.tls.get());
         let options = &mut peer.options;
         options.read_timeout = Some(timeouts.idle.get());

@@ -230,11 +230,7 @@ impl Picked {
         if let Some(own) = &own {
             settings.limit(&mut peer, own);
         }
-        let limits = settings.limits(own.as_ref().unwrap_or_else(|| settings.timeouts()));
-        let errand = limits.map(|limits| Errand::new(connections.clone(), limits));
-        if let Some(errand) = &errand {
-            peer.options.custom_l4 = Some(errand.clone());
-        }
+        let errand = settings.send(&mut peer, own.as_ref().unwrap_or_else(|| settings.timeouts()), connections);
         (peer, errand)
     }
     /// The head of the answer came: a request that tries the target for its breaker has found out enough. Others are told

@@ -11,6 +11,9 @@ use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::policy::auth::source;
 
+/// Fields that every request is given.
+const MOST_ADDED: usize = 8;
+
 /// Sets what hops tell each other, then what the route says of path, host and fields. `version` is the one that the
 /// client spoke.
 ///
@@ -20,7 +23,7 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
     let (Some(intake), Some(connection), Some(route)) = (&ctx.intake, &ctx.connection, &ctx.route) else {
         return Err(Fault::GatewayInternal.into());
     };
-    let mut fields = HeaderMap::with_capacity(out.headers.len() + 16);
+    let mut fields = HeaderMap::with_capacity(out.headers.len() + MOST_ADDED);
     let mut cookies = 0;
     for (name, value) in &out.headers {
         let stays_here = (*name == header::TE && out.version != Version::HTTP_2)
@@ -128,7 +131,11 @@ fn chain(fields: &HeaderMap, name: &HeaderName, more: &str) -> Result<Option<Hea
 fn forwarded(address: &str, is_v6: bool, host: &str, proto: &str) -> String {
     let quote = if host.bytes().any(|b| matches!(b, b':' | b'[')) { "\"" } else { "" };
     let (open, close) = if is_v6 { ("\"[", "]\"") } else { ("", "") };
-    ["for=", open, address, close, ";host=", quote, host, quote, ";proto=", proto].concat()
+    let mut element = String::with_capacity(address.len() + host.len() + 32);
+    for part in ["for=", open, address, close, ";host=", quote, host, quote, ";proto=", proto] {
+        element.push_str(part);
+    }
+    element
 }
 
 /// HTTP/2 clients may send a cookie a line; HTTP/1 knows one line only (RFC 9113 section 8.2.3).

@@ -113,7 +113,7 @@ impl ProxyHttp for Proxy {
     /// Decide: answer here, or choose where it goes.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let Some(route) = ctx.route.clone() else { return response::redirect_https(session, ctx).await };
-        let body = !session.is_body_empty();
+        let body = route.guards.is_some() && !session.is_body_empty();
         if let Some(status) = ctx.pass_guards(session.req_header(), body).await? {
             return response::by_guard(session, ctx, status).await;
         }

@@ -38,6 +38,7 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
         return Err(Fault::UpstreamUpgrade.into());
     }
     check_coding(head)?;
+    without_spellings(head)?;
     strip_hop_by_hop(head, switching);
     mend_framing(session, head)?;
     head.insert_header(field::X_REQUEST_ID, ctx.id())?;
@@ -49,6 +50,18 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
         route.response.response(head);
     }
     Ok(())
+}
+
+/// Names of fields mean the same in any spelling (RFC 9110 section 5.1): the map in which Pingora keeps the target's would be
+/// changed with every change, and copied.
+fn without_spellings(head: &mut ResponseHeader) -> Result<()> {
+    let own = head.get_reason_phrase().filter(|said| Some(*said) != head.status.canonical_reason()).map(str::to_owned);
+    let old = std::mem::replace(head, ResponseHeader::build_no_case(StatusCode::OK, Some(0))?);
+    *head = ResponseHeader::from(http::response::Parts::from(old));
+    match own {
+        Some(own) => head.set_reason_phrase(Some(&own)),
+        None => Ok(()),
+    }
 }
 
 /// RFC 9110 section 7.6.1; the framing itself is Pingora's.

@@ -104,3 +104,6 @@ impl Connections {
         self.kept().count
     }
 }
+
+#[cfg(test)]
+mod tests;

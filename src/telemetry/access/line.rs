@@ -14,6 +14,7 @@ pub struct Entry<'a> {
     /// When the request began.
     pub time: SystemTime,
     pub request_id: &'a str,
+    /// Hexadecimal.
     pub trace_id: &'a str,
     pub listener: &'a str,
     pub route: Option<&'a str>,
@@ -75,21 +76,25 @@ impl Entry<'_> {
         to.extend_from_slice(b"{\"timestamp\":\"");
         to.extend_from_slice(&Moment::of(self.time).rfc3339_micros());
         text(to, b"\",\"request_id\":\"", self.request_id.as_bytes());
-        text(to, b"\",\"trace_id\":\"", self.trace_id.as_bytes());
-        text(to, b"\",\"listener\":\"", self.listener.as_bytes());
-        optional(to, b"\",\"route\":\"", self.route);
-        text(to, b"\",\"http.request.method\":\"", self.method.as_bytes());
+        plain(to, b"\",\"trace_id\":\"", self.trace_id);
+        plain(to, b"\",\"listener\":\"", self.listener);
+        if let Some(route) = self.route {
+            plain(to, b"\",\"route\":\"", route);
+        }
+        plain(to, b"\",\"http.request.method\":\"", self.method);
         text(to, b"\",\"host\":\"", cut(self.host));
         text(to, b"\",\"url.path\":\"", self.path);
         if let Some(sent) = self.query.filter(|_| query) {
             text(to, b"\",\"url.query\":\"", sent);
         }
-        text(to, b"\",\"protocol\":\"", self.protocol.as_bytes());
+        plain(to, b"\",\"protocol\":\"", self.protocol);
         if let Some(agent) = self.user_agent {
             text(to, b"\",\"user_agent\":\"", cut(agent));
         }
         optional(to, b"\",\"consumer\":\"", self.consumer);
-        optional(to, b"\",\"pool\":\"", self.pool);
+        if let Some(pool) = self.pool {
+            plain(to, b"\",\"pool\":\"", pool);
+        }
         optional(to, b"\",\"target\":\"", self.target);
         optional(to, b"\",\"reason\":\"", self.reason);
         optional(to, b"\",\"rule\":\"", self.rule);
@@ -164,6 +169,12 @@ fn cut(word: &[u8]) -> &[u8] {
 fn text(to: &mut Vec<u8>, lead: &[u8], value: &[u8]) {
     to.extend_from_slice(lead);
     escape::json(to, value);
+}
+
+/// The same for what can hold nothing to be escaped: names of the document, methods (RFC 9110 tokens), our own words.
+fn plain(to: &mut Vec<u8>, lead: &[u8], value: &str) {
+    to.extend_from_slice(lead);
+    to.extend_from_slice(value.as_bytes());
 }
 
 fn optional(to: &mut Vec<u8>, lead: &[u8], value: Option<&str>) {

@@ -92,6 +92,7 @@ faults! {
     UpstreamTls = "upstream.tls", 502, 14, "tls_certificate_error", Upstream;
     UpstreamTimeoutFirstByte = "upstream.timeout.first_byte", 504, 4, "http_response_timeout", Upstream;
     UpstreamTimeoutIdle = "upstream.timeout.idle", 504, 4, "http_response_timeout", Upstream;
+    UpstreamTimeoutTotal = "upstream.timeout.total", 504, 4, "http_response_timeout", Upstream;
     UpstreamReset = "upstream.reset", 502, 14, "connection_terminated", Upstream;
     UpstreamResetReused = "upstream.reset_reused", 502, 14, "connection_terminated", Upstream;
     UpstreamProtocol = "upstream.protocol", 502, 13, "http_protocol_error", Upstream;

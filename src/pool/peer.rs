@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::connectors::L4Connect;
@@ -16,6 +16,7 @@ use pingora_error::{Error, ErrorType};
 use super::connection::{Connections, Errand, Limits};
 use super::tls::Tls;
 use super::{Protocol, timeout};
+use crate::units;
 
 /// Requests on one HTTP/2 connection at a time (Pingora's default is 1).
 const STREAMS: usize = 100;
@@ -83,7 +84,7 @@ impl Settings {
                 name => name.into(),
             };
         }
-        self.limit(&mut peer, &self.timeouts);
+        self.limit(&mut peer, &self.timeouts, None);
         peer
     }
 
@@ -92,6 +93,7 @@ impl Settings {
         &self,
         peer: &mut HttpPeer,
         timeouts: &timeout::Config,
+        end: Option<Instant>,
         connections: &Arc<Connections>,
     ) -> Option<Arc<Errand>> {
         if self.tls.is_some() || !matches!(self.alpn, ALPN::H1) {
@@ -99,8 +101,11 @@ impl Settings {
         }
         let limits = Limits {
             connect: timeouts.connect.get(),
+            first_byte: timeouts.first_byte.unwrap_or(timeouts.idle).get(),
+            per_try: timeouts.per_try.map(units::Duration::get),
             idle: timeouts.idle.get(),
             write: timeouts.write.get(),
+            end: end.map(Into::into),
             keep: self.keep,
             alive: alive(),
         };
@@ -115,17 +120,20 @@ impl Settings {
         Some(errand)
     }
 
-    /// Sets the limits of a peer whose connections are Pingora's.
-    pub(super) fn limit(&self, peer: &mut HttpPeer, timeouts: &timeout::Config) {
-        let (connect, tls) = (timeouts.connect.get(), timeouts.tls.get());
+    /// Sets the limits of a peer whose connections are Pingora's; it has but one for every read, so the shortest holds for
+    /// all. `left` is what is left of the request's time.
+    pub(super) fn limit(&self, peer: &mut HttpPeer, timeouts: &timeout::Config, left: Option<Duration>) {
+        let within = |limit: Duration| left.map_or(limit, |left| left.min(limit));
+        let (connect, tls) = (within(timeouts.connect.get()), within(timeouts.tls.get()));
+        let limits = [Some(timeouts.idle), timeouts.first_byte, timeouts.per_try];
         let options = &mut peer.options;
-        options.read_timeout = Some(timeouts.idle.get());
-        options.write_timeout = Some(timeouts.write.get());
+        options.read_timeout = limits.into_iter().flatten().map(|limit| within(limit.get())).min();
+        options.write_timeout = Some(within(timeouts.write.get()));
         if self.tls.is_some() {
             // Pingora has one limit for both steps, so the first one is our own.
             options.custom_l4 = Some(Arc::new(Connect { within: connect }));
             options.connection_timeout = Some(tls);
-            options.total_connection_timeout = Some(connect + tls);
+            options.total_connection_timeout = Some(within(connect + tls));
         } else {
             options.connection_timeout = Some(connect);
             options.total_connection_timeout = Some(connect);
@@ -177,7 +185,6 @@ impl L4Connect for Connect {
 mod tests {
     use super::*;
     use crate::pool::Timeout;
-    use crate::units;
     use pingora::upstreams::peer::Peer;
 
     fn address() -> SocketAddr {
@@ -198,9 +205,16 @@ mod tests {
         assert_eq!(peer.options.write_timeout, Some(Duration::from_mins(1)));
         assert_eq!(peer.idle_timeout(), Some(Duration::from_mins(1)));
         let route = Timeout { idle: Some(units::Duration::from_secs(7)), ..Timeout::default() };
-        settings.limit(&mut peer, &route.over(settings.timeouts()));
+        settings.limit(&mut peer, &route.over(settings.timeouts()), None);
         assert_eq!(peer.options.read_timeout, Some(Duration::from_secs(7)));
         assert_eq!(peer.connection_timeout(), Some(Duration::from_secs(1)));
+        let route = Timeout { first_byte: Some(units::Duration::from_secs(5)), ..Timeout::default() };
+        let (left, own) = (Duration::from_millis(300), route.over(settings.timeouts()));
+        settings.limit(&mut peer, &own, None);
+        assert_eq!(peer.options.read_timeout, Some(Duration::from_secs(5)));
+        settings.limit(&mut peer, &own, Some(left));
+        let limits = [peer.options.read_timeout, peer.options.write_timeout, peer.connection_timeout()];
+        assert_eq!(limits, [Some(left); 3], "no step outlasts the request");
     }
 
     #[test]

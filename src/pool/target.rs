@@ -1,5 +1,6 @@
 //! One endpoint of a pool and its live cell.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,13 +11,13 @@ use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::Timeout;
 use super::breaker::{self, Breaker, Pass};
 use super::connection::{Connections, Errand};
 use super::endpoint::Found;
 use super::health::{Record, State, Verdict};
 use super::peer;
 use super::resume::Resume;
+use super::{Timeout, timeout};
 use crate::fault::Fault;
 use crate::units::Address;
 
@@ -217,20 +218,24 @@ impl Picked {
     pub fn target(&self) -> &Arc<Target> {
         &self.target
     }
-    /// Where and how to connect, with the route's limits in place of the pool's; and where the connection is our own, what
-    /// becomes of it.
+    /// The limits of a try: the route's in place of the pool's.
+    pub fn timeouts(&self, route: Option<&Timeout>) -> Cow<'_, timeout::Config> {
+        let pool = self.target.settings.timeouts();
+        route.map_or(Cow::Borrowed(pool), |route| Cow::Owned(route.over(pool)))
+    }
+    /// Where and how to connect, and where the connection is our own, what becomes of it; the request ends at `end`.
     pub fn peer(
         &self,
-        timeouts: Option<&Timeout>,
+        timeouts: &timeout::Config,
+        end: Option<Instant>,
         connections: &Arc<Connections>,
     ) -> (Box<HttpPeer>, Option<Arc<Errand>>) {
         let mut peer = Box::new(self.target.peer.clone());
         let settings = &self.target.settings;
-        let own = timeouts.map(|timeouts| timeouts.over(settings.timeouts()));
-        if let Some(own) = &own {
-            settings.limit(&mut peer, own);
+        let errand = settings.send(&mut peer, timeouts, end, connections);
+        if errand.is_none() {
+            settings.limit(&mut peer, timeouts, end.map(|end| end.saturating_duration_since(Instant::now())));
         }
-        let errand = settings.send(&mut peer, own.as_ref().unwrap_or_else(|| settings.timeouts()), connections);
         (peer, errand)
     }
     /// The head of the answer came: a request that tries the target for its breaker has found out enough. Others are told

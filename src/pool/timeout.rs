@@ -1,7 +1,18 @@
 //! How long each step towards a target may take; a route may ask for other limits than its pool.
+//!
+//! ```yaml
+//! pools:
+//!   orders:
+//!     targets: [10.0.0.11:8080, 10.0.0.12:8080]
+//!     timeout: { connect: 1s, first_byte: 5s, per_try: 6s, idle: 60s, total: 30s, deadline_header: x-request-timeout }
+//! ```
 
+use std::fmt;
+use std::str::FromStr;
+
+use http::HeaderName;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::problem::{Path, Problems};
 use crate::units::Duration;
@@ -15,10 +26,60 @@ pub struct Config {
     pub connect: Duration,
     /// To agree on TLS, after the connection is open.
     pub tls: Duration,
+    /// The longest wait for the answer's head after the last byte of the request; `idle` when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<Duration>,
+    /// The longest that one try may take to the head of its answer, connecting included; no limit of its own when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_try: Option<Duration>,
     /// The longest silence of the upstream: before its head, or between bytes of its body.
     pub idle: Duration,
     /// The longest time in which the upstream takes no byte of the request.
     pub write: Duration,
+    /// The longest that a request may take from its head to the last byte of its answer, all tries included; no limit when
+    /// left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<Duration>,
+    /// The field in which a client says how long it waits, e.g. `x-request-timeout`: `1500ms`, `2s`, or a plain number of
+    /// milliseconds. It can only shorten `total`; the target is told what is left. `grpc-timeout` always counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_header: Option<Field>,
+}
+
+/// The name of a header field.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub struct Field(HeaderName);
+
+impl Field {
+    pub fn name(&self) -> &HeaderName {
+        &self.0
+    }
+}
+
+impl FromStr for Field {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("`{text}` is not the name of a header field"))
+    }
+}
+
+impl fmt::Display for Field {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Field {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
 }
 
 impl Default for Config {
@@ -26,8 +87,12 @@ impl Default for Config {
         Self {
             connect: Duration::from_secs(1),
             tls: Duration::from_secs(3),
+            first_byte: None,
+            per_try: None,
             idle: Duration::from_secs(60),
             write: Duration::from_secs(60),
+            total: None,
+            deadline_header: None,
         }
     }
 }
@@ -43,30 +108,53 @@ pub struct Timeout {
     /// To agree on TLS, after the connection is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Duration>,
+    /// The longest wait for the answer's head after the last byte of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<Duration>,
+    /// The longest that one try may take to the head of its answer, connecting included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_try: Option<Duration>,
     /// The longest silence of the upstream: before its head, or between bytes of its body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<Duration>,
     /// The longest time in which the upstream takes no byte of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write: Option<Duration>,
+    /// The longest that a request may take from its head to the last byte of its answer, all tries included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<Duration>,
+    /// The field in which a client says how long it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_header: Option<Field>,
 }
 
 impl Timeout {
+    /// What no pool's limits could mend.
+    pub fn complain(&self, at: &Path, problems: &mut Problems) {
+        complain(&self.over(&Config::default()), at, problems);
+    }
+
     /// The pool's limits with the route's in their place.
     pub fn over(&self, pool: &Config) -> Config {
         Config {
             connect: self.connect.unwrap_or(pool.connect),
             tls: self.tls.unwrap_or(pool.tls),
+            first_byte: self.first_byte.or(pool.first_byte),
+            per_try: self.per_try.or(pool.per_try),
             idle: self.idle.unwrap_or(pool.idle),
             write: self.write.unwrap_or(pool.write),
+            total: self.total.or(pool.total),
+            deadline_header: self.deadline_header.clone().or_else(|| pool.deadline_header.clone()),
         }
     }
 }
 
 /// A limit of zero would refuse everything.
 pub(super) fn complain(config: &Config, at: &Path, problems: &mut Problems) {
-    let limits = [("connect", config.connect), ("tls", config.tls), ("idle", config.idle), ("write", config.write)];
-    for (key, _) in limits.into_iter().filter(|(_, limit)| limit.get().is_zero()) {
+    let always = [("connect", config.connect), ("tls", config.tls), ("idle", config.idle), ("write", config.write)];
+    let if_said = [("first_byte", config.first_byte), ("per_try", config.per_try), ("total", config.total)];
+    let if_said = if_said.into_iter().filter_map(|(key, limit)| limit.map(|limit| (key, limit)));
+    for (key, _) in always.into_iter().chain(if_said).filter(|(_, limit)| limit.get().is_zero()) {
         problems.error(at.key(key), "must be more than zero");
     }
 }

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use pingora_http::RequestHeader;
 
 use super::intake::{Intake, field};
+use super::time::End;
 use super::view::View;
 use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
@@ -61,6 +62,8 @@ pub struct Upstream {
     pub asked: Option<Instant>,
     pub answered: Option<Instant>,
     pub ended: Option<Instant>,
+    /// When the request must have been answered.
+    pub end: Option<End>,
     /// The present try's connection, where it is our own.
     pub errand: Option<Arc<Errand>>,
     pub reused: bool,

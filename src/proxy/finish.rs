@@ -29,7 +29,10 @@ pub(super) fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
         say(fault, session, ctx);
     }
     if let Some(mut picked) = ctx.picked.take() {
-        picked.record(ctx.fault, status);
+        // A client that would not wait says nothing of the target.
+        let hurried = ctx.fault == Some(Fault::UpstreamTimeoutTotal)
+            && ctx.upstream.end.as_ref().is_some_and(|end| end.by_client);
+        picked.record(if hurried { Some(Fault::ClientGone) } else { ctx.fault }, status);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The request as the target gets it: who asked whom through what, and what the route adds or takes away.
 
+use std::time::Instant;
+
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Uri, Version, header};
 use pingora_error::Result;
@@ -7,6 +9,7 @@ use pingora_http::RequestHeader;
 
 use super::ctx::Ctx;
 use super::intake::{Intake, field};
+use super::time;
 use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::policy::auth::source;
@@ -39,6 +42,9 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
         field::TRACEPARENT,
         HeaderValue::from_bytes(&ctx.trace.traceparent()).map_err(|_| Fault::GatewayInternal)?,
     );
+    if let Some((name, left)) = ctx.upstream.end.as_ref().and_then(|end| time::left(end, Instant::now())) {
+        fields.insert(name, left);
+    }
     for (name, said) in ctx.found.iter().flat_map(|found| &found.forward) {
         match said {
             Some(said) => drop(fields.insert(name, said.clone())),

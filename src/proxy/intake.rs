@@ -36,6 +36,7 @@ pub mod field {
     pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
     pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+    pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
     pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
     pub const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
     pub const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");

@@ -8,6 +8,7 @@ pub mod intake;
 mod pace;
 mod reply;
 mod response;
+mod time;
 pub mod view;
 
 use std::sync::Arc;
@@ -154,7 +155,15 @@ impl ProxyHttp for Proxy {
         ctx.held.clear();
         ctx.upstream.asked = Some(Instant::now());
         let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
-        let (peer, errand) = picked.peer(route.timeout.as_ref(), &self.connections);
+        let timeouts = picked.timeouts(route.timeout.as_ref());
+        if ctx.upstream.tries == 1 {
+            ctx.upstream.end = time::end(&timeouts, session.req_header(), ctx.started);
+        }
+        if ctx.is_over() {
+            return Err(Fault::UpstreamTimeoutTotal.into());
+        }
+        let end = ctx.upstream.end.as_ref().map(|end| end.at);
+        let (peer, errand) = picked.peer(&timeouts, end, &self.connections);
         ctx.upstream.errand = errand;
         Ok(peer)
     }
@@ -168,6 +177,7 @@ impl ProxyHttp for Proxy {
     ) -> Box<Error> {
         // Nothing was sent: another target may be asked, whatever the method.
         let again = ctx.upstream.tries < MOST_TRIES
+            && !ctx.is_over()
             && ctx.choose_another(session.req_header(), fail::fault_of(&e, false, false));
         e.set_retry(again);
         e
@@ -214,7 +224,8 @@ impl ProxyHttp for Proxy {
         let safe = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
             && session.response_written().is_none()
-            && ctx.upstream.tries < MOST_TRIES;
+            && ctx.upstream.tries < MOST_TRIES
+            && !ctx.is_over();
         if safe {
             e.retry.decide_reuse(ctx.upstream.reused);
         } else {
@@ -242,13 +253,15 @@ impl ProxyHttp for Proxy {
     ) -> Result<Option<Duration>> {
         if end {
             ctx.upstream.ended = Some(Instant::now());
+        } else if ctx.is_over() {
+            return Err(Fault::UpstreamTimeoutTotal.into());
         }
         Ok(None)
     }
 
     /// Apologise.
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
-        let fault = fail::fault_of(e, ctx.upstream.answered.is_some(), ctx.upstream.reused);
+        let fault = ctx.told(fail::fault_of(e, ctx.upstream.answered.is_some(), ctx.upstream.reused));
         ctx.fault = Some(fault);
         if ctx.why.is_none() {
             ctx.why = fail::why(e);

@@ -204,6 +204,7 @@ impl Route {
         }
         let request = Fields::compile(&config.request, &at.key("request"), problems);
         let response = Fields::compile(&config.response, &at.key("response"), problems);
+        config.timeout.complain(&at.key("timeout"), problems);
         let route = Self {
             name: name.clone(),
             place: (tools.place)(at).into(),

@@ -49,6 +49,7 @@ mod routing;
 mod seeing;
 mod shadow;
 mod stores;
+mod timeouts;
 mod tokens;
 mod validate;
 mod websocket;

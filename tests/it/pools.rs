@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::harness::tls::Authority;
-use crate::harness::{Gateway, Origin, Request, Setup, eventually, h2, times};
+use crate::harness::{Gateway, Origin, Request, Setup, eventually, h2, times, tools};
 
 fn pooled(pool: &str) -> Gateway {
     Gateway::start(format!(
@@ -266,7 +266,7 @@ fn a_route_may_wait_longer_or_shorter_than_its_pool() {
 fn a_refused_connection_is_502_and_an_endless_one_504() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_eq!(pooled(&format!("[\"{gone}\"]")).get("/").verdict(), (502, "upstream.refused".into()));
-    let (_full, address, _filling) = unreachable();
+    let (_full, address, _filling) = tools::unreachable();
     let gateway = pooled(&format!("{{ targets: [\"{address}\"], timeout: {{ connect: 300ms }} }}"));
     assert_eq!(gateway.get("/").verdict(), (504, "upstream.connect_timeout".into()));
 }
@@ -418,7 +418,7 @@ fn a_tls_handshake_that_stops_is_504() {
 fn a_route_shortens_each_timeout_of_its_pool() {
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = deaf.local_addr().unwrap();
-    let (_full, unreachable, _filling) = unreachable();
+    let (_full, unreachable, _filling) = tools::unreachable();
     let gateway = Gateway::start(format!(
         "defaults: {{ pool: {{ timeout: {{ connect: 60s, tls: 60s, idle: 60s, write: 60s }} }} }}\n\
          pools:\n  deaf: [\"{address}\"]\n  secure: {{ targets: [\"{address}\"], tls: {{ sni: app.internal }} }}\n  far: [\"{unreachable}\"]\n\
@@ -431,15 +431,4 @@ fn a_route_shortens_each_timeout_of_its_pool() {
     assert_eq!(gateway.get("/tls").status, 504);
     assert_eq!(gateway.ask(Request::post("/write", vec![b'x'; 32 << 20])).status, 504);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
-}
-
-/// An address whose connections never open: a listener with a full backlog drops further SYN packets (listen(2)).
-fn unreachable() -> (socket2::Socket, std::net::SocketAddr, Vec<std::net::TcpStream>) {
-    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    full.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
-    full.listen(0).unwrap();
-    let address = full.local_addr().unwrap().as_socket().unwrap();
-    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
-    let filling = times(4, connect).into_iter().flatten().collect();
-    (full, address, filling)
 }

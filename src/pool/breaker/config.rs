@@ -117,7 +117,10 @@ impl Cause {
                 fault,
                 Fault::UpstreamConnect | Fault::UpstreamRefused | Fault::UpstreamConnectTimeout | Fault::UpstreamTls
             ),
-            Self::Timeout => matches!(fault, Fault::UpstreamTimeoutFirstByte | Fault::UpstreamTimeoutIdle),
+            Self::Timeout => matches!(
+                fault,
+                Fault::UpstreamTimeoutFirstByte | Fault::UpstreamTimeoutIdle | Fault::UpstreamTimeoutTotal
+            ),
             Self::Reset => {
                 matches!(fault, Fault::UpstreamReset | Fault::UpstreamProtocol | Fault::UpstreamHeaderTooLarge)
             }

@@ -23,10 +23,16 @@ use crate::fault::Fault;
 pub struct Limits {
     /// To open a connection.
     pub connect: Duration,
+    /// From the last byte of the request to the head of the answer.
+    pub first_byte: Duration,
+    /// From the start to the head of the answer.
+    pub per_try: Option<Duration>,
     /// The longest silence.
     pub idle: Duration,
     /// The longest time in which no byte of the request is taken.
     pub write: Duration,
+    /// When the request must have been answered, all tries included.
+    pub end: Option<Instant>,
     /// How long a connection is kept while nobody needs it.
     pub keep: Duration,
     /// How the kernel finds out about hosts that are gone.
@@ -38,6 +44,7 @@ pub struct Errand {
     me: Weak<Self>,
     connections: Arc<Connections>,
     limits: Limits,
+    begun: Instant,
     reused: AtomicBool,
     answered: AtomicBool,
 }
@@ -50,8 +57,8 @@ impl fmt::Debug for Errand {
 
 impl Errand {
     pub fn new(connections: Arc<Connections>, limits: Limits) -> Arc<Self> {
-        let (reused, answered) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new_cyclic(|me| Self { me: me.clone(), connections, limits, reused, answered })
+        let (begun, reused, answered) = (Instant::now(), AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new_cyclic(|me| Self { me: me.clone(), connections, limits, begun, reused, answered })
     }
 
     /// Whether the connection had served a request before.
@@ -70,12 +77,23 @@ impl Errand {
 
     /// When a silence that began at `since` has lasted too long.
     pub(super) fn silent_until(&self, since: Instant) -> Instant {
-        since + self.limits.idle
+        if self.is_answered() {
+            return self.before_end(since + self.limits.idle);
+        }
+        self.in_this_try(since + self.limits.first_byte)
+    }
+
+    fn before_end(&self, at: Instant) -> Instant {
+        self.limits.end.map_or(at, |end| end.min(at))
+    }
+
+    fn in_this_try(&self, at: Instant) -> Instant {
+        self.before_end(self.limits.per_try.map_or(at, |limit| at.min(self.begun + limit)))
     }
 
     /// When a target that takes nothing since `since` is given up.
     pub(super) fn stuck_until(&self, since: Instant) -> Instant {
-        since + self.limits.write
+        self.before_end(since + self.limits.write)
     }
 
     /// What a silence is called.
@@ -95,9 +113,11 @@ impl L4Connect for Errand {
     async fn connect(&self, address: &SocketAddr) -> pingora_error::Result<Stream> {
         let kept = self.connections.take(&Place(address.clone()), self.limits.keep);
         self.reused.store(kept.is_some(), Relaxed);
-        let line = match kept {
-            Some(line) => line,
-            None => Line::open(address, self.limits.connect, &self.limits.alive).await?,
+        let line = if let Some(line) = kept {
+            line
+        } else {
+            let until = self.in_this_try(self.begun + self.limits.connect);
+            Line::open(address, until, &self.limits.alive).await?
         };
         let lease = Lease::new(line, self.me.upgrade());
         Ok(Stream::from(VirtualSocketStream::new(Box::new(lease))))

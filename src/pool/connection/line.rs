@@ -44,10 +44,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Opens a connection within `within`.
+    /// Opens a connection before `until`.
     pub(super) async fn open(
         address: &SocketAddr,
-        within: Duration,
+        until: Instant,
         alive: &TcpKeepalive,
     ) -> pingora_error::Result<Self> {
         let open = async {
@@ -65,8 +65,8 @@ impl Line {
                 },
             }
         };
-        let Ok(socket) = tokio::time::timeout(within, open).await else {
-            return Error::e_explain(ErrorType::ConnectTimedout, format!("no connection within {within:?}"));
+        let Ok(socket) = tokio::time::timeout_at(until, open).await else {
+            return Error::e_explain(ErrorType::ConnectTimedout, "no connection in time");
         };
         let now = Instant::now();
         Ok(Self {

@@ -79,7 +79,16 @@ struct Client {
 impl Client {
     fn keeping(most: usize) -> Self {
         let alive = TcpKeepalive { idle: PATIENCE, interval: PATIENCE, count: 3, user_timeout: Duration::ZERO };
-        let limits = Limits { connect: PATIENCE, idle: PATIENCE, write: PATIENCE, keep: PATIENCE, alive };
+        let limits = Limits {
+            connect: PATIENCE,
+            first_byte: PATIENCE,
+            per_try: None,
+            idle: PATIENCE,
+            write: PATIENCE,
+            end: None,
+            keep: PATIENCE,
+            alive,
+        };
         Self { connector: Connector::new(None), connections: Arc::new(Connections::new(most)), limits }
     }
 
@@ -198,10 +207,20 @@ async fn more_than_the_answer_ends_the_connection() {
 #[tokio::test]
 async fn a_silence_is_told_by_when_it_came() {
     let mut client = Client::keeping(8);
-    client.limits.idle = Duration::from_millis(50);
+    client.limits.first_byte = Duration::from_millis(50);
     let silent = Origin::answering("").await;
     let (why, _) = client.ask(&silent).await.err().unwrap();
     assert_eq!(broken(&why), Some(Fault::UpstreamTimeoutFirstByte), "{why}");
+    let begun = Instant::now();
+    for (per_try, end) in [(Some(50), None), (None, Some(begun + Duration::from_millis(50)))] {
+        client.limits.first_byte = PATIENCE;
+        (client.limits.per_try, client.limits.end) = (per_try.map(Duration::from_millis), end);
+        let (why, _) = client.ask(&silent).await.err().unwrap();
+        assert_eq!(broken(&why), Some(Fault::UpstreamTimeoutFirstByte), "{why}");
+    }
+    assert!(begun.elapsed() < PATIENCE);
+    client.limits.end = None;
+    client.limits.idle = Duration::from_millis(50);
     let halting = Origin::answering("HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhello").await;
     let (mut session, ..) = client.ask(&halting).await.ok().unwrap();
     let mut last = session.read_response_body().await;

@@ -288,7 +288,8 @@ async fn unix_sockets_are_targets() {
 /// How a connection of this pool to `address` ends, and after how long.
 async fn connect(yaml: &str) -> (ErrorType, Duration) {
     let pool = pool(yaml, &Shelves::default());
-    let peer = pool.pick(&Ask::new(), &[]).unwrap().peer(None, &Arc::new(connection::Connections::new(1))).0;
+    let picked = pool.pick(&Ask::new(), &[]).unwrap();
+    let (peer, _) = picked.peer(&picked.timeouts(None), None, &Arc::new(connection::Connections::new(1)));
     let start = Instant::now();
     let connector = Connector::new(None);
     let connecting = Box::pin(connector.get_http_session(&*peer));

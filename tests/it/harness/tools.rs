@@ -1,10 +1,13 @@
 //! Programs from outside: started, read to their end, never left behind.
 
 use std::io::Read;
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use super::times;
 
 /// A program that ended: its exit code and what it wrote.
 #[derive(Debug)]
@@ -61,4 +64,15 @@ pub fn yumen(arguments: &[&str]) -> Ended {
 /// Sends a signal to a process of ours.
 pub fn signal(pid: u32, name: &str) {
     assert_eq!(run("kill", &[&format!("-{name}"), &pid.to_string()]).code, 0, "kill -{name}");
+}
+
+/// An address whose connections never open: a listener with a full backlog drops further SYN packets (listen(2)).
+pub fn unreachable() -> (socket2::Socket, std::net::SocketAddr, Vec<TcpStream>) {
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+    let filling = times(4, connect).into_iter().flatten().collect();
+    (full, address, filling)
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::HeaderName;
-use http::{StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header, response};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -37,11 +37,18 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
     if switching && !session.is_upgrade_req() {
         return Err(Fault::UpstreamUpgrade.into());
     }
-    check_coding(head)?;
-    without_spellings(head)?;
-    strip_hop_by_hop(head, switching);
-    mend_framing(session, head)?;
-    head.insert_header(field::X_REQUEST_ID, ctx.id())?;
+    let old_client = session.req_header().version == Version::HTTP_10;
+    let unframed = rebuild(head, |fields| {
+        check_coding(fields)?;
+        strip_hop_by_hop(fields, switching);
+        one_length(fields);
+        fields.insert(field::X_REQUEST_ID, HeaderValue::from_str(ctx.id()).map_err(|_| Fault::GatewayInternal)?);
+        Ok(old_client && fields.remove(header::TRANSFER_ENCODING).is_some())
+    })?;
+    if unframed {
+        // No chunks for HTTP/1.0: such an answer ends with its connection.
+        session.set_keepalive(None);
+    }
     if let Some(guards) = ctx.route.as_ref().and_then(|route| route.guards.as_ref()) {
         guards.clean(head);
     }
@@ -52,29 +59,31 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
     Ok(())
 }
 
-/// Names of fields mean the same in any spelling (RFC 9110 section 5.1): the map in which Pingora keeps the target's would be
-/// changed with every change, and copied.
-fn without_spellings(head: &mut ResponseHeader) -> Result<()> {
+/// Changes the fields of `head` as a map, and leaves the target's spelling of their names (RFC 9110 section 5.1: it means
+/// nothing): each change through Pingora's own type would read the name again and keep a second map of spellings.
+fn rebuild<T>(head: &mut ResponseHeader, change: impl FnOnce(&mut HeaderMap) -> Result<T, Fault>) -> Result<T> {
     let own = head.get_reason_phrase().filter(|said| Some(*said) != head.status.canonical_reason()).map(str::to_owned);
     let old = std::mem::replace(head, ResponseHeader::build_no_case(StatusCode::OK, Some(0))?);
-    *head = ResponseHeader::from(http::response::Parts::from(old));
-    match own {
-        Some(own) => head.set_reason_phrase(Some(&own)),
-        None => Ok(()),
+    let mut parts = response::Parts::from(old);
+    let changed = change(&mut parts.headers);
+    *head = ResponseHeader::from(parts);
+    if let Some(own) = own {
+        head.set_reason_phrase(Some(&own))?;
     }
+    Ok(changed?)
 }
 
 /// RFC 9110 section 7.6.1; the framing itself is Pingora's.
-fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
-    if !head.headers.keys().any(is_hop_by_hop) {
+fn strip_hop_by_hop(fields: &mut HeaderMap, switching: bool) {
+    if !fields.keys().any(is_hop_by_hop) {
         return;
     }
-    if head.headers.get_all(header::CONNECTION).iter().any(|said| said != "keep-alive" && said != "close") {
-        for name in connection_names(&head.headers) {
+    if fields.get_all(header::CONNECTION).iter().any(|said| said != "keep-alive" && said != "close") {
+        for name in connection_names(fields) {
             let framing =
                 name == header::UPGRADE || name == header::TRANSFER_ENCODING || name == header::CONTENT_LENGTH;
             if !framing && name != header::CONNECTION {
-                head.remove_header(&name);
+                fields.remove(&name);
             }
         }
     }
@@ -84,15 +93,14 @@ fn strip_hop_by_hop(head: &mut ResponseHeader, switching: bool) {
         header::CONNECTION | header::UPGRADE => switching,
         _ => !is_hop_by_hop(name),
     };
-    let gone: Vec<_> = head.headers.keys().filter(|name| !stays(name)).cloned().collect();
-    for name in gone {
-        head.remove_header(&name);
+    while let Some(gone) = fields.keys().find(|name| !stays(name)).cloned() {
+        fields.remove(gone);
     }
 }
 
 /// A body coded in a way that the client was not asked about cannot be passed on as it is.
-fn check_coding(head: &ResponseHeader) -> Result<(), Fault> {
-    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+fn check_coding(fields: &HeaderMap) -> Result<(), Fault> {
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
         (None, _) => Ok(()),
         (Some(only), None) if only.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
@@ -100,18 +108,12 @@ fn check_coding(head: &ResponseHeader) -> Result<(), Fault> {
     }
 }
 
-/// One length, said once; and no chunks for HTTP/1.0, whose answers end with their connection instead.
-fn mend_framing(session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
-    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+/// One length, said once; different ones were refused when they were read.
+fn one_length(fields: &mut HeaderMap) {
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
     if let (Some(first), Some(_)) = (lengths.next().cloned(), lengths.next()) {
-        // Different ones were refused when they were read.
-        head.insert_header(header::CONTENT_LENGTH, first)?;
+        fields.insert(header::CONTENT_LENGTH, first);
     }
-    if session.req_header().version == Version::HTTP_10 && head.headers.contains_key(header::TRANSFER_ENCODING) {
-        head.remove_header(&header::TRANSFER_ENCODING);
-        session.set_keepalive(None);
-    }
-    Ok(())
 }
 
 /// The listener's `redirect: https`: same host and path, on the port that is https's own.

@@ -212,9 +212,11 @@ async fn a_silence_is_told_by_when_it_came() {
     let (why, _) = client.ask(&silent).await.err().unwrap();
     assert_eq!(broken(&why), Some(Fault::UpstreamTimeoutFirstByte), "{why}");
     let begun = Instant::now();
-    for (per_try, end) in [(Some(50), None), (None, Some(begun + Duration::from_millis(50)))] {
-        client.limits.first_byte = PATIENCE;
-        (client.limits.per_try, client.limits.end) = (per_try.map(Duration::from_millis), end);
+    client.limits.first_byte = PATIENCE;
+    for by_try in [true, false] {
+        let soon = Duration::from_millis(50);
+        client.limits.per_try = by_try.then_some(soon);
+        client.limits.end = (!by_try).then(|| Instant::now() + soon);
         let (why, _) = client.ask(&silent).await.err().unwrap();
         assert_eq!(broken(&why), Some(Fault::UpstreamTimeoutFirstByte), "{why}");
     }

@@ -57,6 +57,10 @@ impl AsyncRead for Lease {
             // Closed, as far as Pingora is concerned: it lets go.
             return Poll::Ready(Ok(()));
         }
+        // Not every write is followed by a flush, but every one by a look at what the target says.
+        if let Poll::Ready(Err(why)) = line.poll_flush(cx, |since| errand.stuck_until(since)) {
+            return named(Poll::Ready(Err(why)), Fault::UpstreamTimeoutIdle);
+        }
         named(line.poll_read(cx, buf, |since| errand.silent_until(since)), errand.silence())
     }
 }

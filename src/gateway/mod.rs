@@ -93,7 +93,7 @@ pub struct Gateway {
 async fn sweep(connections: Arc<Connections>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        connections.sweep();
+        connections.sweep(SWEEP, tokio::time::Instant::now());
     }
 }
 

@@ -94,6 +94,7 @@ impl Settings {
         peer: &mut HttpPeer,
         timeouts: &timeout::Config,
         end: Option<Instant>,
+        once: bool,
         connections: &Arc<Connections>,
     ) -> Option<Arc<Errand>> {
         if self.tls.is_some() || !matches!(self.alpn, ALPN::H1) {
@@ -107,6 +108,7 @@ impl Settings {
             write: timeouts.write.get(),
             end: end.map(Into::into),
             keep: self.keep,
+            once,
             alive: alive(),
         };
         let errand = Errand::new(connections.clone(), limits);

@@ -223,16 +223,18 @@ impl Picked {
         let pool = self.target.settings.timeouts();
         route.map_or(Cow::Borrowed(pool), |route| Cow::Owned(route.over(pool)))
     }
-    /// Where and how to connect, and where the connection is our own, what becomes of it; the request ends at `end`.
+    /// Where and how to connect, and where the connection is our own, what becomes of it; the request ends at `end`, and if
+    /// `once`, it may not be sent twice.
     pub fn peer(
         &self,
         timeouts: &timeout::Config,
         end: Option<Instant>,
+        once: bool,
         connections: &Arc<Connections>,
     ) -> (Box<HttpPeer>, Option<Arc<Errand>>) {
         let mut peer = Box::new(self.target.peer.clone());
         let settings = &self.target.settings;
-        let errand = settings.send(&mut peer, timeouts, end, connections);
+        let errand = settings.send(&mut peer, timeouts, end, once, connections);
         if errand.is_none() {
             settings.limit(&mut peer, timeouts, end.map(|end| end.saturating_duration_since(Instant::now())));
         }

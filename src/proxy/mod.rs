@@ -163,7 +163,8 @@ impl ProxyHttp for Proxy {
             return Err(Fault::UpstreamTimeoutTotal.into());
         }
         let end = ctx.upstream.end.as_ref().map(|end| end.at);
-        let (peer, errand) = picked.peer(&timeouts, end, &self.connections);
+        let once = !session.req_header().method.is_idempotent();
+        let (peer, errand) = picked.peer(&timeouts, end, once, &self.connections);
         ctx.upstream.errand = errand;
         Ok(peer)
     }

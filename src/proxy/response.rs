@@ -16,6 +16,7 @@ use super::view::View;
 use crate::fault::Fault;
 use crate::policy::redirect::Redirect;
 use crate::policy::respond::Respond;
+use crate::pool::connection::habit;
 
 /// Informational answers before the answer, at most.
 const MOST_INFORMED: u32 = 16;
@@ -29,6 +30,9 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
     ctx.upstream.answered = Some(Instant::now());
     if let Some(errand) = &ctx.upstream.errand {
         errand.answer();
+        if let Some(keeps) = head.headers.get(field::KEEP_ALIVE).and_then(|said| habit::told(said.to_str().ok()?)) {
+            errand.told(keeps);
+        }
     }
     if let Some(picked) = &mut ctx.picked {
         picked.answered(head.status.as_u16());

@@ -157,3 +157,25 @@ fn a_grpc_deadline_is_kept_and_passed_on() {
     let status = late.header("grpc-status").map(str::to_owned);
     assert_eq!(status.as_deref().or(late.trailers.get("grpc-status").and_then(|said| said.to_str().ok())), Some("4"));
 }
+
+#[test]
+fn what_may_not_be_sent_twice_gets_no_connection_that_its_target_may_just_close() {
+    let origin = Origin::answering("done");
+    let gateway = pooled(&format!("['{origin}']"));
+    let mut connection = gateway.connect();
+    let mut post = || assert_eq!(connection.ask(&Request::post("/", "1")).status, 200);
+    post();
+    post();
+    assert_eq!(origin.connections(), 1, "a young one is used again");
+    pass(Duration::from_millis(1200));
+    post();
+    assert_eq!(origin.connections(), 2, "nobody knows how long it is kept");
+    let origin = Origin::new(|_, talk| talk.answer(200, "Keep-Alive: timeout=5\r\n", "done"));
+    let gateway = pooled(&format!("['{origin}']"));
+    let mut connection = gateway.connect();
+    for _ in 0..2 {
+        assert_eq!(connection.ask(&Request::post("/", "1")).status, 200);
+        pass(Duration::from_millis(1200));
+    }
+    assert_eq!(origin.connections(), 1, "the target says that it keeps it for five seconds");
+}

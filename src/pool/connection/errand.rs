@@ -1,7 +1,7 @@
 //! One try's need of a connection: how long each step may take, and what became of it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::lease::Lease;
 use super::line::Line;
-use super::{Connections, Place};
+use super::{Connections, Place, habit};
 use crate::fault::Fault;
 
 /// How long each step may take.
@@ -35,6 +35,8 @@ pub struct Limits {
     pub end: Option<Instant>,
     /// How long a connection is kept while nobody needs it.
     pub keep: Duration,
+    /// The request may not be sent twice.
+    pub once: bool,
     /// How the kernel finds out about hosts that are gone.
     pub alive: TcpKeepalive,
 }
@@ -47,6 +49,8 @@ pub struct Errand {
     begun: Instant,
     reused: AtomicBool,
     answered: AtomicBool,
+    /// Milliseconds for which the target says that it keeps the connection; more than it can say where it says nothing.
+    told: AtomicU64,
 }
 
 impl fmt::Debug for Errand {
@@ -58,7 +62,8 @@ impl fmt::Debug for Errand {
 impl Errand {
     pub fn new(connections: Arc<Connections>, limits: Limits) -> Arc<Self> {
         let (begun, reused, answered) = (Instant::now(), AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new_cyclic(|me| Self { me: me.clone(), connections, limits, begun, reused, answered })
+        let told = AtomicU64::new(u64::MAX);
+        Arc::new_cyclic(|me| Self { me: me.clone(), connections, limits, begun, reused, answered, told })
     }
 
     /// Whether the connection had served a request before.
@@ -69,6 +74,11 @@ impl Errand {
     /// The head of the answer is here.
     pub fn answer(&self) {
         self.answered.store(true, Relaxed);
+    }
+
+    /// The target says for how long it keeps the connection.
+    pub fn told(&self, keeps: Duration) {
+        self.told.store(keeps.as_millis().try_into().unwrap_or(u64::MAX), Relaxed);
     }
 
     pub(super) fn is_answered(&self) -> bool {
@@ -104,6 +114,10 @@ impl Errand {
     /// The connection may serve another request.
     pub(super) fn give_back(&self, mut line: Line) {
         line.rest(self.limits.keep);
+        let told = self.told.load(Relaxed);
+        if told != u64::MAX {
+            line.rest_safely(habit::safe(Duration::from_millis(told)));
+        }
         self.connections.put(line);
     }
 }
@@ -111,7 +125,8 @@ impl Errand {
 #[async_trait]
 impl L4Connect for Errand {
     async fn connect(&self, address: &SocketAddr) -> pingora_error::Result<Stream> {
-        let kept = self.connections.take(&Place(address.clone()), self.limits.keep);
+        let (keep, once) = (self.limits.keep, self.limits.once);
+        let kept = self.connections.take(&Place(address.clone()), keep, once, self.begun);
         self.reused.store(kept.is_some(), Relaxed);
         let line = if let Some(line) = kept {
             line

@@ -39,6 +39,7 @@ pub(super) struct Line {
     moved: Instant,
     /// When it has rested long enough.
     rests_until: Instant,
+    is_sure: bool,
     reading: Deadline,
     writing: Deadline,
 }
@@ -75,6 +76,7 @@ impl Line {
             out: Vec::new(),
             moved: now,
             rests_until: now,
+            is_sure: false,
             reading: Deadline::default(),
             writing: Deadline::default(),
         })
@@ -92,9 +94,21 @@ impl Line {
     pub(super) fn rest(&mut self, keep: Duration) {
         self.moved = Instant::now();
         self.rests_until = self.moved + keep;
+        self.is_sure = false;
         if self.out.capacity() > KEPT {
             self.out = Vec::new();
         }
+    }
+
+    /// As long as its target is known to keep it.
+    pub(super) fn rest_safely(&mut self, limit: Duration) {
+        self.rests_until = self.rests_until.min(self.moved + limit);
+        self.is_sure = true;
+    }
+
+    /// Whether its target is known to keep it as long as it rests.
+    pub(super) fn is_sure(&self) -> bool {
+        self.is_sure
     }
 
     /// The moment from which the time of the next request counts.

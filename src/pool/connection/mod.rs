@@ -5,6 +5,7 @@
 //! it: it opens what it takes for a new connection ([`L4Connect`](pingora::connectors::L4Connect)) and lets it go.
 
 mod errand;
+pub mod habit;
 mod lease;
 mod line;
 
@@ -16,7 +17,12 @@ use pingora::protocols::l4::socket::SocketAddr;
 use tokio::time::Instant;
 
 pub use errand::{Errand, Limits};
+use habit::Habit;
 use line::Line;
+
+/// As long as a target is not known to close connections later, one that rested longer is not for a request that may not be
+/// sent twice.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// What one worker keeps between requests.
 #[derive(Debug)]
@@ -30,6 +36,7 @@ struct Kept {
     /// Those that rest, the one that rests longest first.
     resting: HashMap<Place, VecDeque<Line>>,
     count: usize,
+    habits: HashMap<Place, Habit>,
 }
 
 /// Where a connection leads; only addresses that can be compared are kept.
@@ -53,15 +60,16 @@ impl Connections {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection that rested for the shortest time, if that is less than `keep` and the target has not closed it.
-    fn take(&self, place: &Place, keep: Duration) -> Option<Line> {
-        let now = Instant::now();
+    /// The connection that rested for the shortest time, if that is less than `most` and the target has not closed it; for
+    /// a request that may not be sent twice, one that the target does not close just now.
+    fn take(&self, place: &Place, most: Duration, once: bool, now: Instant) -> Option<Line> {
         let mut kept = self.kept();
-        let Kept { resting, count } = &mut *kept;
+        let Kept { resting, count, .. } = &mut *kept;
         let there = resting.get_mut(place)?;
         while let Some(line) = there.pop_back() {
             *count -= 1;
-            if line.serves(now) && now.duration_since(line.rests_since()) < keep {
+            let rested = now.duration_since(line.rests_since());
+            if rested < most && (!once || line.is_sure() || rested < YOUNG) && line.serves(now) {
                 return Some(line);
             }
         }
@@ -69,9 +77,12 @@ impl Connections {
     }
 
     /// Keeps it until somebody takes it; where there is no room, one that rested longer leaves.
-    fn put(&self, line: Line) {
+    fn put(&self, mut line: Line) {
         let mut kept = self.kept();
-        let Kept { resting, count } = &mut *kept;
+        let Kept { resting, count, habits } = &mut *kept;
+        if let Some(limit) = habits.get(line.place()).and_then(|habit| habit.limit(line.rests_since())) {
+            line.rest_safely(limit);
+        }
         let there = match resting.get_mut(line.place()) {
             Some(there) => there,
             None => resting.entry(line.place().clone()).or_default(),
@@ -86,17 +97,27 @@ impl Connections {
         *count += 1;
     }
 
-    /// Closes those that rested long enough, and those that their targets have closed.
-    pub fn sweep(&self) {
-        let now = Instant::now();
+    /// Closes those that rested long enough, and those that their targets have closed; learns when those do. It is run
+    /// every `pause`.
+    pub fn sweep(&self, pause: Duration, now: Instant) {
         let mut kept = self.kept();
-        let Kept { resting, count } = &mut *kept;
-        resting.retain(|_, there| {
+        let Kept { resting, count, habits } = &mut *kept;
+        resting.retain(|place, there| {
             let before = there.len();
-            there.retain(|line| line.serves(now));
+            let mut closed = None;
+            there.retain(|line| {
+                if !line.is_quiet() {
+                    closed = closed.max(Some(now.duration_since(line.rests_since()).saturating_sub(pause)));
+                }
+                line.serves(now)
+            });
+            if let Some(rested) = closed {
+                habits.entry(place.clone()).or_default().closed(rested, now);
+            }
             *count -= before - there.len();
             !there.is_empty()
         });
+        habits.retain(|_, habit| habit.is_fresh(now));
     }
 
     /// How many rest.

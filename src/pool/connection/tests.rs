@@ -87,6 +87,7 @@ impl Client {
             write: PATIENCE,
             end: None,
             keep: PATIENCE,
+            once: false,
             alive,
         };
         Self { connector: Connector::new(None), connections: Arc::new(Connections::new(most)), limits }
@@ -157,7 +158,7 @@ async fn the_sweep_closes_what_rested_long_enough_or_was_closed() {
     client.fetch(&staying).await;
     let swept = async {
         while client.connections.resting() > 1 {
-            client.connections.sweep();
+            client.connections.sweep(Duration::ZERO, Instant::now());
             tokio::task::yield_now().await;
         }
     };
@@ -165,11 +166,57 @@ async fn the_sweep_closes_what_rested_long_enough_or_was_closed() {
     assert!(client.fetch(&staying).await, "the other one stays");
     client.limits.keep = Duration::ZERO;
     assert!(!client.fetch(&staying).await, "too long for this pool");
-    client.connections.sweep();
+    client.connections.sweep(Duration::ZERO, Instant::now());
     assert_eq!(client.connections.resting(), 0);
     let mut seen = [staying.told().await, staying.told().await, staying.told().await, staying.told().await];
     seen.sort_unstable();
     assert_eq!(seen, ["closed", "closed", "open", "open"]);
+}
+
+#[tokio::test]
+async fn what_may_not_be_sent_twice_gets_a_young_connection_or_a_sure_one() {
+    let origin = Origin::answering(OK).await;
+    let mut client = Client::keeping(8);
+    client.limits.keep = Duration::from_mins(1);
+    let place = Place(SocketAddr::Inet(origin.address.parse().unwrap()));
+    let (now, secs) = (Instant::now(), Duration::from_secs);
+    let serves =
+        |client: &Client, once, after| client.connections.take(&place, secs(60), once, now + secs(after)).is_some();
+    for (once, after, wanted) in [(true, 0, true), (true, 2, false), (false, 2, true), (false, 61, false)] {
+        client.fetch(&origin).await;
+        assert_eq!(serves(&client, once, after), wanted, "once: {once}, after {after} s");
+    }
+    for (after, wanted) in [(7, true), (9, false)] {
+        let (mut session, peer, errand) = client.ask(&origin).await.ok().unwrap();
+        while session.read_response_body().await.unwrap().is_some() {}
+        errand.told(secs(10));
+        client.connector.release_http_session(session, &peer, None).await;
+        assert_eq!(serves(&client, true, after), wanted, "the target keeps it for ten seconds, after {after}");
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_closes_at_one_age_is_found_out() {
+    let mut origin = Origin::new(OK, false).await;
+    let mut client = Client::keeping(8);
+    client.limits.keep = Duration::from_mins(1);
+    let later = Instant::now() + Duration::from_secs(5);
+    for _ in 0..2 {
+        client.fetch(&origin).await;
+        assert_eq!((origin.told().await, origin.told().await), ("open", "closed"));
+        let swept = async {
+            while client.connections.resting() > 0 {
+                client.connections.sweep(Duration::ZERO, later);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, swept).await.expect("it is gone");
+    }
+    client.fetch(&origin).await;
+    let kept = client.connections.kept();
+    assert!(kept.resting.values().flatten().all(Line::is_sure));
+    let limit = kept.habits.values().next().unwrap().limit(later).unwrap();
+    assert!((3.0..4.01).contains(&limit.as_secs_f64()), "{limit:?}");
 }
 
 #[tokio::test]

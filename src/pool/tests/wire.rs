@@ -289,7 +289,7 @@ async fn unix_sockets_are_targets() {
 async fn connect(yaml: &str) -> (ErrorType, Duration) {
     let pool = pool(yaml, &Shelves::default());
     let picked = pool.pick(&Ask::new(), &[]).unwrap();
-    let (peer, _) = picked.peer(&picked.timeouts(None), None, &Arc::new(connection::Connections::new(1)));
+    let (peer, _) = picked.peer(&picked.timeouts(None), None, false, &Arc::new(connection::Connections::new(1)));
     let start = Instant::now();
     let connector = Connector::new(None);
     let connecting = Box::pin(connector.get_http_session(&*peer));

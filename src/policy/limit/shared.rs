@@ -80,6 +80,10 @@ impl Shared {
         let share = config.share.as_ref()?;
         let store = room.stores.get(&share.store)?.clone()?;
         let (script, algorithm, number, period) = counted(config)?;
+        if config.if_store_down == IfStoreDown::Open {
+            let sentence = "whoever can bring the store down, or slow it down, has no limit";
+            problems.warn(at.key("if_store_down"), sentence);
+        }
         let keys = usize::try_from(config.keys.get()).unwrap_or(usize::MAX);
         let slices = kept(&room.shelves.slices, at);
         let slice = share.slice(number, &at.key("share"), problems);

@@ -3,7 +3,7 @@
 mod compile;
 mod live;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,13 +83,9 @@ impl Snapshot {
 
     /// The limits of all routes, each once.
     pub fn limits(&self) -> Vec<Arc<Limit>> {
-        let mut limits: Vec<Arc<Limit>> = Vec::new();
-        for one in self.routes.iter().filter_map(|route| route.guards.as_ref()).flat_map(|guards| guards.limits()) {
-            if !limits.iter().any(|other| Arc::ptr_eq(one, other)) {
-                limits.push(one.clone());
-            }
-        }
-        limits
+        let guards = self.routes.iter().filter_map(|route| route.guards.as_ref());
+        let mut seen = HashSet::new();
+        guards.flat_map(|guards| guards.limits()).filter(|limit| seen.insert(Arc::as_ptr(limit))).cloned().collect()
     }
 
     /// The counts that are kept for a restart.

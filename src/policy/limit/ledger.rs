@@ -23,31 +23,31 @@ pub struct Ledger {
     file: PathBuf,
     book: Arc<Book>,
     counted: QuotaMetrics,
-    /// One writes at a time; and what was last said of a failure, which is not said again and again.
-    writing: Mutex<String>,
+    /// What was last said of a failure, which is not said again and again.
+    said: Mutex<String>,
 }
 
 impl Ledger {
     pub fn new(name: &str, file: PathBuf, book: Arc<Book>, counted: QuotaMetrics) -> Self {
-        Self { name: name.into(), file, book, counted, writing: Mutex::default() }
+        Self { name: name.into(), file, book, counted, said: Mutex::default() }
     }
 
     pub fn chore(self: Arc<Self>) -> Chore {
         Chore::new(format!("quota/{}", self.name), async move {
-            let mut pause = EVERY;
             loop {
-                tokio::time::sleep(pause).await;
                 let (this, began) = (Arc::clone(&self), Instant::now());
                 // A slow disk holds up nobody. Where the chore is dropped meanwhile, the file is written none the less.
                 let _ = tokio::task::spawn_blocking(move || this.save()).await;
-                pause = EVERY.max(began.elapsed() * SELDOM);
+                tokio::time::sleep(EVERY.max(began.elapsed() * SELDOM)).await;
             }
         })
     }
 
     /// Writes what has changed. A disk that does not take it is told of; it will be tried again.
     pub fn save(&self) {
-        let mut said = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        // One writes at a time, also where a reload has made another ledger of the same counts.
+        let _alone = self.book.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.book.changed.swap(false, Relaxed) {
             return;
         }

@@ -5,8 +5,8 @@
 //! never was counts in the present.
 
 use std::path::Path as File;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
@@ -70,6 +70,7 @@ pub struct Book {
     pub(super) seed: [u8; 16],
     /// Whether there is something that does not lie on disk.
     pub(super) changed: AtomicBool,
+    pub(super) writing: Mutex<()>,
 }
 
 impl std::fmt::Debug for Book {
@@ -82,9 +83,10 @@ impl Default for Book {
     fn default() -> Self {
         let mut seed = [0; 16];
         if aws_lc_rs::rand::fill(&mut seed).is_err() {
-            seed = u128::from(random::next()).to_le_bytes();
+            let halves = [random::next(), random::next()].map(u128::from);
+            seed = halves.iter().fold(0, |whole, half| whole << 64 | half).to_le_bytes();
         }
-        Self { cells: Cells::default(), seed, changed: AtomicBool::new(false) }
+        Self { cells: Cells::default(), seed, changed: AtomicBool::new(false), writing: Mutex::default() }
     }
 }
 

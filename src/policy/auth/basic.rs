@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -42,6 +42,8 @@ pub const SOURCE: Source = Source::Header(http::header::AUTHORIZATION);
 
 /// Longer ones are not looked at.
 const LONGEST: usize = 2048;
+/// How long a request waits until its password was looked at.
+const LATEST: Duration = Duration::from_mins(1);
 /// Bytes of names that were found good, by file.
 const REMEMBERED: usize = 1 << 20;
 
@@ -132,7 +134,9 @@ impl Users {
 
     /// Whose name and password it is; who shows the same meanwhile gets the same answer.
     pub async fn verify(&self, shown: Shown) -> Result<Identity, Denial> {
-        let (name, _) = self.looking.once(shown.mark, Box::pin(self.look(shown))).await;
+        let looking = self.looking.once(shown.mark, Box::pin(self.look(shown)));
+        let late = |_| Denial::new(Fault::AuthUnavailable, "the password could not be looked at in time");
+        let (name, _) = tokio::time::timeout(LATEST, looking).await.map_err(late)?;
         name.map(named)
     }
 

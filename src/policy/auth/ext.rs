@@ -206,7 +206,7 @@ impl Ext {
             Some(verdict) => Ok(verdict),
             // Without a memory each request is asked about, as the document says.
             None if self.memory.is_none() => self.question(&question, shows).await.map(|(verdict, _)| verdict),
-            None => self.together(mark, &question, shows).await,
+            None => self.asked.wait(Box::pin(self.together(mark, &question, shows))).await,
         };
         match verdict {
             Ok(verdict) => Arc::unwrap_or_clone(verdict),

@@ -206,7 +206,9 @@ impl Introspection {
     /// Asks about a token; who comes with the same one meanwhile gets the same answer.
     pub async fn ask(&self, token: &str) -> Result<Identity, Denial> {
         let mark = Mark::of([token.as_bytes()]);
-        let (verdict, _) = self.tokens.asking.once(mark, Box::pin(self.fetch(token, mark))).await;
+        let asking = async { Ok(self.tokens.asking.once(mark, Box::pin(self.fetch(token, mark))).await) };
+        let answer = self.asked.wait(asking).await;
+        let (verdict, _) = answer.map_err(|why| Denial::new(Fault::AuthUnavailable, why))?;
         verdict.as_ref().map(|known| identity(known)).map_err(Denial::clone)
     }
 

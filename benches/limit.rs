@@ -4,6 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use yumen::policy::limit::calendar;
+use yumen::policy::limit::quota::Quota;
 use yumen::policy::limit::store::Cells;
 use yumen::policy::limit::token_bucket::{Bucket, TokenBucket};
 
@@ -32,5 +34,22 @@ fn asking(bench: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, asking);
+fn asking_quotas(bench: &mut Criterion) {
+    for (keys, room) in [(100_u64, 1_000_000), (1_000_000, 1_000_000)] {
+        let Ok(number) = "1M/month".parse() else { continue };
+        let quota = Quota::new(number, room, Arc::default(), None);
+        for at in 0..keys {
+            let _ = quota.take(key(at), calendar::now());
+        }
+        let mut at = 0;
+        bench.bench_function(&format!("a quota, {keys} keys, room for {room}"), |bench| {
+            bench.iter(|| {
+                at = (at + 7919) % keys;
+                black_box(quota.take(key(at), calendar::now()))
+            });
+        });
+    }
+}
+
+criterion_group!(benches, asking, asking_quotas);
 criterion_main!(benches);

@@ -80,6 +80,7 @@ faults! {
     RequireRefused = "require.refused", 403, 7, "http_request_denied", Client;
     LimitRate = "limit.rate", 429, 8, "http_request_denied", Client;
     LimitInFlight = "limit.in_flight", 429, 8, "http_request_denied", Client;
+    LimitQuota = "limit.quota", 429, 8, "http_request_denied", Client;
     LimitStoreDown = "limit.store_down", 503, 14, "destination_unavailable", Operator;
     RequestInvalid = "request.invalid", 400, 3, "http_request_denied", Client;
     BodyInvalid = "body.invalid", 422, 3, "http_request_denied", Client;

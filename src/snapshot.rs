@@ -3,7 +3,7 @@
 mod compile;
 mod live;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::client::store::{self, Store};
 pub use crate::config::runtime::{ClientIp, Forwarded};
 use crate::listener::Listener;
 use crate::policy::auth::Follow;
+use crate::policy::limit::{Ledger, Limit};
 use crate::pool::{self, Pool};
 use crate::route::{Route, Table};
 use crate::telemetry::access::AccessLog;
@@ -76,7 +77,20 @@ impl Snapshot {
             .flat_map(Pool::chores)
             .chain(followed.into_iter().map(Follow::chore))
             .chain(stores)
+            .chain(self.ledgers().map(Ledger::chore))
             .collect()
+    }
+
+    /// The limits of all routes, each once.
+    pub fn limits(&self) -> Vec<Arc<Limit>> {
+        let guards = self.routes.iter().filter_map(|route| route.guards.as_ref());
+        let mut seen = HashSet::new();
+        guards.flat_map(|guards| guards.limits()).filter(|limit| seen.insert(Arc::as_ptr(limit))).cloned().collect()
+    }
+
+    /// The counts that are kept for a restart.
+    pub fn ledgers(&self) -> impl Iterator<Item = Arc<Ledger>> {
+        self.limits().into_iter().filter_map(|limit| limit.ledger().cloned())
     }
 
     /// The state of each pool.

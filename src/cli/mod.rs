@@ -3,8 +3,10 @@
 mod check;
 mod completions;
 mod demo;
+mod door;
 mod explain;
 mod key;
+mod limits;
 mod password;
 mod reload;
 mod run;
@@ -69,6 +71,8 @@ enum Verb {
     Schema,
     /// Ask the running gateway to read its document again; the exit code is the verdict.
     Reload(reload::Options),
+    /// Print how the limits of the running gateway are used.
+    Limits(limits::Options),
     /// Make keys for consumers.
     Key {
         /// What to do.
@@ -126,6 +130,7 @@ impl Verb {
             Self::Show(options) => show::run(&options),
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
+            Self::Limits(options) => limits::run(&options),
             Self::Key { deed } => key::run(&deed),
             Self::Password { name } => password::run(&name),
             Self::Completions { shell } => completions::script(shell, &mut Yumen::command()),

@@ -1,42 +1,27 @@
 //! `yumen reload`: the running gateway reads its document again, and says what became of it.
 
-use std::time::Duration;
-
 use clap::Args;
 use http::Method;
 use serde_json::Value;
 
-use super::{Document, Exit, fail};
-use crate::client::http::{Answer, Call};
-use crate::config;
-use crate::units::Address;
+use super::door::Door;
+use super::{Exit, fail};
+use crate::client::http::Answer;
 
 #[derive(Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    document: Document,
-    /// The admin address; else what the document says.
-    #[arg(long, value_name = "ADDRESS")]
-    admin: Option<Address>,
+    door: Door,
     /// Wait for the verdict: exit 0 when the document serves, 78 when it was refused.
     #[arg(long)]
     wait: bool,
 }
 
 pub(super) fn run(options: &Options) -> Exit {
-    let admin = match options.admin.clone().map_or_else(|| admin_of(&options.document), Ok) {
-        Ok(admin) => admin,
-        Err(why) => return fail(Exit::FileMissing, &why),
-    };
     let target = if options.wait { "/reload?wait" } else { "/reload" };
-    let call = Call { to: &admin, method: Method::POST, target, deadline: Duration::from_mins(1), cap: 16 << 20 };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(why) => return fail(Exit::Internal, &format!("cannot start a runtime: {why}")),
-    };
-    match runtime.block_on(call.send()) {
+    match options.door.ask(Method::POST, target) {
         Ok(answer) => verdict(&answer),
-        Err(why) => fail(Exit::NotRunning, &format!("no running gateway: {why}")),
+        Err(exit) => exit,
     }
 }
 
@@ -58,13 +43,4 @@ fn verdict(answer: &Answer) -> Exit {
         }
     };
     super::print(&line)
-}
-
-/// Where the running gateway is asked, by the document; one that is wrong elsewhere may still say it.
-fn admin_of(document: &Document) -> Result<Address, String> {
-    let loaded = config::load(&document.config);
-    match loaded.unreadable {
-        Some(why) => Err(format!("{}: {why}", document.config.display())),
-        None => Ok(loaded.document.admin.bind),
-    }
 }

@@ -22,7 +22,8 @@ pub struct Config {
     pub drain: Drain,
     /// How the address of a client is found behind other proxies.
     pub client_ip: ClientIp,
-    /// A directory for what a restart should still know: the keys of issuers. `/var/lib/yumen` if that is there.
+    /// A directory for what a restart should still know: the keys of issuers, the counts of quotas. `/var/lib/yumen` if that
+    /// is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<PathBuf>,
     /// Unused connections to upstreams that the whole process keeps open.

@@ -1,4 +1,4 @@
-//! The admin door: health, readiness, metrics, status, and the order to reload. Nothing changes by GET.
+//! The admin door: health, readiness, metrics, status, limits, and the order to reload. Nothing changes by GET.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -59,6 +59,7 @@ impl ServeHttp for Admin {
         match (&method, path.as_str()) {
             (&Method::POST, "/reload") if query.as_deref() == Some("wait") => self.reload().await,
             (&Method::POST, "/reload") => self.order(),
+            (&Method::GET | &Method::HEAD, "/limits") => self.limits(query.as_deref().unwrap_or_default()).await,
             (&Method::GET | &Method::HEAD, path) => self.look(path),
             (_, "/reload") => allow("POST"),
             _ => allow("GET, HEAD"),
@@ -85,7 +86,10 @@ impl Admin {
             "/routes" => page(StatusCode::OK, &self.live.load().describe_routes()),
             "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),
             "/reload" => allow("POST"),
-            _ => text(StatusCode::NOT_FOUND, "/livez /readyz /health /metrics /status /routes /pools, POST /reload\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "/livez /readyz /health /metrics /status /routes /pools /limits, POST /reload\n",
+            ),
         }
     }
 
@@ -110,6 +114,17 @@ impl Admin {
             page.insert("stores".to_owned(), stores.into());
         }
         self::page(StatusCode::OK, &page)
+    }
+
+    /// Each limit, and with `key=PART` (once for each part of a key) how much that key has used.
+    async fn limits(&self, query: &str) -> Answer {
+        let said = query.split('&').filter_map(|pair| canonical::unescape(pair.strip_prefix("key=")?));
+        let (key, snapshot) = (said.collect::<Vec<_>>(), self.live.load_full());
+        let mut limits = serde_json::Map::new();
+        for limit in snapshot.limits() {
+            limits.insert(limit.name().to_owned(), json!(limit.seen(&key).await));
+        }
+        page(StatusCode::OK, &limits.into())
     }
 
     /// Orders a reload without waiting for what becomes of it.

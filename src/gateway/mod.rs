@@ -136,6 +136,9 @@ impl Gateway {
             }
         }
         follow.abort();
+        for ledger in self.live.load_full().ledgers() {
+            let _ = tokio::task::spawn_blocking(move || ledger.save()).await;
+        }
         self.live.load().access.flush(LAST_LINES);
     }
 

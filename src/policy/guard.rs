@@ -12,7 +12,7 @@ use super::auth::{self, Auth, Schemes};
 use super::body::{self, Body};
 use super::cors::{self, Cors};
 use super::ip::{self, Ip};
-use super::limit::{self, Limits};
+use super::limit::{self, Limit, Limits};
 use super::require::{self, Require};
 use super::validate::{self, Validate};
 use crate::exchange::{Exchange, Found, Refusal, Stop};
@@ -223,6 +223,10 @@ impl Guards {
     /// The keys that are fetched for this route.
     pub fn fetched(&self) -> Vec<auth::Follow> {
         self.auth.iter().flat_map(|auth| auth.scheme().fetched()).collect()
+    }
+
+    pub fn limits(&self) -> impl Iterator<Item = &Arc<Limit>> {
+        self.limits.iter().flat_map(Limits::each)
     }
 
     /// Files whose change is a reason to read the document again.

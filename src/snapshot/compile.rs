@@ -235,7 +235,7 @@ fn limits(
     let none = limit::Named::new();
     let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &none, stores };
     let schemes = auth::Schemes::new();
-    let guards = guard::Tools::alone(place, &schemes);
+    let guards = guard::Tools { state: document.runtime.state(), ..guard::Tools::alone(place, &schemes) };
     let compile = |(name, config)| {
         let (name, at) = (Name::clone(name), Path::of(["limits", Name::as_str(name)]));
         let limit = limit::Limit::compile(name.as_str(), config, &at, room, &guards, problems);

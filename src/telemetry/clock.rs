@@ -87,7 +87,7 @@ fn write(text: &mut [u8], at: usize, digits: usize, mut number: u32) {
 
 /// Days since 1970 to a date of the Gregorian calendar, whose years are counted from March so that the leap day
 /// comes last (Howard Hinnant, "chrono-compatible low-level date algorithms").
-fn date(days: u64) -> (u32, u8, u8) {
+pub fn date(days: u64) -> (u32, u8, u8) {
     let days = days + 719_468;
     let era = days / 146_097;
     let of_era = days % 146_097;

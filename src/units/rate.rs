@@ -48,34 +48,45 @@ impl Per {
     }
 }
 
+/// Reads a whole number (with `k` or `M`) and one of these units; `what` it is, and an example of it, are for the errors.
+pub(super) fn read<U: Copy>(text: &str, units: &[(&str, U)], what: &str, example: &str) -> Result<(u64, U), String> {
+    let per = example.split_once('/').map_or("", |(_, unit)| unit);
+    let Some((number, unit)) = text.split_once('/') else {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let wrong = || format!("`{text}` is not {what}, e.g. {example}");
+        return Err(if digits { format!("`{text}` needs a unit, e.g. {text}/{per}") } else { wrong() });
+    };
+    let names = || units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let unknown = || format!("`{unit}` is not a unit of time. Units: {}", names());
+    let (_, per) = units.iter().find(|(name, _)| *name == unit).ok_or_else(unknown)?;
+    let multiple = MULTIPLES.iter().find_map(|(letter, by)| Some((number.strip_suffix(*letter)?, *by)));
+    let (digits, by) = multiple.unwrap_or((number, 1));
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    let number = digits.parse::<u64>().ok().filter(|_| plain).and_then(|number| number.checked_mul(by));
+    let fits = number.filter(|number| (1..=MOST).contains(number));
+    let wrong = || format!("`{text}`: the number goes from 1 to {}M, e.g. {example}", MOST / 1_000_000);
+    fits.map(|number| (number, *per)).ok_or_else(wrong)
+}
+
+/// Writes the number as short as it can be read.
+pub(super) fn write(number: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match MULTIPLES.iter().rev().find(|(_, by)| number.is_multiple_of(*by)) {
+        Some((letter, by)) => write!(f, "{}{letter}", number / by),
+        None => write!(f, "{number}"),
+    }
+}
+
 impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some((number, unit)) = text.split_once('/') else {
-            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-            let wrong = || format!("`{text}` is not a rate, e.g. 100/min or 50/s");
-            return Err(if digits { format!("`{text}` needs a unit, e.g. {text}/min") } else { wrong() });
-        };
-        let units = || format!("`{unit}` is not a unit of time. Units: s, min, h, day, month");
-        let (_, per) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(units)?;
-        let multiple = MULTIPLES.iter().find_map(|(letter, by)| Some((number.strip_suffix(*letter)?, *by)));
-        let (digits, by) = multiple.unwrap_or((number, 1));
-        let plain = digits.bytes().all(|b| b.is_ascii_digit());
-        let number = digits.parse::<u64>().ok().filter(|_| plain).and_then(|number| number.checked_mul(by));
-        let fits = number.filter(|number| (1..=MOST).contains(number));
-        fits.map(|number| Self { number, per: *per })
-            .ok_or_else(|| format!("`{text}`: the number goes from 1 to {}M, e.g. 100/min", MOST / 1_000_000))
+        read(text, &UNITS, "a rate", "100/min").map(|(number, per)| Self { number, per })
     }
 }
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = MULTIPLES.iter().rev().find(|(_, by)| self.number.is_multiple_of(*by));
-        match whole {
-            Some((letter, by)) => write!(f, "{}{letter}", self.number / by)?,
-            None => write!(f, "{}", self.number)?,
-        }
+        write(self.number, f)?;
         let unit = UNITS.iter().find(|(_, per)| *per == self.per).map_or("s", |(name, _)| name);
         write!(f, "/{unit}")
     }

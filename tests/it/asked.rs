@@ -496,6 +496,50 @@ any: { match: /any, auth: id, to: app }"
 }
 
 #[test]
+fn who_asks_the_same_at_the_same_time_waits_for_one_answer_where_it_may_be_remembered() {
+    let origin = Origin::answering("in");
+    let open = Arc::new(AtomicBool::new(false));
+    let gate = open.clone();
+    let asked = Origin::new(move |seen, talk| {
+        eventually("the answer may go", || gate.load(Ordering::SeqCst).then_some(()));
+        let once = seen.field("authorization") == Some("Bearer once");
+        talk.answer(
+            200,
+            if once { "Set-Cookie: a=1\r\nCache-Control: max-age=60\r\n" } else { "Cache-Control: max-age=60\r\n" },
+            "",
+        );
+    });
+    let gateway = Gateway::start(format!(
+        "auth:
+  kept: {{ ext: {{ url: 'http://{asked}/', timeout: 10s, cache: 1m }} }}
+  never: {{ ext: {{ url: 'http://{asked}/', timeout: 10s }} }}
+{}",
+        Gateway::document(
+            &origin,
+            "all: { match: /*, auth: kept, to: app }\nnever: { match: /never, auth: never, to: app }"
+        )
+    ));
+    let questions = |path: &str, token: &str, number: usize| {
+        asked.forget();
+        open.store(false, Ordering::SeqCst);
+        thread::scope(|scope| {
+            let all: Vec<_> = (0..number).map(|_| scope.spawn(|| bearing(&gateway, path, token).status)).collect();
+            eventually("all wait", || (under_way(&gateway) == number).then_some(()));
+            open.store(true, Ordering::SeqCst);
+            assert!(all.into_iter().all(|one| one.join().unwrap() == 200));
+        });
+        asked.seen().len()
+    };
+    assert_eq!(questions("/", "good", 50), 1);
+    assert!(times(20, || bearing(&gateway, "/", "good").status).iter().all(|status| *status == 200));
+    assert_eq!(asked.seen().len(), 1, "it is remembered");
+    assert_eq!(questions("/", "once", 10), 10, "what sets a cookie is for one request alone");
+    assert_eq!(questions("/never", "good", 10), 10, "without a memory each request is asked about");
+    let remembered = gateway.metrics().sum("yumen_auth_questions_total", &[("auth", "kept"), ("result", "remembered")]);
+    assert!((68.5..69.5).contains(&remembered), "{remembered}");
+}
+
+#[test]
 fn a_token_is_asked_about_once_and_no_longer_than_it_lives() {
     let origin = Origin::answering("in");
     let open = Arc::new(AtomicBool::new(false));

@@ -42,6 +42,7 @@ mod passwords;
 mod paths;
 mod pools;
 mod program;
+mod quotas;
 mod rates;
 mod reload;
 mod require;

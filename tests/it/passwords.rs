@@ -46,6 +46,23 @@ fn document(origin: &Origin) -> String {
 }
 
 #[test]
+fn who_shows_the_same_at_the_same_time_waits_for_one_look() {
+    let origin = Origin::answering("in");
+    let gateway = Setup::new().file("users", BCRYPT).start(document(&origin));
+    // More than would find a place in the queue, where each was looked at.
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let all: Vec<_> = (0..50).map(|_| scope.spawn(|| ask(&gateway, "acme", "geheim").status)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [200; 50]);
+    let statuses: Vec<u16> = thread::scope(|scope| {
+        let all: Vec<_> = (0..50).map(|_| scope.spawn(|| ask(&gateway, "acme", "wrong").status)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert_eq!(statuses, [401; 50]);
+}
+
+#[test]
 fn a_name_and_a_password_open_the_door_and_the_file_holds_only_hashes() {
     let origin = Origin::answering("in");
     let (grace, again) = (line("grace@example.com", "pässword: 1"), line("grace@example.com", "pässword: 1"));

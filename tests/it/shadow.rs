@@ -12,7 +12,7 @@ const WATCHING: &str = "
     body: { max: 16B, type: [application/json], mode: shadow }
     auth: watched
     require: { role: admin, mode: shadow }
-    limit: [{ rate: 1/min, burst: 1, key: client.ip, mode: shadow }, { in_flight: 1, key: header.x-a, else: route, mode: shadow }]
+    limit: [{ rate: 1/min, burst: 1, key: client.ip, mode: shadow }, { in_flight: 1, key: header.x-a, else: route, mode: shadow }, { quota: 1/year, key: client.ip, mode: shadow }]
     validate: { headers: { x-a: { required: true } }, query: { q: { regex: '[0-9]+' } }BODY, mode: shadow }";
 
 /// Only where there is a target are bodies looked at.

@@ -242,6 +242,48 @@ fn a_store_that_is_frozen_costs_its_timeout_and_limits_hold_on() {
     assert_eq!(admitted(&gateways, "after", 60).iter().sum::<usize>(), 90, "exact again");
 }
 
+/// How much longer the slowest of a hundred may take on a machine that is busy with other tests, the timeout apart.
+const NOISE: Duration = Duration::from_millis(60);
+
+#[test]
+fn a_store_that_is_frozen_under_load_adds_its_timeout_to_the_slowest_and_no_more() {
+    let redis = Redis::start();
+    // As long as a command may take where the document does not say.
+    let timeout = Duration::from_millis(20);
+    let document = shared_document(&redis, "rate: 100k/h, share: shared").replace(", timeout: 200ms", "");
+    let gateway = Gateway::start(document);
+    knows_hosts(&gateway, 1);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let latencies = |name: &str| {
+        let mut connection = gateway.connect();
+        let ask = |id: usize| {
+            let began = Instant::now();
+            assert_eq!(connection.ask(&as_client(&format!("{name}-{id}"))).status, 204);
+            began.elapsed()
+        };
+        let mut all: Vec<Duration> = (0..500).map(ask).collect();
+        all.sort_unstable();
+        all
+    };
+    let (before, after) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = gateway.connect();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                assert_eq!(connection.ask(&as_client("load")).status, 204);
+            }
+        });
+        let before = latencies("before");
+        redis.freeze();
+        let after = latencies("after");
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        (before, after)
+    });
+    redis.thaw();
+    let p99 = |all: &[Duration]| all[all.len() * 99 / 100];
+    assert!(p99(&after) <= p99(&before) + timeout + NOISE, "{:?} after {:?}", p99(&after), p99(&before));
+    assert!(gateway.metrics().sum("yumen_store_commands_total", &[("result", "timeout")]) > 0.5, "it was asked");
+}
+
 #[test]
 fn without_its_store_a_limit_counts_here_admits_all_or_nobody_as_the_document_says() {
     let redis = Redis::absent(&[]);

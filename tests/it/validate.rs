@@ -191,6 +191,8 @@ fn an_api_description_says_what_requests_look_like() {
     let kind = gateway.ask(Request::post("/v1/orders", "<a/>").with("Content-Type", "text/xml"));
     assert_eq!(kind.verdict(), (415, "body.type".to_owned()));
     assert_eq!(kind.field("accept"), Some("application/json, text/csv"));
+    let smuggled = Request { method: "GET".to_owned(), ..Request::post("/v1/orders/7", "{}") };
+    assert_eq!(gateway.ask(smuggled).verdict(), (422, "body.invalid".to_owned()), "no body is described there");
     let large = format!("{{\"item\":\"{}\"}}", "a".repeat(2000));
     assert_eq!(post("/shop/orders", "application/json", &large), (413, "body.too_large".to_owned()));
     assert!(origin.seen().iter().skip(seen).all(|seen| seen.body.is_empty()), "no bad body got there");

@@ -93,15 +93,24 @@ impl Asked {
             self.service.ask(question).await
         };
         let answer = tokio::time::timeout(self.deadline, asking).await;
-        let answer = answer.unwrap_or_else(|_| {
-            Err(format!("{} did not answer within {}", self.service.url(), units::Duration::from(self.deadline)))
-        });
+        let answer = answer.unwrap_or_else(|_| Err(self.is_late(self.deadline)));
         let verdict = answer.and_then(|answer| judge(&answer));
         if let Some(counted) = &self.counted {
             counted.asked(verdict.is_ok(), started.elapsed().as_secs_f64());
         }
         self.tell(verdict.as_ref().err());
         verdict
+    }
+
+    /// Waits for what others ask, and where they leave for one's own question: together no longer than two questions may
+    /// take.
+    pub async fn wait<T>(&self, others: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let most = self.deadline * 2;
+        tokio::time::timeout(most, others).await.unwrap_or_else(|_| Err(self.is_late(most)))
+    }
+
+    fn is_late(&self, time: Duration) -> String {
+        format!("{} did not answer within {}", self.service.url(), units::Duration::from(time))
     }
 
     /// One was answered without asking.

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
@@ -18,6 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::flight::Flights;
 use super::memory::{Mark, Memory};
 use super::password::{self, Hash};
 use super::source::{self, Source};
@@ -41,6 +42,8 @@ pub const SOURCE: Source = Source::Header(http::header::AUTHORIZATION);
 
 /// Longer ones are not looked at.
 const LONGEST: usize = 2048;
+/// How long a request waits until its password was looked at.
+const LATEST: Duration = Duration::from_mins(1);
 /// Bytes of names that were found good, by file.
 const REMEMBERED: usize = 1 << 20;
 
@@ -54,6 +57,7 @@ pub struct Users {
     /// The same hashes, for names that are not there.
     hashes: Vec<Arc<Hash>>,
     good: Arc<Memory<Arc<str>>>,
+    looking: Flights<Result<Arc<str>, Denial>>,
     file: PathBuf,
 }
 
@@ -95,7 +99,13 @@ impl Users {
         content.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         let good = MEMORIES.keep(content, || Memory::new(REMEMBERED));
         let hashes = known.values().cloned().collect();
-        (problems.errors() == before).then(|| Self { known, hashes, good, file: config.file.clone() })
+        (problems.errors() == before).then(|| Self {
+            known,
+            hashes,
+            good,
+            looking: Flights::default(),
+            file: config.file.clone(),
+        })
     }
 
     pub fn file(&self) -> &PathBuf {
@@ -122,8 +132,20 @@ impl Users {
         })
     }
 
-    /// Whose name and password it is. Everyone waits as long, whether the name is there or not.
+    /// Whose name and password it is; who shows the same meanwhile gets the same answer.
     pub async fn verify(&self, shown: Shown) -> Result<Identity, Denial> {
+        let looking = self.looking.once(shown.mark, Box::pin(self.look(shown)));
+        let late = |_| Denial::new(Fault::AuthUnavailable, "the password could not be looked at in time");
+        let (name, _) = tokio::time::timeout(LATEST, looking).await.map_err(late)?;
+        name.map(named)
+    }
+
+    /// Everyone waits as long, whether the name is there or not.
+    async fn look(&self, shown: Shown) -> Result<Arc<str>, Denial> {
+        // Another one may have found it out since it was looked for.
+        if let Some(name) = self.good.get(&shown.mark, Instant::now()) {
+            return Ok(name);
+        }
         let wrong = || Denial::new(Fault::AuthPassword, "no such name, or another password");
         let user = self.known.get_key_value(&*shown.name);
         let other = || self.hashes.get(Mark::of([shown.name.as_bytes()]).draw(self.hashes.len()));
@@ -132,7 +154,7 @@ impl Users {
         let fits = password::verify(Arc::clone(hash), shown.password).await.ok_or_else(busy)?;
         let (name, _) = user.filter(|_| fits).ok_or_else(wrong)?;
         self.good.put(shown.mark, Arc::clone(name), None, name.len());
-        Ok(named(Arc::clone(name)))
+        Ok(Arc::clone(name))
     }
 }
 

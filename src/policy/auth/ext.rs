@@ -22,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::asked::{self, Asked, Reach};
+use super::flight::Flights;
 use super::memory::{Mark, Memory};
 use super::scheme::Pass;
 use super::{Denial, forward};
@@ -118,6 +119,9 @@ const REMEMBERED: usize = 8 << 20;
 
 type Verdict = Result<Pass, Denial>;
 
+/// A verdict for all who have asked the same, and for how long it holds; for no time: it is for one request alone.
+type Shared = (Arc<Verdict>, std::time::Duration);
+
 /// Answers by all that they depend on; they outlive a reload that changes none of it.
 static MEMORIES: LazyLock<Shelf<String, Memory<Arc<Verdict>>>> = LazyLock::new(Shelf::default);
 
@@ -133,6 +137,7 @@ pub struct Ext {
     redirects: Vec<u16>,
     if_down: IfDown,
     memory: Option<(Arc<Memory<Arc<Verdict>>>, std::time::Duration)>,
+    asking: Flights<Result<Shared, String>>,
     ca: Option<PathBuf>,
 }
 
@@ -182,6 +187,7 @@ impl Ext {
             redirects,
             if_down,
             memory,
+            asking: Flights::default(),
             ca: config.ca.clone(),
         };
         (problems.errors() == before).then_some(made)
@@ -195,24 +201,54 @@ impl Ext {
     pub async fn ask(&self, request: &dyn Request) -> Verdict {
         let (fields, shows) = self.fields(request)?;
         let mark = Mark::of(fields.iter().flat_map(|(name, value)| [name.as_str().as_bytes(), value.as_bytes()]));
-        if let Some((memory, _)) = &self.memory
-            && let Some(verdict) = memory.get(&mark, Instant::now())
-        {
-            self.asked.remembered();
-            return (*verdict).clone();
-        }
         let question = Question { method: self.method.clone(), fields, body: Vec::new() };
-        match self.asked.ask(&question, |answer| self.judge(answer, shows)).await {
-            Ok((verdict, fresh)) => {
-                self.remember(mark, &verdict, fresh);
-                verdict
-            }
+        let verdict = match self.remembered(&mark) {
+            Some(verdict) => Ok(verdict),
+            // Without a memory each request is asked about, as the document says.
+            None if self.memory.is_none() => self.question(&question, shows).await.map(|(verdict, _)| verdict),
+            None => self.asked.wait(Box::pin(self.together(mark, &question, shows))).await,
+        };
+        match verdict {
+            Ok(verdict) => Arc::unwrap_or_clone(verdict),
             Err(why) if self.if_down == IfDown::Open => {
                 let forward = self.to_target.iter().map(|name| (name.clone(), None)).collect();
                 Ok(Pass { forward, unasked: Some(why.into()), ..Pass::default() })
             }
             Err(why) => Err(Denial::new(Fault::AuthUnavailable, why)),
         }
+    }
+
+    fn remembered(&self, mark: &Mark) -> Option<Arc<Verdict>> {
+        let (memory, _) = self.memory.as_ref()?;
+        memory.get(mark, Instant::now()).inspect(|_| self.asked.remembered())
+    }
+
+    /// Asks once for all who ask the same at the same time, if the answer may be given to all of them.
+    async fn together(&self, mark: Mark, question: &Question, shows: bool) -> Result<Arc<Verdict>, String> {
+        let asking = Box::pin(async {
+            // Another one may have been answered since it was looked for.
+            if let Some(verdict) = self.memory.as_ref().and_then(|(memory, _)| memory.get(&mark, Instant::now())) {
+                return Ok((verdict, std::time::Duration::MAX));
+            }
+            let (verdict, fresh) = self.question(question, shows).await?;
+            self.remember(mark, &verdict, fresh);
+            Ok((verdict, fresh))
+        });
+        let (answer, mine) = self.asking.once(mark, asking).await;
+        match answer {
+            Ok((verdict, _)) if mine => Ok(verdict),
+            Ok((verdict, fresh)) if !fresh.is_zero() => {
+                self.asked.remembered();
+                Ok(verdict)
+            }
+            Ok(_) => self.question(question, shows).await.map(|(verdict, _)| verdict),
+            Err(why) => Err(why),
+        }
+    }
+
+    async fn question(&self, question: &Question, shows: bool) -> Result<Shared, String> {
+        let answer = self.asked.ask(question, |answer| self.judge(answer, shows)).await;
+        answer.map(|(verdict, fresh)| (Arc::new(verdict), fresh))
     }
 
     /// What the service is told, and whether the client has shown anything.
@@ -288,11 +324,11 @@ impl Ext {
         pass
     }
 
-    fn remember(&self, mark: Mark, verdict: &Verdict, fresh: std::time::Duration) {
+    fn remember(&self, mark: Mark, verdict: &Arc<Verdict>, fresh: std::time::Duration) {
         let Some((memory, longest)) = self.memory.as_ref().filter(|_| !fresh.is_zero()) else { return };
         let size = |value: &HeaderValue| value.len() + 128;
         let weight = 256
-            + match verdict {
+            + match &**verdict {
                 Ok(pass) => {
                     pass.forward.iter().filter_map(|(_, value)| value.as_ref()).map(size).sum::<usize>()
                         + pass.answer.iter().map(|(_, value)| size(value)).sum::<usize>()
@@ -301,7 +337,7 @@ impl Ext {
             };
         let ends = Instant::now().checked_add(fresh.min(*longest));
         if ends.is_some() {
-            memory.put(mark, Arc::new(verdict.clone()), ends, weight);
+            memory.put(mark, Arc::clone(verdict), ends, weight);
         }
     }
 }

@@ -21,11 +21,11 @@ use http::{HeaderMap, HeaderValue, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::OnceCell;
 
 use super::asked::{self, Asked, Reach};
 use super::cache::Verified;
 use super::claims::Claims;
+use super::flight::Flights;
 use super::memory::{Mark, Memory};
 use super::source::{self, Source};
 use super::token::{self, LONGEST};
@@ -113,7 +113,7 @@ static TOKENS: LazyLock<Shelf<Mark, Tokens>> = LazyLock::new(Shelf::default);
 struct Tokens {
     good: Memory<Arc<Verified>>,
     bad: Memory<Denial>,
-    asking: Shelf<Mark, OnceCell<Verdict>>,
+    asking: Flights<Verdict>,
 }
 
 /// The issuer, and what its answer must say.
@@ -206,8 +206,9 @@ impl Introspection {
     /// Asks about a token; who comes with the same one meanwhile gets the same answer.
     pub async fn ask(&self, token: &str) -> Result<Identity, Denial> {
         let mark = Mark::of([token.as_bytes()]);
-        let flight = self.tokens.asking.keep(mark, OnceCell::new);
-        let verdict = flight.get_or_init(|| self.fetch(token, mark)).await;
+        let asking = async { Ok(self.tokens.asking.once(mark, Box::pin(self.fetch(token, mark))).await) };
+        let answer = self.asked.wait(asking).await;
+        let (verdict, _) = answer.map_err(|why| Denial::new(Fault::AuthUnavailable, why))?;
         verdict.as_ref().map(|known| identity(known)).map_err(Denial::clone)
     }
 
@@ -263,7 +264,7 @@ impl Introspection {
 
 impl Default for Tokens {
     fn default() -> Self {
-        Self { good: Memory::new(GOOD), bad: Memory::new(BAD), asking: Shelf::default() }
+        Self { good: Memory::new(GOOD), bad: Memory::new(BAD), asking: Flights::default() }
     }
 }
 

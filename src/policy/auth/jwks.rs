@@ -17,7 +17,7 @@ pub struct Jwks {
     /// A file, read again when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// Fetched in the background, never while a request waits.
+    /// Fetched in the background, never by a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
     /// Whether the issuer's `/.well-known/openid-configuration` says where the keys are.
@@ -26,7 +26,7 @@ pub struct Jwks {
     /// How long fetched keys are believed while no newer ones can be had.
     #[serde(default = "day")]
     pub keep_if_down: Duration,
-    /// How often at most a token that names an unknown key makes us fetch.
+    /// How often at most a token that names an unknown key makes us fetch; its request waits for that, 2s at most.
     #[serde(default = "half_minute")]
     pub refetch_unknown_kid: Duration,
     /// A PEM file of the authorities to believe instead of the system's.

@@ -21,6 +21,7 @@ use super::cache::{Cache, Verified};
 use super::claims::Claims;
 use super::jwks::Jwks;
 use super::key::{Algorithm, Key};
+use super::remote::Remote;
 use super::source::{self, Source};
 use super::token::{self, LONGEST, Token};
 use super::words::Words;
@@ -171,6 +172,11 @@ impl Jwt {
             attributes: None,
             claims: Some(Arc::clone(&verified.claims)),
         })
+    }
+
+    /// Keys that are being fetched because a token has named one that is unknown.
+    pub fn coming(&self) -> Option<&Remote> {
+        self.fetched().map(|follow| &*follow.remote).filter(|remote| remote.is_coming())
     }
 
     /// What a token says, if it holds at `now`, in seconds since 1970.

@@ -12,6 +12,7 @@ pub mod cache;
 pub mod certificate;
 pub mod claims;
 pub mod ext;
+pub mod flight;
 pub mod forward;
 pub mod introspection;
 pub mod jwk;

@@ -1,5 +1,7 @@
-//! Keys that are fetched: in the background, again and again, never while a request waits.
+//! Keys that are fetched: in the background, again and again, never by a request.
 //!
+//! A token that names an unknown key has them fetched, at most once in a stated time; its request and a few others wait
+//! a moment for what comes.
 //! The last good set is kept for a stated time when the issuer is down, and lies on disk for a restart meanwhile.
 //! What was fetched outlives reloads; a set that is no set, or is empty, changes nothing.
 
@@ -13,7 +15,7 @@ use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::jwk;
 use super::key::{Algorithm, Key};
@@ -34,6 +36,9 @@ const USUAL: Duration = Duration::from_mins(10);
 /// How soon again after a failure.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_mins(1);
+/// How long a request waits for keys that are being fetched, and how many requests do.
+const PATIENCE: Duration = Duration::from_secs(2);
+const WAITING: usize = 64;
 /// How often the age on the metrics page is renewed.
 const TICK: Duration = Duration::from_secs(5);
 
@@ -82,6 +87,10 @@ pub struct Remote {
     /// Milliseconds since `started` at which an unknown key was last asked for.
     asked: AtomicU64,
     started: Instant,
+    /// How often an unknown key has made us fetch, and how many of these fetches have ended.
+    ordered: AtomicU64,
+    ended: watch::Sender<u64>,
+    places: Semaphore,
 }
 
 /// A set of keys that has to be followed while a snapshot serves.
@@ -133,6 +142,9 @@ impl Remote {
             wanted: Notify::new(),
             asked: AtomicU64::new(u64::MAX),
             started: Instant::now(),
+            ordered: AtomicU64::new(0),
+            ended: watch::Sender::new(0),
+            places: Semaphore::new(WAITING),
             origin,
         };
         if let Some(fetched) = remote.lying() {
@@ -151,9 +163,22 @@ impl Remote {
         let last = self.asked.load(Relaxed);
         let over = last == u64::MAX || now.saturating_sub(last) >= u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         if over && self.asked.compare_exchange(last, now, Relaxed, Relaxed).is_ok() {
+            self.ordered.fetch_add(1, Relaxed);
             self.due().0 = Instant::now();
             self.wanted.notify_one();
         }
+    }
+
+    /// Whether a fetch that an unknown key has asked for is under way.
+    pub fn is_coming(&self) -> bool {
+        *self.ended.borrow() < self.ordered.load(Relaxed)
+    }
+
+    /// Waits for that fetch, but not for long, and not where many wait.
+    pub async fn comes(&self) {
+        let (Ok(_place), wanted) = (self.places.try_acquire(), self.ordered.load(Relaxed)) else { return };
+        let mut ended = self.ended.subscribe();
+        let _ = tokio::time::timeout(PATIENCE, ended.wait_for(|ended| *ended >= wanted)).await;
     }
 
     fn due(&self) -> std::sync::MutexGuard<'_, (Instant, u32)> {
@@ -173,6 +198,7 @@ impl Remote {
                 let _ = tokio::time::timeout(wait.min(TICK), self.wanted.notified()).await;
                 continue;
             }
+            let ordered = self.ordered.load(Relaxed);
             let fetched = self.fetch().await;
             if let Some(counted) = &counted {
                 counted.fetched(fetched.is_ok());
@@ -180,6 +206,11 @@ impl Remote {
             match fetched {
                 Ok((text, max_age)) => self.learn(&name, text, max_age).await,
                 Err(why) => self.later(&name, &why),
+            }
+            self.ended.send_replace(ordered);
+            if self.is_coming() {
+                // It was asked for when this fetch had begun already.
+                self.due().0 = Instant::now();
             }
         }
     }

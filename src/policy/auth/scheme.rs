@@ -185,7 +185,7 @@ impl Scheme {
     /// Who the request comes from, or why it is nobody that is known.
     pub fn ask<'a>(&'a self, request: &'a dyn Request) -> Asking<'a> {
         match &self.kind {
-            Kind::Jwt(jwt) => Asking::Now(Some(jwt.ask(request).map(|identity| self.pass(identity)))),
+            Kind::Jwt(jwt) => self.by_token(jwt, request),
             Kind::Key(keys) => Asking::Now(Some(keys.ask(request).map(|identity| self.pass(identity)))),
             Kind::Basic(users) => match users.recall(request) {
                 Ok(Err(shown)) => Asking::Later(Box::pin(async {
@@ -214,6 +214,26 @@ impl Scheme {
         }
     }
 
+    /// A token whose key is unknown waits for the keys that are being fetched, and is looked at once more.
+    fn by_token<'a>(&'a self, jwt: &'a Jwt, request: &'a dyn Request) -> Asking<'a> {
+        let ask = || jwt.ask(request).map(|identity| self.pass(identity));
+        match (ask(), jwt.coming()) {
+            (Err(denial), Some(keys)) if denial.fault == Fault::AuthKeyUnknown => Asking::Later(Box::pin(async move {
+                keys.comes().await;
+                ask()
+            })),
+            (answer, _) => Asking::Now(Some(answer)),
+        }
+    }
+
+    /// The same without waiting for keys: where one of several is enough, another one may have them.
+    fn ask_now<'a>(&'a self, request: &'a dyn Request) -> Asking<'a> {
+        match &self.kind {
+            Kind::Jwt(jwt) => Asking::Now(Some(jwt.ask(request).map(|identity| self.pass(identity)))),
+            _ => self.ask(request),
+        }
+    }
+
     fn pass(&self, identity: Identity) -> Pass {
         Pass { forward: forward::values(&self.forward, &identity).collect(), identity, ..Pass::default() }
     }
@@ -222,7 +242,7 @@ impl Scheme {
     async fn any(&self, members: &[Arc<Self>], request: &dyn Request) -> Result<Pass, Denial> {
         let (mut denied, mut unasked): (Option<Denial>, _) = (None, None);
         for member in members {
-            match member.ask(request).await {
+            match member.ask_now(request).await {
                 // Who is known to another comes in as that.
                 Ok(pass) if pass.unasked.is_some() => unasked = unasked.or(Some(pass)),
                 Ok(pass) => return Ok(self.joined(vec![pass])),

@@ -4,8 +4,9 @@
 
 use http::{HeaderName, HeaderValue, header};
 
-use super::config::Headers;
+use super::config::{Config, Headers};
 use super::left::Left;
+use crate::units::Quota;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -14,6 +15,28 @@ const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remain
 const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 type Field = (HeaderName, HeaderValue);
+
+/// When there will be more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// Nobody knows.
+    None,
+    /// When the period ends; one is not as long as the other.
+    Calendar,
+    /// After so many seconds.
+    Seconds(u64),
+}
+
+impl Window {
+    pub fn of(config: &Config) -> Self {
+        let rate = config.rate.and_then(|rate| rate.per().length()).map(|length| Self::Seconds(length.as_secs()));
+        rate.unwrap_or_else(|| match config.quota.map(Quota::per) {
+            Some(per) if per.is_even() => Self::Seconds(u64::from(per.hours()) * 3600),
+            Some(_) => Self::Calendar,
+            None => Self::None,
+        })
+    }
+}
 
 /// What is the same in every answer under one limit.
 #[derive(Debug)]
@@ -27,15 +50,15 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// `quota` requests in `window` seconds, where it has a window. Nothing for a name that no field can carry.
-    pub fn new(name: &str, quota: u64, window: Option<u64>, headers: Headers) -> Option<Self> {
+    /// `quota` requests in a `window`. Nothing for a name that no field can carry.
+    pub fn new(name: &str, quota: u64, window: Window, headers: Headers) -> Option<Self> {
         let name = sfv::String::try_from(name.to_owned()).ok()?;
         let mut policy = sfv::ItemSerializer::new().bare_item(&name).parameter(sfv::key_ref("q"), number(quota));
-        if let Some(window) = window {
+        if let Window::Seconds(window) = window {
             policy = policy.parameter(sfv::key_ref("w"), number(window));
         }
         let policy = HeaderValue::try_from(policy.finish()).ok()?;
-        Some(Self { name, policy, quota, timed: window.is_some(), headers })
+        Some(Self { name, policy, quota, timed: window != Window::None, headers })
     }
 
     /// The fields of an answer to a request that was admitted.
@@ -89,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_when_and_how_much() {
-        let fields = Fields::new("per-user", 100, Some(60), Headers::Standard).unwrap();
+        let fields = Fields::new("per-user", 100, Window::Seconds(60), Headers::Standard).unwrap();
         let expected =
             ["retry-after: 12", "ratelimit-policy: \"per-user\";q=100;w=60", "ratelimit: \"per-user\";r=0;t=12"];
         assert_eq!(said(&fields.refused(&LEFT)), expected);
@@ -97,16 +120,16 @@ mod tests {
 
     #[test]
     fn the_old_fields_come_where_they_are_asked_for_and_none_where_none_are() {
-        let fields = Fields::new("a", 100, Some(60), Headers::Legacy).unwrap();
+        let fields = Fields::new("a", 100, Window::Seconds(60), Headers::Legacy).unwrap();
         let expected = ["x-ratelimit-limit: 100", "x-ratelimit-remaining: 0", "x-ratelimit-reset: 12"];
         assert_eq!(said(&fields.refused(&LEFT))[3..], expected);
-        let silent = Fields::new("a", 100, None, Headers::None).unwrap();
+        let silent = Fields::new("a", 100, Window::None, Headers::None).unwrap();
         assert_eq!(said(&silent.refused(&LEFT)), ["retry-after: 12"]);
     }
 
     #[test]
     fn the_smaller_share_is_the_tighter_one() {
-        let of = |quota| Fields::new("a", quota, None, Headers::Standard).unwrap();
+        let of = |quota| Fields::new("a", quota, Window::None, Headers::Standard).unwrap();
         let left = |requests| Left { requests, reset: Duration::ZERO };
         assert!(of(100).is_tighter(&left(10), &of(10), &left(5)));
         assert!(!of(10).is_tighter(&left(5), &of(100), &left(10)));

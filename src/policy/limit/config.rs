@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::key::Key;
 use super::share::{IfStoreDown, Share};
 use crate::policy::guard::Mode;
-use crate::units::{self, Inline, Rate};
+use crate::units::{self, Inline, Quota, Rate};
 
 /// How often requests of one key are admitted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +28,10 @@ pub struct Config {
     /// How many requests in which time, e.g. 100/min.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
+    /// How many requests in a period of the calendar (h, day, week, month or year, in UTC), e.g. 1M/month; in place of
+    /// `rate`. Without `share` its counts are kept under `runtime.state` for a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
     /// How many requests may be under way at the same time; in place of `rate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<NonZeroU32>,

@@ -1,16 +1,22 @@
 //! The algorithms behind one door: each takes the place of a request, or says when there will be one.
 
-use std::collections::hash_map::DefaultHasher;
+use std::path::Path as File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Room;
+use super::calendar;
 use super::config::{Algorithm, Config};
 use super::fixed_window::{FixedWindow, Window};
 use super::in_flight::{Count, InFlight};
 use super::leaky_bucket::LeakyBucket;
 use super::lease::Slice;
+use super::ledger::Ledger;
 use super::left::Left;
+use super::numbers::Numbers;
 use super::owed::Owed;
+use super::quota::{Book, Quota};
+use super::share::Sharing;
 use super::sliding_window::{Parts, SlidingWindow};
 use super::store::{Cells, State};
 use super::token_bucket::{Bucket, TokenBucket};
@@ -18,7 +24,7 @@ use crate::exchange::Hold;
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::state::Shelf;
-use crate::units::Rate;
+use crate::units::{self, Rate};
 
 /// What was counted, through all reloads: by the path of the limit in the document.
 #[derive(Default)]
@@ -28,6 +34,7 @@ pub struct Shelves {
     windows: Shelf<Box<str>, Cells<Window>>,
     parts: Shelf<Box<str>, Cells<Parts>>,
     counts: Shelf<Box<str>, Cells<Count>>,
+    quotas: Shelf<Box<str>, Book>,
     pub(super) owed: Shelf<Box<str>, Cells<Owed>>,
     pub(super) slices: Shelf<Box<str>, Cells<Slice>>,
 }
@@ -40,6 +47,7 @@ pub enum Gauge {
     FixedWindow(FixedWindow),
     LeakyBucket(LeakyBucket),
     InFlight(InFlight),
+    Quota(Quota),
 }
 
 /// A request was admitted: what is left, how long it waits before it goes on, and what it holds until it ends.
@@ -63,15 +71,32 @@ impl Given {
 }
 
 impl Gauge {
-    /// `at` is the limit's place.
-    pub fn compile(config: &Config, at: &Path, shelves: &Shelves, problems: &mut Problems) -> Option<Self> {
+    /// `at` is the limit's place, `name` what metrics know it by; what has to outlive the process lies under `state`.
+    pub fn compile(
+        name: &str,
+        config: &Config,
+        at: &Path,
+        room: Room<'_>,
+        state: &File,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         fits(config, at, problems)?;
         let most = usize::try_from(config.keys.get()).unwrap_or(usize::MAX);
-        let Some(rate) = config.rate else {
-            let number = config.in_flight?.get().into();
-            return Some(Self::InFlight(InFlight::new(number, most, kept(&shelves.counts, at))));
-        };
-        Self::of(config, rate, most, at, shelves).map_err(|why| problems.error(at.key("rate"), why)).ok()
+        if let Some(number) = config.in_flight {
+            return Some(Self::InFlight(InFlight::new(number.get().into(), most, kept(&room.shelves.counts, at))));
+        }
+        if let Some(quota) = config.quota {
+            // Another period is another count.
+            let whole = format!("{at}.{}", quota.per().word());
+            let lies = config.share.is_none() && !state.as_os_str().is_empty();
+            let file = lies.then(|| state.join("quotas").join(&whole));
+            let book = room.shelves.quotas.keep(whole.into(), || Book::open(file.as_deref(), most));
+            let ledger = |file| Ledger::new(&at.to_string(), file, Arc::clone(&book), room.metrics.quota(name));
+            let ledger = file.map(ledger).map(Arc::new);
+            return Some(Self::Quota(Quota::new(quota, most, book, ledger)));
+        }
+        let rate = config.rate?;
+        Self::of(config, rate, most, at, room.shelves).map_err(|why| problems.error(at.key("rate"), why)).ok()
     }
 
     fn of(config: &Config, rate: Rate, most: usize, at: &Path, shelves: &Shelves) -> Result<Self, String> {
@@ -94,21 +119,26 @@ impl Gauge {
     /// How many requests there may be.
     pub fn quota(&self, config: &Config) -> u64 {
         let number = config.in_flight.map(|number| u64::from(number.get()));
-        config.rate.map(Rate::number).or(number).unwrap_or(0)
+        config.rate.map(Rate::number).or(config.quota.map(units::Quota::number)).or(number).unwrap_or(0)
     }
 
     pub fn fault(&self) -> Fault {
-        if matches!(self, Self::InFlight(_)) { Fault::LimitInFlight } else { Fault::LimitRate }
+        match self {
+            Self::InFlight(_) => Fault::LimitInFlight,
+            Self::Quota(_) => Fault::LimitQuota,
+            _ => Fault::LimitRate,
+        }
     }
 
     /// What the parts of a key are written to.
-    pub fn hasher(&self) -> DefaultHasher {
+    pub fn hasher(&self) -> Numbers {
         match self {
-            Self::TokenBucket(gauge) => gauge.cells().hasher(),
-            Self::SlidingWindow(gauge) => gauge.cells().hasher(),
-            Self::FixedWindow(gauge) => gauge.cells().hasher(),
-            Self::LeakyBucket(gauge) => gauge.cells().hasher(),
-            Self::InFlight(gauge) => gauge.cells().hasher(),
+            Self::TokenBucket(gauge) => Numbers::Passing(gauge.cells().hasher()),
+            Self::SlidingWindow(gauge) => Numbers::Passing(gauge.cells().hasher()),
+            Self::FixedWindow(gauge) => Numbers::Passing(gauge.cells().hasher()),
+            Self::LeakyBucket(gauge) => Numbers::Passing(gauge.cells().hasher()),
+            Self::InFlight(gauge) => Numbers::Passing(gauge.cells().hasher()),
+            Self::Quota(gauge) => Numbers::Lasting(gauge.hasher()),
         }
     }
 
@@ -119,7 +149,24 @@ impl Gauge {
             Self::FixedWindow(gauge) => gauge.cells().ticks(now),
             Self::LeakyBucket(gauge) => gauge.cells().ticks(now),
             Self::InFlight(gauge) => gauge.cells().ticks(now),
+            Self::Quota(gauge) => gauge.cells().ticks(now),
         }
+    }
+
+    /// How many keys are known.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::TokenBucket(gauge) => gauge.cells().len(),
+            Self::SlidingWindow(gauge) => gauge.cells().len(),
+            Self::FixedWindow(gauge) => gauge.cells().len(),
+            Self::LeakyBucket(gauge) => gauge.cells().len(),
+            Self::InFlight(gauge) => gauge.cells().len(),
+            Self::Quota(gauge) => gauge.cells().len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Takes the place of one request.
@@ -134,6 +181,7 @@ impl Gauge {
                 let (left, held) = gauge.take(key, now)?;
                 Ok(Given { hold: Some(Box::new(held)), ..Given::now(left) })
             }
+            Self::Quota(gauge) => gauge.take(key, calendar::now()).map(Given::now),
         }
     }
 
@@ -146,6 +194,7 @@ impl Gauge {
             Self::FixedWindow(gauge) => gauge.peek(key, now),
             Self::LeakyBucket(gauge) => gauge.peek(key, now),
             Self::InFlight(gauge) => gauge.peek(key),
+            Self::Quota(gauge) => gauge.peek(key, calendar::now()),
         }
     }
 
@@ -155,6 +204,7 @@ impl Gauge {
             Self::TokenBucket(gauge) => Some(Self::TokenBucket(gauge.divided(hosts))),
             Self::SlidingWindow(gauge) => Some(Self::SlidingWindow(gauge.divided(hosts))),
             Self::FixedWindow(gauge) => Some(Self::FixedWindow(gauge.divided(hosts))),
+            Self::Quota(gauge) => Some(Self::Quota(gauge.divided(hosts))),
             Self::LeakyBucket(_) | Self::InFlight(_) => None,
         }
     }
@@ -166,7 +216,9 @@ impl Gauge {
             Self::TokenBucket(gauge) => gauge.used(key, now),
             Self::SlidingWindow(gauge) => gauge.used(key, now),
             Self::FixedWindow(gauge) => gauge.used(key, now),
-            Self::LeakyBucket(_) | Self::InFlight(_) => 0,
+            Self::Quota(gauge) => gauge.used(key, calendar::now()),
+            Self::LeakyBucket(gauge) => gauge.used(key, now),
+            Self::InFlight(gauge) => gauge.used(key),
         }
     }
 
@@ -177,6 +229,7 @@ impl Gauge {
             Self::TokenBucket(gauge) => gauge.learn(key, now, left.requests, of),
             Self::SlidingWindow(gauge) => gauge.learn(key, now, left.requests, of),
             Self::FixedWindow(gauge) => gauge.learn(key, now, left, of),
+            Self::Quota(gauge) => gauge.learn(key, calendar::now(), left, of),
             Self::LeakyBucket(_) | Self::InFlight(_) => {}
         }
     }
@@ -188,6 +241,7 @@ impl Gauge {
             Self::SlidingWindow(gauge) => gauge.give_back(key),
             Self::FixedWindow(gauge) => gauge.give_back(key),
             Self::LeakyBucket(gauge) => gauge.give_back(key),
+            Self::Quota(gauge) => gauge.give_back(key),
             Self::InFlight(_) => {}
         }
     }
@@ -201,9 +255,8 @@ pub(super) fn kept<S: State>(shelf: &Shelf<Box<str>, Cells<S>>, at: &Path) -> Ar
 fn fits(config: &Config, at: &Path, problems: &mut Problems) -> Option<()> {
     let before = problems.errors();
     let of = |algorithm| config.rate.is_some() && config.algorithm == algorithm;
-    if config.rate.is_some() == config.in_flight.is_some() {
-        problems.error(at.clone(), "takes exactly one of `rate` and `in_flight`");
-    } else {
+    let numbers = [config.rate.is_some(), config.in_flight.is_some(), config.quota.is_some()];
+    if numbers.iter().filter(|said| **said).count() == 1 {
         if config.rate.is_none() && !config.algorithm.is_default() {
             problems.error(at.key("algorithm"), "says how `rate` is understood, and there is none");
         }
@@ -213,12 +266,20 @@ fn fits(config: &Config, at: &Path, problems: &mut Problems) -> Option<()> {
         if config.queue.is_some() && !of(Algorithm::LeakyBucket) {
             problems.error(at.key("queue"), "belongs to `rate` with the algorithm leaky_bucket");
         }
-        if config.share.is_some() && (config.rate.is_none() || of(Algorithm::LeakyBucket)) {
-            problems.error(at.key("share"), "hosts share a `rate` with token_bucket, sliding_window or fixed_window");
+        if config.share.is_some() && (config.in_flight.is_some() || of(Algorithm::LeakyBucket)) {
+            let sentence = "hosts share a `quota`, or a `rate` with token_bucket, sliding_window or fixed_window";
+            problems.error(at.key("share"), sentence);
+        }
+        let leased = config.share.as_ref().is_some_and(|share| share.mode == Sharing::Leased);
+        if leased && config.quota.is_some() {
+            let sentence = "a quota is counted exactly: what a host has borrowed is lost when it restarts";
+            problems.error(at.key("share").key("mode"), sentence);
         }
         if config.queue.is_none() && of(Algorithm::LeakyBucket) {
             problems.error(at.clone(), "a leaky_bucket needs a `queue`, e.g. queue: 50");
         }
+    } else {
+        problems.error(at.clone(), "takes exactly one of `rate`, `quota` and `in_flight`");
     }
     if config.share.is_none() && !config.if_store_down.is_default() {
         problems.error(at.key("if_store_down"), "belongs to `share`, and this limit does not share");
@@ -229,12 +290,19 @@ fn fits(config: &Config, at: &Path, problems: &mut Problems) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::limit::{Named, Stores};
+    use crate::telemetry::metrics::Metrics;
 
     fn gauges() -> impl Iterator<Item = Gauge> {
-        ["token_bucket", "sliding_window", "fixed_window"].into_iter().map(|algorithm| {
-            let text = format!("{{ rate: 90/h, algorithm: {algorithm}, key: client.ip }}");
+        let rates = ["token_bucket", "sliding_window", "fixed_window"];
+        let rates = rates.map(|algorithm| format!("{{ rate: 90/h, algorithm: {algorithm}, key: client.ip }}"));
+        rates.into_iter().chain(["{ quota: 90/year, key: client.ip }".to_owned()]).map(|text| {
             let config = serde_yaml::from_str(&text).unwrap();
-            Gauge::compile(&config, &Path::of(["limits", "a"]), &Shelves::default(), &mut Problems::default()).unwrap()
+            let (shelves, metrics) = (Shelves::default(), Metrics::new().unwrap());
+            let (named, stores) = (Named::new(), Stores::new());
+            let room = Room { shelves: &shelves, metrics: &metrics, named: &named, stores: &stores };
+            Gauge::compile("a", &config, &Path::of(["limits", "a"]), room, File::new(""), &mut Problems::default())
+                .unwrap()
         })
     }
 

@@ -77,6 +77,11 @@ impl InFlight {
         Ok((Left { requests, reset: SOON }, Held { cells: Arc::clone(&self.cells), key, own }))
     }
 
+    /// How many are under way.
+    pub fn used(&self, key: u64) -> u64 {
+        self.cells.change_known(key, |count| count.0).unwrap_or(0)
+    }
+
     /// Who refuses, without counting.
     pub fn peek(&self, key: u64) -> Result<(), Left> {
         let full = self.cells.change_known(key, |count| count.0 >= self.number).unwrap_or(false);

@@ -85,6 +85,19 @@ impl Part {
     }
 }
 
+impl Part {
+    /// Writes what it is for a request that says this text.
+    pub(super) fn spell(&self, said: &str, to: &mut impl Hasher) -> Option<()> {
+        match self {
+            Self::Client => client(said.parse().ok()?, to),
+            Self::Host => text(said.to_ascii_lowercase().as_bytes(), to)?,
+            Self::Route if !said.starts_with("routes.") => text(format!("routes.{said}").as_bytes(), to)?,
+            _ => text(said.as_bytes(), to)?,
+        }
+        Some(())
+    }
+}
+
 fn client(address: IpAddr, to: &mut impl Hasher) {
     match address.to_canonical() {
         IpAddr::V4(address) => to.write_u32(address.to_bits()),

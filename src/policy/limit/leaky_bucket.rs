@@ -50,6 +50,11 @@ impl LeakyBucket {
         self.bucket.peek(key, now)
     }
 
+    /// How many have not left yet.
+    pub fn used(&self, key: u64, now: u64) -> u64 {
+        self.bucket.used(key, now)
+    }
+
     /// Leaves the queue.
     pub fn give_back(&self, key: u64) {
         self.bucket.give_back(key);

@@ -6,15 +6,21 @@
 //! refuse the one with the longest wait, of those that admit the one with the smallest share left.
 
 pub mod answer;
+pub mod calendar;
 pub mod config;
+pub mod disk;
 pub mod fixed_window;
 pub mod gauge;
 pub mod in_flight;
 pub mod key;
 pub mod leaky_bucket;
 mod lease;
+pub mod ledger;
 pub mod left;
+pub mod numbers;
 mod owed;
+pub mod quota;
+pub mod seen;
 mod shard;
 pub mod share;
 mod shared;
@@ -31,9 +37,10 @@ use std::time::Instant;
 
 pub use config::{Config, Uses};
 pub use gauge::Shelves;
+pub use ledger::Ledger;
 pub use together::Limits;
 
-use self::answer::Fields;
+use self::answer::{Fields, Window};
 use self::gauge::{Gauge, Given};
 use self::key::Key;
 use self::left::Left;
@@ -68,10 +75,10 @@ pub struct Room<'a> {
 /// One limit, decided once.
 #[derive(Debug)]
 pub struct Limit {
+    name: Box<str>,
     rule: Rule,
+    config: Config,
     when: Option<Expression>,
-    key: Key,
-    otherwise: Option<Key>,
     gauge: Gauge,
     shared: Option<Arc<Shared>>,
     watch: Watch,
@@ -91,9 +98,8 @@ impl Limit {
     ) -> Option<Arc<Self>> {
         let before = problems.errors();
         keys_are_there(config, at, problems);
-        let gauge = Gauge::compile(config, at, room.shelves, problems)?;
-        let window = config.rate.and_then(|rate| rate.per().length()).map(|length| length.as_secs());
-        let fields = Fields::new(name, gauge.quota(config), window, config.headers);
+        let gauge = Gauge::compile(name, config, at, room, tools.state, problems)?;
+        let fields = Fields::new(name, gauge.quota(config), Window::of(config), config.headers);
         if fields.is_none() {
             problems.error(at.clone(), format!("`{name}` cannot stand in a header field"));
         }
@@ -106,10 +112,10 @@ impl Limit {
         let when = when.map_err(|why| problems.error(at.key("when"), why)).ok()?;
         (problems.errors() == before).then(|| {
             Arc::new(Self {
+                name: name.into(),
                 rule: Rule::new(at, config.mode, tools),
+                config: config.clone(),
                 when,
-                key: config.key.clone(),
-                otherwise: config.otherwise.clone(),
                 gauge,
                 shared,
                 watch: Watch::default(),
@@ -127,7 +133,15 @@ impl Limit {
 
     /// Whether it looks at what only `auth` can tell.
     fn asks_who(&self) -> bool {
-        self.key.asks_who() || self.when.as_ref().is_some_and(Expression::asks_who)
+        self.config.key.asks_who() || self.when.as_ref().is_some_and(Expression::asks_who)
+    }
+
+    /// Where its counts are kept for a restart.
+    pub fn ledger(&self) -> Option<&Arc<Ledger>> {
+        match &self.gauge {
+            Gauge::Quota(quota) => quota.ledger(),
+            _ => None,
+        }
     }
 
     fn is_shadow(&self) -> bool {
@@ -141,11 +155,11 @@ impl Limit {
             key.write(exchange, route, &mut hasher).map(|()| number(&hasher))
         };
         // `check` has seen to it that the other key is always there.
-        write(&self.key).or_else(|| self.otherwise.as_ref().and_then(write)).unwrap_or(1)
+        write(&self.config.key).or_else(|| self.config.otherwise.as_ref().and_then(write)).unwrap_or(1)
     }
 
     fn notice(&self, number: u64, now: Instant) {
-        if self.key.is_personal() && self.watch.sees(number, self.gauge.ticks(now) / 16) {
+        if self.config.key.is_personal() && self.watch.sees(number, self.gauge.ticks(now) / 16) {
             log::warn!("nearly all requests under {} share one key: they are one client to it", self.rule.name);
         }
     }
@@ -161,11 +175,10 @@ impl Limit {
             let mut wide = Wide::new();
             key.write(exchange, route, &mut wide).map(|()| wide)
         };
-        let wide = write(&self.key).or_else(|| self.otherwise.as_ref().and_then(write)).unwrap_or_else(Wide::new);
-        let mut key = String::with_capacity(shared.prefix().len() + 22);
-        key.push_str(shared.prefix());
-        wide.name(&mut key);
-        Names { number: self.number(exchange, route), key }
+        let wide = write(&self.config.key)
+            .or_else(|| self.config.otherwise.as_ref().and_then(write))
+            .unwrap_or_else(Wide::new);
+        Names { number: self.number(exchange, route), key: shared.name(wide) }
     }
 
     /// Takes the place of a request where nothing has to be waited for.
@@ -185,7 +198,7 @@ impl Limit {
 }
 
 /// How long a month is, is not known before it comes.
-const NO_LENGTH: &str = "a month has no fixed length; take a shorter unit";
+const NO_LENGTH: &str = "a month has no fixed length; take a shorter unit, or `quota` in place of `rate`";
 
 /// A request without a key would have no limit.
 fn keys_are_there(config: &Config, at: &Path, problems: &mut Problems) {

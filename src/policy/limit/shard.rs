@@ -31,6 +31,10 @@ impl<S: State> Shard<S> {
         self.used
     }
 
+    pub(super) fn each(&self, deed: &mut impl FnMut(u64, &S)) {
+        self.slots.iter().filter(|slot| slot.key > 0).for_each(|slot| deed(slot.key, &slot.state));
+    }
+
     pub(super) fn knows(&self, key: u64) -> bool {
         self.find(key).is_ok()
     }

@@ -16,10 +16,12 @@ use super::left::Left;
 use super::owed::Owed;
 use super::share::IfStoreDown;
 use super::store::{Cells, ticks};
+use super::wide::Wide;
 use crate::client::store::{Argument, Down, Script, Store};
 use crate::problem::{Path, Problems};
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("shared.lua")));
+static RATES: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("shared.lua")));
+static QUOTAS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("quota.lua")));
 
 /// How a limit is counted in a store.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Shared {
     store: Arc<Store>,
     /// What all names of this limit's keys begin with.
     prefix: Box<str>,
+    script: &'static Script,
+    /// The algorithm of a rate, or the period of a quota.
     algorithm: &'static str,
     number: u64,
     period: Duration,
@@ -73,17 +77,16 @@ pub(super) struct Names {
 impl Shared {
     /// Nothing where there is no such store, which the reader has reported, or where nothing can be shared.
     pub(super) fn new(name: &str, config: &Config, at: &Path, room: Room<'_>, problems: &mut Problems) -> Option<Self> {
-        let (rate, share) = (config.rate?, config.share.as_ref()?);
+        let share = config.share.as_ref()?;
         let store = room.stores.get(&share.store)?.clone()?;
-        let algorithm = match config.algorithm {
-            Algorithm::TokenBucket => "token_bucket",
-            Algorithm::SlidingWindow => "sliding_window",
-            Algorithm::FixedWindow => "fixed_window",
-            Algorithm::LeakyBucket => return None,
-        };
+        let (script, algorithm, number, period) = counted(config)?;
+        if config.if_store_down == IfStoreDown::Open {
+            let sentence = "whoever can bring the store down, or slow it down, has no limit";
+            problems.warn(at.key("if_store_down"), sentence);
+        }
         let keys = usize::try_from(config.keys.get()).unwrap_or(usize::MAX);
-        let (period, slices) = (rate.per().length()?, kept(&room.shelves.slices, at));
-        let slice = share.slice(rate.number(), &at.key("share"), problems);
+        let slices = kept(&room.shelves.slices, at);
+        let slice = share.slice(number, &at.key("share"), problems);
         let lease = match slice {
             Some(size) => Lease::new(size, period, keys, slices, room.metrics.overshoot(name)),
             None => Lease::none(keys, slices),
@@ -91,10 +94,11 @@ impl Shared {
         Some(Self {
             store,
             prefix: format!("yumen:{at}:{algorithm}:").into(),
+            script,
             algorithm,
-            number: rate.number(),
+            number,
             period,
-            burst: config.burst.map_or(rate.number(), |burst| burst.get().into()),
+            burst: config.burst.map_or(number, |burst| burst.get().into()),
             keys,
             otherwise: config.if_store_down,
             owed: kept(&room.shelves.owed, at),
@@ -102,8 +106,22 @@ impl Shared {
         })
     }
 
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
+    /// What a key is called in the store.
+    pub(super) fn name(&self, key: Wide) -> String {
+        let mut name = String::with_capacity(self.prefix.len() + 22);
+        name.push_str(&self.prefix);
+        key.name(&mut name);
+        name
+    }
+
+    pub(super) fn hosts(&self) -> u64 {
+        self.store.hosts()
+    }
+
+    /// How many the store has counted, without counting.
+    pub(super) async fn look(&self, names: &Names) -> Result<u64, Down> {
+        let (_, left, _) = self.run(&names.key, 0, 0).await?;
+        Ok(self.most().saturating_sub(positive(left)))
     }
 
     /// Takes the place of one request. `lost` are the stores for which it has waited in vain; it does not again.
@@ -186,7 +204,7 @@ impl Shared {
             Argument::Number(want),
             number(owed),
         ];
-        self.store.run(&SCRIPT, key, &arguments).await
+        self.store.run(self.script, key, &arguments).await
     }
 
     fn take_here(&self, gauge: &Gauge, number: u64) -> Result<(Given, Place), Refused> {
@@ -229,6 +247,22 @@ impl Shared {
             Place::Nowhere => {}
         }
     }
+}
+
+/// By which script and under which word, how many, and in how long a time at most.
+fn counted(config: &Config) -> Option<(&'static Script, &'static str, u64, Duration)> {
+    if let Some(quota) = config.quota {
+        let most = Duration::from_hours(quota.per().hours().into());
+        return Some((&QUOTAS, quota.per().word(), quota.number(), most));
+    }
+    let word = match config.algorithm {
+        Algorithm::TokenBucket => "token_bucket",
+        Algorithm::SlidingWindow => "sliding_window",
+        Algorithm::FixedWindow => "fixed_window",
+        Algorithm::LeakyBucket => return None,
+    };
+    let rate = config.rate?;
+    Some((&RATES, word, rate.number(), rate.per().length()?))
 }
 
 fn positive(number: i64) -> u64 {

@@ -88,6 +88,12 @@ impl<S: State> Cells<S> {
         deed(self.shard(key).cell(key, false, 0))
     }
 
+    /// Looks at all of them, part by part.
+    pub fn each(&self, mut deed: impl FnMut(u64, &S)) {
+        let all = std::iter::once(&self.first).chain(&self.rest);
+        all.for_each(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).each(&mut deed));
+    }
+
     /// How many keys are known.
     pub fn len(&self) -> usize {
         let all = std::iter::once(&self.first).chain(&self.rest);

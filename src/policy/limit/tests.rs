@@ -26,18 +26,22 @@ fn limits(yaml: &str) -> Result<Limits, Vec<String>> {
     made.ok_or_else(|| problems.iter().map(|problem| format!("{}: {}", problem.at, problem.sentence)).collect())
 }
 
-const ALGORITHMS: [&str; 3] = ["token_bucket", "sliding_window", "fixed_window"];
+/// A number in a long time, in all ways to count it.
+fn counted(number: u64, way: usize) -> String {
+    let algorithm = ["token_bucket", "sliding_window", "fixed_window"].get(way);
+    algorithm.map_or_else(|| format!("quota: {number}/year"), |one| format!("rate: {number}/h, algorithm: {one}"))
+}
 
 proptest! {
     #[test]
     fn all_must_admit_and_who_is_refused_has_used_nothing(
-        kinds in prop::collection::vec((1_u64..6, 0_usize..3, any::<bool>(), 0_usize..3), 1..5),
+        kinds in prop::collection::vec((1_u64..6, 0_usize..4, any::<bool>(), 0_usize..3), 1..5),
         requests in prop::collection::vec((0_u8..3, 0_u8..3), 1..60),
     ) {
         let one = |(number, algorithm, shadow, key): &(u64, usize, bool, usize)| {
             let key = ["header.a, else: client.ip", "header.b, else: client.ip", "client.ip"][*key];
             let mode = if *shadow { "shadow" } else { "enforce" };
-            format!("{{ rate: {number}/h, algorithm: {}, key: {key}, mode: {mode} }}", ALGORITHMS[*algorithm])
+            format!("{{ {}, key: {key}, mode: {mode} }}", counted(*number, *algorithm))
         };
         let limits = limits(&format!("[{}]", kinds.iter().map(one).collect::<Vec<_>>().join(", "))).unwrap();
         let enforced = kinds.iter().any(|(_, _, shadow, _)| !shadow);

@@ -60,7 +60,7 @@ impl Limits {
 
     /// What their keys ask of the route's match.
     pub fn params(&self) -> impl Iterator<Item = &str> {
-        self.limits.iter().flat_map(|limit| limit.key.params())
+        self.limits.iter().flat_map(|limit| limit.config.key.params())
     }
 
     /// Whether one of them counts by what only `auth` can tell.
@@ -70,6 +70,10 @@ impl Limits {
 
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {
         self.limits.iter().map(|limit| &limit.rule)
+    }
+
+    pub fn each(&self) -> impl Iterator<Item = &Arc<Limit>> {
+        self.limits.iter()
     }
 
     /// Whether one of them is counted in a store, which has to be waited for.

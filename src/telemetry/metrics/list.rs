@@ -63,6 +63,8 @@ families! {
 
     limit_overshoot: IntGaugeVec = "yumen_limit_overshoot_bound" ["limit"],
         "How many requests more than it says a leased limit can admit, over all hosts.";
+    quota_writes: IntCounterVec = "yumen_quota_writes_total" ["limit", "result"],
+        "Attempts to write the counts of a quota to disk, for a restart.";
     store_up: IntGaugeVec = "yumen_store_up" ["store"], "1 while a store is asked, 0 while it is down.";
     store_hosts: IntGaugeVec = "yumen_store_hosts" ["store"], "Hosts that use a store, as far as it last said.";
     store_commands: IntCounterVec = "yumen_store_commands_total" ["store", "result"],

@@ -4,6 +4,7 @@ mod family;
 mod handles;
 mod list;
 mod process;
+mod quota;
 mod store;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ pub use handles::{
     PoolMetrics, RouteMetrics,
 };
 pub use list::LIST;
+pub use quota::QuotaMetrics;
 pub use store::StoreMetrics;
 
 use family::Book;
@@ -61,6 +63,11 @@ impl Metrics {
 
     pub fn limit(&self, limit: &str) -> LimitMetrics {
         LimitMetrics::new(&self.families, self.book.lease(format!("limit\0{limit}")), limit)
+    }
+
+    /// The counts of a quota on disk.
+    pub fn quota(&self, limit: &str) -> QuotaMetrics {
+        QuotaMetrics::new(&self.families, self.book.lease(format!("quota\0{limit}")), limit)
     }
 
     /// By how many requests a limit may be off.
@@ -184,6 +191,8 @@ mod tests {
         limit.admitted();
         let bound = metrics.overshoot("per-user");
         bound.set(15);
+        let quota = metrics.quota("monthly");
+        quota.written(true);
         let store = metrics.store("shared");
         store.up(true);
         store.answered(std::time::Duration::from_micros(200));
@@ -209,7 +218,7 @@ mod tests {
             Box::new(route.begin()),
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
-            Box::new((jwks, auth, breaker, asked, store, bound)),
+            Box::new((jwks, auth, breaker, asked, store, bound, quota)),
         ];
         (metrics, held)
     }

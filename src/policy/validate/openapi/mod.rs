@@ -142,7 +142,10 @@ impl OpenApi {
         if !errors.is_empty() {
             return Err(Wrong::Said(Fault::RequestInvalid, errors));
         }
-        let Some(body) = &operation.body else { return Ok(None) };
+        let Some(body) = &operation.body else {
+            let none = || Wrong::Said(Fault::BodyInvalid, vec![("#".into(), "no body is described".into())]);
+            return if request.has_body() { Err(none()) } else { Ok(None) };
+        };
         match (request.has_body(), body.shape(request.headers())) {
             (true, Err(())) => {
                 let accept = body.kinds().map(|kinds| (ACCEPT, kinds));

@@ -102,6 +102,12 @@ fn a_path_and_its_method_have_to_be_described() {
             "{method} {url}"
         );
     }
+    for (method, url) in [("GET", "/v1/orders/7"), ("DELETE", "/v1/orders/a/items/b.json")] {
+        let none = Err("body.invalid # no body is described.".to_owned());
+        assert_eq!(ask(&api, method, url, &[("content-length", "2")]), none, "{method} {url}");
+        assert_eq!(ask(&api, method, url, &[("transfer-encoding", "chunked")]), none, "{method} {url}");
+        assert_eq!(ask(&api, method, url, &[("content-length", "0")]), Ok(None));
+    }
     let (api, _) = compile(ORDERS, Some("/shop/")).unwrap();
     assert_eq!(ask(&api, "GET", "/shop/orders/7", &[]), Ok(None));
     assert!(ask(&api, "GET", "/v1/orders/7", &[]).is_err());

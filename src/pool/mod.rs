@@ -8,11 +8,11 @@
 //!     balance: least_requests
 //!     health: { http: /healthz, every: 5s, down_after: 3, up_after: 2 }
 //!     breaker: { open_after: 5, open_for: 30s, probes: 3 }
+//!     retry: { attempts: 2, on: [connect, reset, 503] }
 //! ```
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -26,12 +26,12 @@ use crate::chore::Chore;
 use crate::exchange::Request;
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
-use crate::state::Shelf;
 use crate::telemetry::metrics::PoolMetrics;
 use crate::units::{Duration, Name};
 
 pub mod balance;
 pub mod breaker;
+mod budget;
 mod chance;
 mod chores;
 mod discover;
@@ -41,17 +41,23 @@ mod live;
 mod observer;
 mod peer;
 mod resume;
+pub mod retry;
+mod standing;
 pub mod status;
 pub mod target;
 pub mod timeout;
 pub mod tls;
 
 use breaker::Breaker;
-use discover::{Lookup, Resolver};
+pub use budget::Budget;
+use discover::Lookup;
 use endpoint::Endpoint;
-use health::{Check, Prober};
+use health::Check;
 use live::Live;
 pub use observer::Observer;
+pub use retry::Retry;
+pub use standing::Shelves;
+use standing::Standing;
 pub use status::{PoolState, Status};
 use target::Cell;
 pub use target::{Picked, Target};
@@ -81,6 +87,8 @@ pub struct Config {
     /// When a target that fails requests is left alone for a while; never, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<breaker::Config>,
+    /// When a request that failed is tried again, at another target where there is one.
+    pub retry: retry::Config,
     /// How long each step towards a target may take.
     pub timeout: timeout::Config,
     /// Connections kept open between requests.
@@ -158,36 +166,12 @@ impl Config {
     }
 }
 
-/// What lives longer than a generation: cells of targets, addresses of host names, and what asks for both.
-#[derive(Clone, Default)]
-pub struct Shelves {
-    cells: Arc<Shelf<(Name, Box<str>), Cell>>,
-    lookups: Arc<Shelf<(Name, Box<str>), Lookup>>,
-    standings: Arc<Shelf<Name, Standing>>,
-    resolver: Arc<Resolver>,
-    prober: Arc<Prober>,
-}
-
 /// What a pool needs from outside.
 pub struct Tools<'a> {
     pub shelves: &'a Shelves,
     pub observer: &'a Arc<dyn Observer>,
     /// What its requests count.
     pub counted: Option<Arc<PoolMetrics>>,
-}
-
-/// What of a pool as a whole outlives reloads.
-#[derive(Default)]
-struct Standing {
-    /// How often the health of a target has changed.
-    changes: AtomicUsize,
-    turn: Arc<AtomicUsize>,
-}
-
-impl Standing {
-    fn change(&self) {
-        self.changes.fetch_add(1, Relaxed);
-    }
 }
 
 /// Why no target takes a request.
@@ -198,6 +182,12 @@ pub struct Unserved {
     pub wait: Option<std::time::Duration>,
 }
 
+impl From<Fault> for Unserved {
+    fn from(fault: Fault) -> Self {
+        Self { fault, wait: None }
+    }
+}
+
 /// A set of targets, watched and balanced.
 pub struct Pool {
     name: Name,
@@ -205,6 +195,7 @@ pub struct Pool {
     settings: Arc<peer::Settings>,
     check: Option<Arc<Check>>,
     breaker: Option<Arc<breaker::Rule>>,
+    retry: retry::Config,
     balance: balance::Config,
     shelves: Shelves,
     standing: Arc<Standing>,
@@ -236,6 +227,7 @@ impl Pool {
         endpoint::complain(config, at, problems);
         endpoint::complain_of_protocol(config, at, problems);
         timeout::complain(&config.timeout, &at.key("timeout"), problems);
+        config.retry.complain(&at.key("retry"), problems);
         let tls = config.tls.as_ref().map(|tls| Tls::compile(tls, &at.key("tls"), problems));
         let keep = config.keep_alive.idle.get();
         let settings = Arc::new(peer::Settings::new(tls, config.protocol, config.timeout.clone(), keep));
@@ -249,13 +241,14 @@ impl Pool {
             return None;
         }
         let shelves = tools.shelves.clone();
-        let standing = shelves.standings.keep(name.clone(), Standing::default);
+        let standing = shelves.standings.keep(name.clone(), Standing::new);
         let pool = Self {
             name: name.clone(),
             endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
             settings,
             check: check.map(Arc::new),
             breaker,
+            retry: config.retry.clone(),
             balance: config.balance.clone(),
             shelves,
             standing,
@@ -313,6 +306,14 @@ impl Pool {
         self.counted.as_deref()
     }
 
+    /// When its requests are tried again, and how often all of them together.
+    pub fn retry(&self) -> &retry::Config {
+        &self.retry
+    }
+    pub fn budget(&self) -> &Budget {
+        &self.standing.budget
+    }
+
     /// The files that the pool is made of, to be watched for changes.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
@@ -327,7 +328,9 @@ impl Pool {
             lookup.reason().map(|reason| status::Unresolved { host: host.to_owned(), reason })
         };
         let pending = lookups().any(|(_, lookup)| !lookup.is_tried());
-        Status::new(&self.name, targets.collect(), lookups().filter_map(failed).collect(), pending)
+        let mut status = Status::new(&self.name, targets.collect(), lookups().filter_map(failed).collect(), pending);
+        status.retries = (self.retry.attempts > 0).then(|| status::Retries::new(self.budget(), now));
+        status
     }
 
     /// Makes the live set anew from the addresses known now.
@@ -362,14 +365,14 @@ impl Pool {
 
     /// Makes the live set anew if the health of a target has changed since.
     fn settle(&self) {
-        if self.live.load().changes() != self.standing.changes.load(Relaxed) {
+        if self.live.load().changes() != self.standing.changes() {
             let _alone = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
             self.publish(self.live.load().all().to_vec());
         }
     }
 
     fn publish(&self, all: Vec<Arc<Target>>) {
-        let changes = self.standing.changes.load(Relaxed);
+        let changes = self.standing.changes();
         let live = self.live.load();
         let next = live.next(all, &self.balance, &self.standing.turn, self.check.is_some(), changes);
         self.live.store(Arc::new(next));

@@ -5,6 +5,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::breaker::{self, Breaker};
+use super::budget::Budget;
 use super::health::State;
 use super::target::Target;
 use crate::units::Name;
@@ -22,6 +23,26 @@ pub struct Status {
     /// Host names whose last lookup failed, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unresolved: Vec<Unresolved>,
+    /// Further tries of requests that failed; nothing where the pool makes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+}
+
+/// Further tries of a pool's requests since the start.
+#[derive(Debug, Clone, Serialize)]
+pub struct Retries {
+    pub made: u64,
+    /// Those that there was no budget for.
+    pub over_budget: u64,
+    /// How many could be made now.
+    pub budget_left: u64,
+}
+
+impl Retries {
+    pub(super) fn new(budget: &Budget, now: Instant) -> Self {
+        let (made, over_budget) = budget.counts();
+        Self { made, over_budget, budget_left: budget.left(now) }
+    }
 }
 
 /// How a pool as a whole is.
@@ -83,7 +104,7 @@ impl Status {
             (healthy, total) if healthy == total => PoolState::Up,
             _ => PoolState::Degraded,
         };
-        Self { name: name.clone(), state, healthy, total, targets, unresolved }
+        Self { name: name.clone(), state, healthy, total, targets, unresolved, retries: None }
     }
 }
 

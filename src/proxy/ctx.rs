@@ -7,13 +7,14 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use pingora_http::RequestHeader;
 
+use super::again::Further;
 use super::intake::{Intake, field};
 use super::view::View;
 use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::policy::body;
-use crate::pool::{Picked, Pool, Target};
+use crate::pool::{Picked, Pool, Target, Unserved};
 use crate::route::{Action, Params, Route};
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::{RequestId, Trace};
@@ -41,6 +42,7 @@ pub struct Ctx {
     pub picked: Option<Picked>,
     pub tried: Vec<Arc<Target>>,
     pub upstream: Upstream,
+    pub further: Further,
     /// Why it was not served as asked, and what only the log is told about it.
     pub fault: Option<Fault>,
     pub why: Option<String>,
@@ -57,6 +59,8 @@ pub struct Ctx {
 /// When things happened on the way to the target and back.
 #[derive(Default)]
 pub struct Upstream {
+    /// When the first try began, and when the present one did.
+    pub first: Option<Instant>,
     pub asked: Option<Instant>,
     pub answered: Option<Instant>,
     pub ended: Option<Instant>,
@@ -86,6 +90,7 @@ impl Default for Ctx {
             picked: None,
             tried: Vec::new(),
             upstream: Upstream::default(),
+            further: Further::default(),
             fault: None,
             why: None,
             held: BytesMut::new(),
@@ -181,14 +186,12 @@ impl Ctx {
         fault
     }
 
-    /// Draws a pool (once) and picks one of its targets that was not tried yet.
+    /// Draws a pool (once) and picks one of its targets.
     pub fn choose(&mut self, request: &RequestHeader) -> Result<(), Fault> {
-        let (Some(route), Some(intake)) = (&self.route, &self.intake) else { return Err(Fault::GatewayInternal) };
         if self.pool.is_none() {
-            self.pool = route.draw().cloned();
+            self.pool = self.route.as_ref().and_then(|route| route.draw().cloned());
         }
-        let pool = self.pool.as_ref().ok_or(Fault::PoolEmpty)?;
-        match pool.pick(&View::of(request, intake, &self.params), &self.tried) {
+        match self.pick(request) {
             Ok(picked) => self.picked = Some(picked),
             Err(unserved) => {
                 self.retry_after = unserved.wait;
@@ -200,19 +203,11 @@ impl Ctx {
         Ok(())
     }
 
-    /// Puts the present target aside and picks another; `false` when there is no other.
-    pub fn choose_another(&mut self, request: &RequestHeader, fault: Fault) -> bool {
-        let Some(mut failed) = self.picked.take() else { return false };
-        failed.record(Some(fault), 0);
-        self.tried.push(failed.target().clone());
-        let picked = self.choose(request).is_ok();
-        let new =
-            self.picked.as_ref().is_some_and(|next| !self.tried.iter().any(|old| Arc::ptr_eq(old, next.target())));
-        if !new {
-            // Kept for the log: the request ends with the target that failed.
-            self.picked = Some(failed);
-        }
-        picked && new
+    /// A target of the pool that was drawn: one that was not tried yet, where there is one.
+    pub fn pick(&self, request: &RequestHeader) -> Result<Picked, Unserved> {
+        let Some(intake) = &self.intake else { return Err(Fault::GatewayInternal.into()) };
+        let Some(pool) = &self.pool else { return Err(Fault::PoolEmpty.into()) };
+        pool.pick(&View::of(request, intake, &self.params), &self.tried)
     }
 }
 

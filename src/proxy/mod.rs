@@ -1,5 +1,6 @@
 //! One request, from first byte to log line: Pingora's phases, each a few lines, in the order in which they happen.
 
+mod again;
 mod ctx;
 mod fail;
 mod finish;
@@ -30,13 +31,11 @@ use self::view::View;
 use crate::fault::Fault;
 use crate::listener::connection_of;
 use crate::pool::Pool;
+use crate::pool::retry::MOST_ATTEMPTS;
 use crate::route::{Action, Found, Params};
 use crate::snapshot::Live;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::trace::Trace;
-
-/// Tries of one request at most, the first included.
-const MOST_TRIES: u32 = 3;
 
 /// The gateway as Pingora sees it.
 pub struct Proxy {
@@ -50,7 +49,7 @@ pub type App = HttpProxy<Proxy>;
 pub fn app(live: Arc<Live>, connections: usize) -> App {
     let conf = ServerConf {
         threads: 1,
-        max_retries: MOST_TRIES as usize,
+        max_retries: 1 + MOST_ATTEMPTS as usize,
         upstream_keepalive_pool_size: connections.max(1),
         ..ServerConf::default()
     };
@@ -145,12 +144,11 @@ impl ProxyHttp for Proxy {
 
     /// Choose: the first try has its target already, a further one gets another.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
+        again::pause(ctx).await;
         if ctx.picked.is_none() {
             ctx.choose(session.req_header())?;
         }
-        ctx.upstream.tries += 1;
-        ctx.held.clear();
-        ctx.upstream.asked = Some(Instant::now());
+        again::begin(ctx, Instant::now());
         let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
         Ok(picked.peer(route.timeout.as_ref()))
     }
@@ -162,9 +160,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        // Nothing was sent: another target may be asked, whatever the method.
-        let again = ctx.upstream.tries < MOST_TRIES
-            && ctx.choose_another(session.req_header(), fail::fault_of(&e, false, false));
+        let again = again::after_no_connection(session, ctx, &e);
         e.set_retry(again);
         e
     }
@@ -196,7 +192,7 @@ impl ProxyHttp for Proxy {
         forward::request(out, session.req_header().version, ctx)
     }
 
-    /// Only what is safe to send twice is sent again, and only where a kept connection turned out to be closed.
+    /// Once more, or not.
     fn error_while_proxy(
         &self,
         _: &HttpPeer,
@@ -205,16 +201,19 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
         reused: bool,
     ) -> Box<Error> {
-        let safe = session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated()
-            && session.response_written().is_none()
-            && ctx.upstream.tries < MOST_TRIES;
-        if safe {
-            e.retry.decide_reuse(reused);
-        } else {
-            e.set_retry(false);
-        }
+        let again = again::after_a_loss(session, ctx, &e, reused);
+        e.set_retry(again);
         e
+    }
+
+    /// Once more, or this answer.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<()> {
+        again::or_this(session, ctx, head)
     }
 
     /// Answer.

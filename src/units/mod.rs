@@ -7,6 +7,7 @@ mod network;
 mod rate;
 mod reference;
 mod secret;
+mod share;
 mod short;
 mod size;
 
@@ -17,6 +18,7 @@ pub use network::Network;
 pub use rate::{Per, Rate};
 pub use reference::{Inline, Use};
 pub use secret::Text;
+pub use share::Share;
 pub use size::{ByteRate, Size};
 
 /// Serde and schema of a type that is written as one scalar: `FromStr` reads, `Display` writes.

@@ -133,6 +133,12 @@ const KEYS: &[(&str, &str)] = &[
     ("pools.*.breaker.open_for", "breakers::a_target_that_fails_in_a_row_is_left_alone_then_tried_then_back"),
     ("pools.*.breaker.probes", "breakers::exactly_as_many_of_a_thousand_requests_as_allowed_try_a_half_open_target"),
     ("pools.*.breaker.on", "breakers::what_counts_as_a_failure_is_said_in_the_document"),
+    ("pools.*.retry", "retries::a_pool_may_never_try_again"),
+    ("pools.*.retry.attempts", "retries::the_budget_is_what_the_document_says_and_is_not_filled_by_a_reload"),
+    ("pools.*.retry.on", "retries::an_answer_that_is_tried_again_leaves_nothing_behind"),
+    ("pools.*.retry.backoff", "retries::a_target_is_given_the_time_that_it_asks_for_where_that_is_short"),
+    ("pools.*.retry.budget", "retries::the_budget_is_what_the_document_says_and_is_not_filled_by_a_reload"),
+    ("pools.*.retry.methods", "retries::the_document_says_which_methods"),
     ("pools.*.timeout", "pools::a_silent_upstream_is_504"),
     ("pools.*.timeout.connect", "pools::a_refused_connection_is_502_and_an_endless_one_504"),
     ("pools.*.timeout.tls", "pools::a_tls_handshake_that_stops_is_504"),
@@ -382,6 +388,11 @@ const KEYS: &[(&str, &str)] = &[
     ("routes.*.timeout.tls", "pools::a_route_shortens_each_timeout_of_its_pool"),
     ("routes.*.timeout.idle", "pools::a_route_may_wait_longer_or_shorter_than_its_pool"),
     ("routes.*.timeout.write", "pools::a_route_shortens_each_timeout_of_its_pool"),
+    ("routes.*.retry", "retries::a_route_may_try_more_often_after_other_failures_or_never"),
+    ("routes.*.retry.attempts", "retries::a_route_may_try_more_often_after_other_failures_or_never"),
+    ("routes.*.retry.on", "retries::a_route_may_try_more_often_after_other_failures_or_never"),
+    ("routes.*.retry.backoff", "retries::a_route_may_try_more_often_after_other_failures_or_never"),
+    ("routes.*.retry.methods", "retries::a_route_may_try_more_often_after_other_failures_or_never"),
 ];
 
 /// Every key below this part of the schema; `defaults` repeats the keys of the things and is not entered.

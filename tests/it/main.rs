@@ -45,6 +45,7 @@ mod program;
 mod rates;
 mod reload;
 mod require;
+mod retries;
 mod routing;
 mod seeing;
 mod shadow;

@@ -205,6 +205,7 @@ pub struct PoolMetrics {
     duration: Histogram,
     reused: IntCounter,
     opened: IntCounter,
+    over_budget: OnceLock<IntCounter>,
 }
 
 impl PoolMetrics {
@@ -214,6 +215,7 @@ impl PoolMetrics {
             duration: lease.child(&families.pool_duration, &[pool]),
             reused: lease.child(&families.pool_connects, &[pool, "true"]),
             opened: lease.child(&families.pool_connects, &[pool, "false"]),
+            over_budget: OnceLock::new(),
             families: Arc::clone(families),
             pool: pool.into(),
             lease,
@@ -231,6 +233,17 @@ impl PoolMetrics {
     /// A connection was taken for a request.
     pub fn connected(&self, reused: bool) {
         if reused { self.reused.inc() } else { self.opened.inc() }
+    }
+
+    /// A further try has ended: what had failed before it, a word from a closed list, and whether it was answered well.
+    pub fn retried(&self, cause: &'static str, well: bool) {
+        let result = if well { "answered" } else { "failed" };
+        self.lease.child(&self.families.pool_retries, &[&self.pool, cause, result]).inc();
+    }
+
+    /// A further try was not made for want of budget.
+    pub fn over_budget(&self) {
+        self.over_budget.get_or_init(|| self.lease.child(&self.families.pool_retry_budget, &[&self.pool])).inc();
     }
 }
 

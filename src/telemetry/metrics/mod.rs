@@ -196,6 +196,8 @@ mod tests {
         pool.count(Some(200), 0.01);
         pool.count(None, 0.01);
         pool.connected(true);
+        pool.retried("reset", true);
+        pool.over_budget();
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         metrics.handshake("1.3", "ok");

@@ -1,5 +1,6 @@
 //! The command line: one file per verb, one exit code for every end.
 
+mod breaker;
 mod check;
 mod completions;
 mod demo;
@@ -69,6 +70,8 @@ enum Verb {
     Schema,
     /// Ask the running gateway to read its document again; the exit code is the verdict.
     Reload(reload::Options),
+    /// Hold the breakers of a pool open or closed for a while, or let them decide again.
+    Breaker(breaker::Options),
     /// Make keys for consumers.
     Key {
         /// What to do.
@@ -126,6 +129,7 @@ impl Verb {
             Self::Show(options) => show::run(&options),
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
+            Self::Breaker(options) => breaker::run(&options),
             Self::Key { deed } => key::run(&deed),
             Self::Password { name } => password::run(&name),
             Self::Completions { shell } => completions::script(shell, &mut Yumen::command()),

@@ -61,7 +61,7 @@ fn verdict(answer: &Answer) -> Exit {
 }
 
 /// Where the running gateway is asked, by the document; one that is wrong elsewhere may still say it.
-fn admin_of(document: &Document) -> Result<Address, String> {
+pub(super) fn admin_of(document: &Document) -> Result<Address, String> {
     let loaded = config::load(&document.config);
     match loaded.unreadable {
         Some(why) => Err(format!("{}: {why}", document.config.display())),

@@ -13,7 +13,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -27,7 +27,7 @@ use crate::exchange::Request;
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::telemetry::metrics::PoolMetrics;
-use crate::units::{Duration, Name};
+use crate::units::{Duration, Name, Use};
 
 pub mod balance;
 pub mod breaker;
@@ -36,6 +36,7 @@ mod chance;
 mod chores;
 mod discover;
 mod endpoint;
+pub mod fallback;
 pub mod health;
 mod live;
 mod observer;
@@ -48,10 +49,10 @@ pub mod target;
 pub mod timeout;
 pub mod tls;
 
-use breaker::Breaker;
+use breaker::{Breaker, Held};
 pub use budget::Budget;
-use discover::Lookup;
 use endpoint::Endpoint;
+use fallback::Fallback;
 use health::Check;
 use live::Live;
 pub use observer::Observer;
@@ -89,6 +90,9 @@ pub struct Config {
     pub breaker: Option<breaker::Config>,
     /// When a request that failed is tried again, at another target where there is one.
     pub retry: retry::Config,
+    /// Who serves, or what is answered, while no target takes requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<fallback::Config>,
     /// How long each step towards a target may take.
     pub timeout: timeout::Config,
     /// Connections kept open between requests.
@@ -196,6 +200,7 @@ pub struct Pool {
     check: Option<Arc<Check>>,
     breaker: Option<Arc<breaker::Rule>>,
     retry: retry::Config,
+    fallback: OnceLock<Fallback>,
     balance: balance::Config,
     shelves: Shelves,
     standing: Arc<Standing>,
@@ -236,12 +241,18 @@ impl Pool {
         let breaker = config
             .breaker
             .as_ref()
-            .map(|config| Arc::new(breaker::Rule::compile(config, name, tools.observer, &at.key("breaker"), problems)));
+            .map(|config| breaker::Rule::compile(config, name, tools.observer, &at.key("breaker"), problems));
+        let answer = config.fallback.as_ref().and_then(Use::here);
+        let answer = answer.map(|said| fallback::Answer::compile(said, &at.key("fallback"), problems));
         if problems.errors() > errors {
             return None;
         }
         let shelves = tools.shelves.clone();
-        let standing = shelves.standings.keep(name.clone(), Standing::new);
+        let standing = shelves.standings.keep(name.clone(), || {
+            let (observer, name) = (Arc::clone(tools.observer), name.clone());
+            Standing::new(Instant::now(), move || observer.target_gone(name.as_str(), breaker::ALL))
+        });
+        let breaker = breaker.map(|rule| Arc::new(rule.within(&standing.breaker, &standing.hand)));
         let pool = Self {
             name: name.clone(),
             endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
@@ -249,6 +260,7 @@ impl Pool {
             check: check.map(Arc::new),
             breaker,
             retry: config.retry.clone(),
+            fallback: answer.map(|answer| Fallback::Answer(Arc::new(answer)).into()).unwrap_or_default(),
             balance: config.balance.clone(),
             shelves,
             standing,
@@ -265,6 +277,9 @@ impl Pool {
 
     /// The target for one try: not one of `tried`, if another serves.
     pub fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Result<Picked, Unserved> {
+        if let Some((Held::Open, wait)) = self.standing.hand.held() {
+            return Err(Unserved { fault: Fault::BreakerOpen, wait: Some(wait) });
+        }
         let live = self.live.load();
         // Once more where another request was quicker to try a target for its breaker: then that one does not fit.
         let picks = std::iter::repeat_with(|| live.pick(request, tried)).take(live.all().len() + 1);
@@ -285,8 +300,10 @@ impl Pool {
         for target in self.live.load().all() {
             let up = self.check.is_none() || target.cell().serves();
             self.observer.target_up(self.name.as_str(), target.name(), up);
-            self.observer.breaker(self.name.as_str(), target.name(), target.breaker().map(Breaker::stage));
+            let own = target.breaker().filter(|_| self.shared().is_none());
+            self.observer.breaker(self.name.as_str(), target.name(), own.map(Breaker::stage));
         }
+        self.observer.breaker(self.name.as_str(), breaker::ALL, self.shared().map(Breaker::stage));
         chores::of(self)
     }
 
@@ -317,20 +334,6 @@ impl Pool {
     /// The files that the pool is made of, to be watched for changes.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
-    }
-
-    pub fn status(&self) -> Status {
-        let now = Instant::now();
-        let live = self.live.load();
-        let targets = live.all().iter().map(|target| status::TargetStatus::new(target, self.check.is_some(), now));
-        let lookups = || self.endpoints.iter().filter_map(Endpoint::lookup);
-        let failed = |(host, lookup): (&str, &Arc<Lookup>)| {
-            lookup.reason().map(|reason| status::Unresolved { host: host.to_owned(), reason })
-        };
-        let pending = lookups().any(|(_, lookup)| !lookup.is_tried());
-        let mut status = Status::new(&self.name, targets.collect(), lookups().filter_map(failed).collect(), pending);
-        status.retries = (self.retry.attempts > 0).then(|| status::Retries::new(self.budget(), now));
-        status
     }
 
     /// Makes the live set anew from the addresses known now.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use super::Budget;
+use super::breaker::{Breaker, Hand, Held};
 use super::discover::{Lookup, Resolver};
 use super::health::Prober;
 use super::target::Cell;
+use super::{Budget, Pool};
 use crate::state::Shelf;
 use crate::units::Name;
 
@@ -27,11 +28,23 @@ pub(super) struct Standing {
     changes: AtomicUsize,
     pub(super) turn: Arc<AtomicUsize>,
     pub(super) budget: Budget,
+    /// The one breaker of all targets, where the settings say so.
+    pub(super) breaker: Arc<Breaker>,
+    pub(super) hand: Arc<Hand>,
+    gone: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Standing {
-    pub(super) fn new() -> Self {
-        Self { changes: AtomicUsize::default(), turn: Arc::default(), budget: Budget::new(Instant::now()) }
+    /// `gone` is called when the last user lets go.
+    pub(super) fn new(now: Instant, gone: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            changes: AtomicUsize::default(),
+            turn: Arc::default(),
+            budget: Budget::new(now),
+            breaker: Arc::new(Breaker::new(now)),
+            hand: Arc::new(Hand::new(now)),
+            gone: Box::new(gone),
+        }
     }
 
     pub(super) fn change(&self) {
@@ -39,5 +52,18 @@ impl Standing {
     }
     pub(super) fn changes(&self) -> usize {
         self.changes.load(Relaxed)
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        (self.gone)();
+    }
+}
+
+impl Pool {
+    /// Holds its breakers by hand, or lets go of them.
+    pub fn hold(&self, held: Option<(Held, std::time::Duration)>) {
+        self.standing.hand.hold(held, Instant::now());
     }
 }

@@ -14,6 +14,7 @@ use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::policy::body;
+use crate::pool::fallback::{Answer, Fallback};
 use crate::pool::{Picked, Pool, Target, Unserved};
 use crate::route::{Action, Params, Route};
 use crate::telemetry::metrics::InFlight;
@@ -36,7 +37,7 @@ pub struct Ctx {
     pub route: Option<Arc<Route>>,
     pub params: Params,
     pub in_flight: Option<InFlight>,
-    /// Which of the route's pools was drawn; a further try stays with it.
+    /// Which of the route's pools was drawn, or what that falls back on; a further try stays with it.
     pub pool: Option<Arc<Pool>>,
     /// The target of the present try, counted as in flight.
     pub picked: Option<Picked>,
@@ -186,21 +187,36 @@ impl Ctx {
         fault
     }
 
-    /// Draws a pool (once) and picks one of its targets.
-    pub fn choose(&mut self, request: &RequestHeader) -> Result<(), Fault> {
-        if self.pool.is_none() {
-            self.pool = self.route.as_ref().and_then(|route| route.draw().cloned());
-        }
-        match self.pick(request) {
-            Ok(picked) => self.picked = Some(picked),
-            Err(unserved) => {
-                self.retry_after = unserved.wait;
+    /// Draws a pool and picks one of its targets; an answer, where none takes requests and that is what there is then.
+    pub fn choose(&mut self, request: &RequestHeader) -> Result<Option<Arc<Answer>>, Fault> {
+        self.pool = self.route.as_ref().and_then(|route| route.draw().cloned());
+        let mut first = None;
+        loop {
+            let unserved = match self.pick(request) {
+                Ok(picked) => {
+                    self.picked = Some(picked);
+                    return Ok(None);
+                }
+                Err(unserved) => *first.get_or_insert(unserved),
+            };
+            self.retry_after = unserved.wait;
+            let fallback = self.pool.as_ref().and_then(|pool| Some((pool, pool.fallback()?.clone())));
+            let Some((pool, fallback)) = fallback else {
                 let rest = |wait| format!("every target that is up rests; the first is tried again in {wait:.1?}");
-                self.why = unserved.wait.map(rest).or(self.why.take());
+                self.why = self.why.take().or(unserved.wait.map(rest));
                 return Err(unserved.fault);
+            };
+            if let Some(counted) = pool.counted() {
+                counted.fell_back();
+            }
+            self.why.get_or_insert_with(|| {
+                format!("pool {} takes no requests ({}): its fallback", pool.name(), unserved.fault)
+            });
+            match fallback {
+                Fallback::Pool(other) => self.pool = Some(other),
+                Fallback::Answer(answer) => return Ok(Some(answer)),
             }
         }
-        Ok(())
     }
 
     /// A target of the pool that was drawn: one that was not tried yet, where there is one.

@@ -116,8 +116,8 @@ impl ProxyHttp for Proxy {
         }
         match &route.action {
             Action::Forward(_) => {
-                ctx.choose(session.req_header())?;
-                Ok(false)
+                let instead = ctx.choose(session.req_header())?;
+                response::instead(session, ctx, instead.as_deref()).await
             }
             Action::Redirect(redirect) => response::redirect(session, ctx, redirect).await,
             Action::Respond(respond) => response::respond(session, ctx, respond).await,
@@ -142,12 +142,9 @@ impl ProxyHttp for Proxy {
         came.map_err(|fault| Box::<Error>::from(fault).into_down())
     }
 
-    /// Choose: the first try has its target already, a further one gets another.
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
+    /// Send there: the target of this try was chosen already.
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
         again::pause(ctx).await;
-        if ctx.picked.is_none() {
-            ctx.choose(session.req_header())?;
-        }
         again::begin(ctx, Instant::now());
         let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
         Ok(picked.peer(route.timeout.as_ref()))
@@ -245,6 +242,10 @@ impl ProxyHttp for Proxy {
         ctx.fault = Some(fault);
         if ctx.why.is_none() {
             ctx.why = fail::why(e);
+        }
+        // Before the client hears of it: its next request finds the target as this one left it.
+        if let Some(picked) = &mut ctx.picked {
+            picked.record(Some(fault), 0);
         }
         let answers = self.live.load().answers.clone();
         let sent = reply::apologise(session, fault, &answers, ctx).await;

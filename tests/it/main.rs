@@ -22,6 +22,7 @@ mod client_address;
 mod cors;
 mod errors;
 mod examples;
+mod fallbacks;
 mod forwarding;
 mod framing;
 mod guards;

@@ -3,6 +3,7 @@
 mod family;
 mod handles;
 mod list;
+mod pool;
 mod process;
 mod store;
 
@@ -14,9 +15,10 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 pub use family::{CEILING, Row};
 pub use handles::{
     AskedMetrics, AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics,
-    PoolMetrics, RouteMetrics,
+    RouteMetrics,
 };
 pub use list::LIST;
+pub use pool::PoolMetrics;
 pub use store::StoreMetrics;
 
 use family::Book;
@@ -198,6 +200,7 @@ mod tests {
         pool.connected(true);
         pool.retried("reset", true);
         pool.over_budget();
+        pool.fell_back();
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         metrics.handshake("1.3", "ok");

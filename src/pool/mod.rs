@@ -303,7 +303,9 @@ impl Pool {
             let own = target.breaker().filter(|_| self.shared().is_none());
             self.observer.breaker(self.name.as_str(), target.name(), own.map(Breaker::stage));
         }
-        self.observer.breaker(self.name.as_str(), breaker::ALL, self.shared().map(Breaker::stage));
+        if self.standing.tells(self.shared().is_some()) {
+            self.observer.breaker(self.name.as_str(), breaker::ALL, self.shared().map(Breaker::stage));
+        }
         chores::of(self)
     }
 

@@ -1,7 +1,7 @@
 //! What of pools outlives reloads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
 use super::breaker::{Breaker, Hand, Held};
@@ -31,6 +31,8 @@ pub(super) struct Standing {
     /// The one breaker of all targets, where the settings say so.
     pub(super) breaker: Arc<Breaker>,
     pub(super) hand: Arc<Hand>,
+    /// Somebody was told of that one breaker, and has to hear of its end.
+    told: AtomicBool,
     gone: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -43,8 +45,14 @@ impl Standing {
             budget: Budget::new(now),
             breaker: Arc::new(Breaker::new(now)),
             hand: Arc::new(Hand::new(now)),
+            told: AtomicBool::new(false),
             gone: Box::new(gone),
         }
+    }
+
+    /// Whether there is something to tell of the one breaker: that it is there, or no longer.
+    pub(super) fn tells(&self, there: bool) -> bool {
+        self.told.swap(there, Relaxed) || there
     }
 
     pub(super) fn change(&self) {
@@ -57,7 +65,9 @@ impl Standing {
 
 impl Drop for Standing {
     fn drop(&mut self) {
-        (self.gone)();
+        if *self.told.get_mut() {
+            (self.gone)();
+        }
     }
 }
 

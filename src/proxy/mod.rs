@@ -247,6 +247,10 @@ impl ProxyHttp for Proxy {
         if let Some(picked) = &mut ctx.picked {
             picked.record(Some(fault), 0);
         }
+        if ctx.upstream.tries > 0 {
+            // Pingora ends the connection then: the client has to know before it sends the next request.
+            session.set_keepalive(None);
+        }
         let answers = self.live.load().answers.clone();
         let sent = reply::apologise(session, fault, &answers, ctx).await;
         FailToProxy { error_code: fault.status(), can_reuse_downstream: sent.is_ok() && ctx.upstream.tries == 0 }

@@ -317,7 +317,8 @@ routes:
 fn a_pool_may_never_try_again() {
     let (sick, well) = (Origin::new(closing), well());
     let gateway = before(&sick, &well, "retry: off");
-    assert_eq!(gateway.get("/").status, 502);
+    let answer = gateway.get("/");
+    assert_eq!((answer.status, answer.field("connection")), (502, Some("close")));
     assert_eq!((sick.seen().len(), well.seen().len()), (1, 0));
     assert!(gateway.access_line(|line| line["http.response.status_code"] == 502)["not_retried"].is_null());
 }
@@ -336,4 +337,31 @@ fn each_try_is_told_once_to_the_breaker_of_its_target() {
     assert_eq!((&target(&sick)["failures"], &target(&well)["failures"]), (&3.into(), &0.into()), "{shown}");
     assert_eq!(target(&sick)["breaker"]["cause"], "3 failures in a row");
     assert_eq!((&target(&sick)["in_flight"], &target(&well)["in_flight"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn over_http2_on_both_sides_it_is_the_same() {
+    let request = |method: &str, target: &str, gateway: &Gateway, body: &[u8]| {
+        let uri = format!("http://test.example{target}");
+        let request = http::Request::builder().method(method).uri(uri).version(http::Version::HTTP_2);
+        h2::ask(&gateway.edge(), request.body(()).unwrap(), body).unwrap()
+    };
+    let (sick, sound) = (Origin::new(closing), Origin::new(|seen, talk| talk.answer(200, "", &seen.body)));
+    let gateway = before(&sick, &sound, "balance: round_robin");
+    assert_eq!(request("GET", "/", &gateway, b"").status, 200);
+    let answer = request("PUT", "/", &gateway, &[b'b'; 30 << 10]);
+    assert_eq!((answer.status, answer.body.len()), (200, 30 << 10));
+    assert_eq!(request("POST", "/", &gateway, b"x").status, 502);
+    let busy = h2::Origin::scripted(|before, mut respond| {
+        let status = if before % 2 == 0 { 503 } else { 200 };
+        let answer = Response::builder().status(status).header("x-tried", before);
+        let mut body = respond.send_response(answer.body(()).unwrap(), false).unwrap();
+        body.send_data(vec![b'0' + u8::try_from(before).unwrap(); 20_000].into(), true).unwrap();
+    });
+    let gateway = pooled(&format!("{{ targets: ['{busy}'], protocol: h2c, retry: {{ on: [503] }} }}"));
+    for tried in ["1", "3"] {
+        let answer = request("GET", "/", &gateway, b"");
+        assert_eq!((answer.status, answer.header("x-tried"), answer.body.len()), (200, Some(tried), 20_000));
+        assert!(answer.body.iter().all(|byte| *byte == tried.as_bytes()[0]), "nothing of the other answer");
+    }
 }

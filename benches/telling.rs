@@ -33,6 +33,8 @@ fn entry() -> Entry<'static> {
         pool: Some("orders"),
         target: Some("10.0.0.11:8080"),
         tries: 1,
+        retried_after: None,
+        not_retried: None,
         consumer: None,
         rule: None,
         would_refuse: None,

@@ -1,5 +1,6 @@
 //! The command line: one file per verb, one exit code for every end.
 
+mod breaker;
 mod check;
 mod completions;
 mod demo;
@@ -73,6 +74,8 @@ enum Verb {
     Reload(reload::Options),
     /// Print how the limits of the running gateway are used.
     Limits(limits::Options),
+    /// Hold the breakers of a pool open or closed for a while, or let them decide again.
+    Breaker(breaker::Options),
     /// Make keys for consumers.
     Key {
         /// What to do.
@@ -131,6 +134,7 @@ impl Verb {
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
             Self::Limits(options) => limits::run(&options),
+            Self::Breaker(options) => breaker::run(&options),
             Self::Key { deed } => key::run(&deed),
             Self::Password { name } => password::run(&name),
             Self::Completions { shell } => completions::script(shell, &mut Yumen::command()),

@@ -62,6 +62,20 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
             }
         }
     }
+    for pool in section("pools").iter() {
+        let Some((node, name)) = pool.node.get("fallback").and_then(|node| Some((node, node.text()?))) else {
+            continue;
+        };
+        used.insert(name);
+        let at = Path::of(["pools", &pool.key, "fallback"]);
+        if section("pools").get(name).is_none() {
+            all_known = false;
+            let sentence = undefined("pool", name, &pools, notes);
+            notes.error(at, node.place, sentence);
+        } else if let Some(way) = way_back(&pool.key, section("pools")) {
+            notes.error(at, node.place, format!("`{}` falls back on {way}, so nobody would serve", pool.key));
+        }
+    }
     if !all_known {
         return;
     }
@@ -69,6 +83,15 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
     for pool in section("pools").iter().filter(|pool| !used.contains(&*pool.key)) {
         notes.warn(Path::of(["pools", &pool.key]), pool.at, "no route uses this pool");
     }
+}
+
+/// The pools that lead from this one back to it, if they do: "`b`, that on `a`".
+fn way_back(name: &str, pools: &Map) -> Option<String> {
+    let next = |name: &&str| pools.get(name)?.node.get("fallback")?.text();
+    let way: Vec<&str> = std::iter::successors(next(&name), next).take(pools.iter().count()).collect();
+    let end = way.iter().position(|other| *other == name)?;
+    let words: Vec<String> = way.iter().take(end + 1).map(|name| format!("`{name}`")).collect();
+    Some(words.join(", that on "))
 }
 
 fn auth_exists_and_is_used(tree: &Node, notes: &mut Notes) {

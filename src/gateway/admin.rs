@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::door;
+use super::hold::Hold;
 use super::listen::{Listeners, Worker};
 use super::reload::Reloader;
 use crate::canonical;
@@ -60,8 +61,9 @@ impl ServeHttp for Admin {
             (&Method::POST, "/reload") if query.as_deref() == Some("wait") => self.reload().await,
             (&Method::POST, "/reload") => self.order(),
             (&Method::GET | &Method::HEAD, "/limits") => self.limits(query.as_deref().unwrap_or_default()).await,
+            (&Method::POST, "/breaker") => self.hold(query.as_deref().unwrap_or_default()),
             (&Method::GET | &Method::HEAD, path) => self.look(path),
-            (_, "/reload") => allow("POST"),
+            (_, "/reload" | "/breaker") => allow("POST"),
             _ => allow("GET, HEAD"),
         }
     }
@@ -85,10 +87,10 @@ impl Admin {
             "/status" => page(StatusCode::OK, &self.reloader.status()),
             "/routes" => page(StatusCode::OK, &self.live.load().describe_routes()),
             "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),
-            "/reload" => allow("POST"),
+            "/reload" | "/breaker" => allow("POST"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "/livez /readyz /health /metrics /status /routes /pools /limits, POST /reload\n",
+                "/livez /readyz /health /metrics /status /routes /pools /limits, POST /reload, POST /breaker\n",
             ),
         }
     }
@@ -132,6 +134,24 @@ impl Admin {
         let reloader = self.reloader.clone();
         self.reloader.keeper().once(async move { drop(reloader.reload("admin").await) });
         page(StatusCode::ACCEPTED, &json!({ "result": "ordered" }))
+    }
+
+    /// Holds the breakers of a pool: `pool=orders&to=open&for=10m`, or `to=auto` to let go of them.
+    fn hold(&self, query: &str) -> Answer {
+        let wrong = |why: String| page(StatusCode::BAD_REQUEST, &json!({ "error": why }));
+        let asked = match Hold::of(query) {
+            Ok(asked) => asked,
+            Err(why) => return wrong(why),
+        };
+        let snapshot = self.live.load();
+        let Some(pool) = snapshot.pools.get(&asked.pool) else {
+            let why = format!("there is no pool `{}`", asked.pool);
+            return page(StatusCode::NOT_FOUND, &json!({ "error": why }));
+        };
+        pool.hold(asked.held);
+        let sentence = asked.to_string();
+        log::warn!("{sentence}, said by hand");
+        page(StatusCode::OK, &json!({ "result": sentence }))
     }
 
     async fn reload(&self) -> Answer {

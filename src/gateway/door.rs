@@ -101,6 +101,8 @@ fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a st
         pool: None,
         target: None,
         tries: 0,
+        retried_after: None,
+        not_retried: None,
         consumer: None,
         rule: None,
         would_refuse: None,

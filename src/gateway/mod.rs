@@ -3,6 +3,7 @@
 pub mod admin;
 mod conn;
 mod door;
+mod hold;
 pub mod keeper;
 pub mod listen;
 pub mod reload;

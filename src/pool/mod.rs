@@ -8,12 +8,12 @@
 //!     balance: least_requests
 //!     health: { http: /healthz, every: 5s, down_after: 3, up_after: 2 }
 //!     breaker: { open_after: 5, open_for: 30s, probes: 3 }
+//!     retry: { attempts: 2, on: [connect, reset, 503] }
 //! ```
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -26,33 +26,40 @@ use crate::chore::Chore;
 use crate::exchange::Request;
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
-use crate::state::Shelf;
 use crate::telemetry::metrics::PoolMetrics;
-use crate::units::{Duration, Name};
+use crate::units::{Duration, Name, Use};
 
 pub mod balance;
 pub mod breaker;
+mod budget;
 mod chance;
 mod chores;
 pub mod connection;
 mod discover;
 mod endpoint;
+pub mod fallback;
 pub mod health;
 mod live;
 mod observer;
 mod peer;
 mod resume;
+pub mod retry;
+mod standing;
 pub mod status;
 pub mod target;
 pub mod timeout;
 pub mod tls;
 
-use breaker::Breaker;
-use discover::{Lookup, Resolver};
+use breaker::{Breaker, Held};
+pub use budget::Budget;
 use endpoint::Endpoint;
-use health::{Check, Prober};
+use fallback::Fallback;
+use health::Check;
 use live::Live;
 pub use observer::Observer;
+pub use retry::Retry;
+pub use standing::Shelves;
+use standing::Standing;
 pub use status::{PoolState, Status};
 use target::Cell;
 pub use target::{Picked, Target};
@@ -82,6 +89,11 @@ pub struct Config {
     /// When a target that fails requests is left alone for a while; never, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<breaker::Config>,
+    /// When a request that failed is tried again, at another target where there is one.
+    pub retry: retry::Config,
+    /// Who serves, or what is answered, while no target takes requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<fallback::Config>,
     /// How long each step towards a target may take.
     pub timeout: timeout::Config,
     /// Connections kept open between requests.
@@ -159,36 +171,12 @@ impl Config {
     }
 }
 
-/// What lives longer than a generation: cells of targets, addresses of host names, and what asks for both.
-#[derive(Clone, Default)]
-pub struct Shelves {
-    cells: Arc<Shelf<(Name, Box<str>), Cell>>,
-    lookups: Arc<Shelf<(Name, Box<str>), Lookup>>,
-    standings: Arc<Shelf<Name, Standing>>,
-    resolver: Arc<Resolver>,
-    prober: Arc<Prober>,
-}
-
 /// What a pool needs from outside.
 pub struct Tools<'a> {
     pub shelves: &'a Shelves,
     pub observer: &'a Arc<dyn Observer>,
     /// What its requests count.
     pub counted: Option<Arc<PoolMetrics>>,
-}
-
-/// What of a pool as a whole outlives reloads.
-#[derive(Default)]
-struct Standing {
-    /// How often the health of a target has changed.
-    changes: AtomicUsize,
-    turn: Arc<AtomicUsize>,
-}
-
-impl Standing {
-    fn change(&self) {
-        self.changes.fetch_add(1, Relaxed);
-    }
 }
 
 /// Why no target takes a request.
@@ -199,6 +187,12 @@ pub struct Unserved {
     pub wait: Option<std::time::Duration>,
 }
 
+impl From<Fault> for Unserved {
+    fn from(fault: Fault) -> Self {
+        Self { fault, wait: None }
+    }
+}
+
 /// A set of targets, watched and balanced.
 pub struct Pool {
     name: Name,
@@ -206,6 +200,8 @@ pub struct Pool {
     settings: Arc<peer::Settings>,
     check: Option<Arc<Check>>,
     breaker: Option<Arc<breaker::Rule>>,
+    retry: retry::Config,
+    fallback: OnceLock<Fallback>,
     balance: balance::Config,
     shelves: Shelves,
     standing: Arc<Standing>,
@@ -237,6 +233,7 @@ impl Pool {
         endpoint::complain(config, at, problems);
         endpoint::complain_of_protocol(config, at, problems);
         timeout::complain(&config.timeout, &at.key("timeout"), problems);
+        config.retry.complain(&at.key("retry"), problems);
         let tls = config.tls.as_ref().map(|tls| Tls::compile(tls, &at.key("tls"), problems));
         let keep = config.keep_alive.idle.get();
         let settings = Arc::new(peer::Settings::new(tls, config.protocol, config.timeout.clone(), keep));
@@ -245,18 +242,26 @@ impl Pool {
         let breaker = config
             .breaker
             .as_ref()
-            .map(|config| Arc::new(breaker::Rule::compile(config, name, tools.observer, &at.key("breaker"), problems)));
+            .map(|config| breaker::Rule::compile(config, name, tools.observer, &at.key("breaker"), problems));
+        let answer = config.fallback.as_ref().and_then(Use::here);
+        let answer = answer.map(|said| fallback::Answer::compile(said, &at.key("fallback"), problems));
         if problems.errors() > errors {
             return None;
         }
         let shelves = tools.shelves.clone();
-        let standing = shelves.standings.keep(name.clone(), Standing::default);
+        let standing = shelves.standings.keep(name.clone(), || {
+            let (observer, name) = (Arc::clone(tools.observer), name.clone());
+            Standing::new(Instant::now(), move || observer.target_gone(name.as_str(), breaker::ALL))
+        });
+        let breaker = breaker.map(|rule| Arc::new(rule.within(&standing.breaker, &standing.hand)));
         let pool = Self {
             name: name.clone(),
             endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
             settings,
             check: check.map(Arc::new),
             breaker,
+            retry: config.retry.clone(),
+            fallback: answer.map(|answer| Fallback::Answer(Arc::new(answer)).into()).unwrap_or_default(),
             balance: config.balance.clone(),
             shelves,
             standing,
@@ -273,6 +278,9 @@ impl Pool {
 
     /// The target for one try: not one of `tried`, if another serves.
     pub fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Result<Picked, Unserved> {
+        if let Some((Held::Open, wait)) = self.standing.hand.held() {
+            return Err(Unserved { fault: Fault::BreakerOpen, wait: Some(wait) });
+        }
         let live = self.live.load();
         // Once more where another request was quicker to try a target for its breaker: then that one does not fit.
         let picks = std::iter::repeat_with(|| live.pick(request, tried)).take(live.all().len() + 1);
@@ -293,7 +301,11 @@ impl Pool {
         for target in self.live.load().all() {
             let up = self.check.is_none() || target.cell().serves();
             self.observer.target_up(self.name.as_str(), target.name(), up);
-            self.observer.breaker(self.name.as_str(), target.name(), target.breaker().map(Breaker::stage));
+            let own = target.breaker().filter(|_| self.shared().is_none());
+            self.observer.breaker(self.name.as_str(), target.name(), own.map(Breaker::stage));
+        }
+        if self.standing.tells(self.shared().is_some()) {
+            self.observer.breaker(self.name.as_str(), breaker::ALL, self.shared().map(Breaker::stage));
         }
         chores::of(self)
     }
@@ -314,21 +326,17 @@ impl Pool {
         self.counted.as_deref()
     }
 
+    /// When its requests are tried again, and how often all of them together.
+    pub fn retry(&self) -> &retry::Config {
+        &self.retry
+    }
+    pub fn budget(&self) -> &Budget {
+        &self.standing.budget
+    }
+
     /// The files that the pool is made of, to be watched for changes.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
-    }
-
-    pub fn status(&self) -> Status {
-        let now = Instant::now();
-        let live = self.live.load();
-        let targets = live.all().iter().map(|target| status::TargetStatus::new(target, self.check.is_some(), now));
-        let lookups = || self.endpoints.iter().filter_map(Endpoint::lookup);
-        let failed = |(host, lookup): (&str, &Arc<Lookup>)| {
-            lookup.reason().map(|reason| status::Unresolved { host: host.to_owned(), reason })
-        };
-        let pending = lookups().any(|(_, lookup)| !lookup.is_tried());
-        Status::new(&self.name, targets.collect(), lookups().filter_map(failed).collect(), pending)
     }
 
     /// Makes the live set anew from the addresses known now.
@@ -363,14 +371,14 @@ impl Pool {
 
     /// Makes the live set anew if the health of a target has changed since.
     fn settle(&self) {
-        if self.live.load().changes() != self.standing.changes.load(Relaxed) {
+        if self.live.load().changes() != self.standing.changes() {
             let _alone = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
             self.publish(self.live.load().all().to_vec());
         }
     }
 
     fn publish(&self, all: Vec<Arc<Target>>) {
-        let changes = self.standing.changes.load(Relaxed);
+        let changes = self.standing.changes();
         let live = self.live.load();
         let next = live.next(all, &self.balance, &self.standing.turn, self.check.is_some(), changes);
         self.live.store(Arc::new(next));

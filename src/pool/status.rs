@@ -1,10 +1,15 @@
 //! What a pool tells of itself, on the admin listener and the command line.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::breaker::{self, Breaker};
+use super::Pool;
+use super::breaker::{self, Breaker, Held};
+use super::budget::Budget;
+use super::discover::Lookup;
+use super::endpoint::Endpoint;
 use super::health::State;
 use super::target::Target;
 use crate::units::Name;
@@ -22,6 +27,89 @@ pub struct Status {
     /// Host names whose last lookup failed, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unresolved: Vec<Unresolved>,
+    #[serde(flatten)]
+    pub whole: Whole,
+}
+
+impl Pool {
+    /// The one breaker of all targets.
+    pub(super) fn shared(&self) -> Option<&Breaker> {
+        self.breaker.as_ref()?.shared()
+    }
+
+    pub fn status(&self) -> Status {
+        let now = Instant::now();
+        let live = self.live.load();
+        let targets = live.all().iter().map(|target| {
+            let own = target.breaker().filter(|_| self.shared().is_none());
+            TargetStatus::new(target, self.check.is_some(), own.map(Breaker::status), now)
+        });
+        let lookups = || self.endpoints.iter().filter_map(Endpoint::lookup);
+        let failed = |(host, lookup): (&str, &Arc<Lookup>)| {
+            lookup.reason().map(|reason| Unresolved { host: host.to_owned(), reason })
+        };
+        let pending = lookups().any(|(_, lookup)| !lookup.is_tried());
+        let whole = Whole {
+            breaker: self.shared().map(Breaker::status),
+            by_hand: self.standing.hand.held().map(ByHand::from),
+            retries: (self.retry.attempts > 0).then(|| Retries::new(self.budget(), now)),
+        };
+        Status::new(&self.name, targets.collect(), lookups().filter_map(failed).collect(), pending, whole)
+    }
+}
+
+/// What is known of a pool beyond its targets.
+#[derive(Debug, Clone, Serialize)]
+pub struct Whole {
+    /// The one breaker of all targets, where they have no own ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<breaker::Status>,
+    /// How its breakers are held by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<ByHand>,
+    /// Further tries of requests that failed; nothing where the pool makes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<Retries>,
+}
+
+impl Whole {
+    /// Whether requests go through at all.
+    fn admits(&self) -> bool {
+        match &self.by_hand {
+            Some(hand) => hand.held == Held::Closed,
+            None => self.breaker.as_ref().is_none_or(|breaker| breaker.state == breaker::Stage::Closed),
+        }
+    }
+}
+
+/// What somebody has said of a pool's breakers.
+#[derive(Debug, Clone, Serialize)]
+pub struct ByHand {
+    pub held: Held,
+    pub ends_in_seconds: u64,
+}
+
+impl From<(Held, Duration)> for ByHand {
+    fn from((held, left): (Held, Duration)) -> Self {
+        Self { held, ends_in_seconds: left.as_secs() + u64::from(left.subsec_nanos() > 0) }
+    }
+}
+
+/// Further tries of a pool's requests since the start.
+#[derive(Debug, Clone, Serialize)]
+pub struct Retries {
+    pub made: u64,
+    /// Those that there was no budget for.
+    pub over_budget: u64,
+    /// How many could be made now.
+    pub budget_left: u64,
+}
+
+impl Retries {
+    pub(super) fn new(budget: &Budget, now: Instant) -> Self {
+        let (made, over_budget) = budget.counts();
+        Self { made, over_budget, budget_left: budget.left(now) }
+    }
 }
 
 /// How a pool as a whole is.
@@ -71,10 +159,16 @@ pub struct Unresolved {
 
 impl Status {
     /// `pending` tells whether addresses are still being looked up for the first time.
-    pub(super) fn new(name: &Name, targets: Vec<TargetStatus>, unresolved: Vec<Unresolved>, pending: bool) -> Self {
+    pub(super) fn new(
+        name: &Name,
+        targets: Vec<TargetStatus>,
+        unresolved: Vec<Unresolved>,
+        pending: bool,
+        whole: Whole,
+    ) -> Self {
         let weighted = || targets.iter().filter(|target| target.weight > 0);
         let count = |state: State| weighted().filter(|target| target.state == state.word()).count();
-        let up = weighted().filter(|target| target.state == State::Up.word() && target.admits());
+        let up = weighted().filter(|target| target.state == State::Up.word() && target.admits() && whole.admits());
         let (healthy, total) = (up.count(), weighted().count());
         let state = match (healthy, total) {
             (0, 0) if pending => PoolState::Unknown,
@@ -83,13 +177,13 @@ impl Status {
             (healthy, total) if healthy == total => PoolState::Up,
             _ => PoolState::Degraded,
         };
-        Self { name: name.clone(), state, healthy, total, targets, unresolved }
+        Self { name: name.clone(), state, healthy, total, targets, unresolved, whole }
     }
 }
 
 impl TargetStatus {
     /// Without health checks (`watched`) a target counts as up.
-    pub(super) fn new(target: &Target, watched: bool, now: Instant) -> Self {
+    pub(super) fn new(target: &Target, watched: bool, breaker: Option<breaker::Status>, now: Instant) -> Self {
         let cell = target.cell();
         let (state, since, reason) =
             cell.record(|record| (record.state(), record.since(), record.reason().map(str::to_owned)));
@@ -102,7 +196,7 @@ impl TargetStatus {
             in_flight: target.in_flight(),
             picks: cell.picks(),
             failures: cell.failures(),
-            breaker: target.breaker().map(Breaker::status),
+            breaker,
         }
     }
 }

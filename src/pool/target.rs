@@ -99,11 +99,14 @@ impl Target {
     }
     /// Whether its breaker lets a request through, as far as one can tell without sending it.
     pub(super) fn admits(&self) -> bool {
-        self.breaker.as_ref().is_none_or(|rule| self.cell.breaker.admits(rule))
+        self.breaker.as_ref().is_none_or(|rule| self.gate(rule).admits(rule))
     }
-    /// The breaker, if the pool has any.
+    /// The breaker, if the pool has any: its own, or that of the pool.
     pub(super) fn breaker(&self) -> Option<&Breaker> {
-        self.breaker.as_ref().map(|_| &self.cell.breaker)
+        self.breaker.as_ref().map(|rule| self.gate(rule))
+    }
+    fn gate<'a>(&'a self, rule: &'a breaker::Rule) -> &'a Breaker {
+        rule.shared().unwrap_or(&self.cell.breaker)
     }
     /// For logs and metrics: the address, behind the host name that it was resolved from (`app.internal/10.0.0.7:80`).
     pub fn name(&self) -> &str {
@@ -208,7 +211,7 @@ impl Picked {
     /// Nothing where the last request that its breaker lets through was just taken by another.
     pub(super) fn new(target: Arc<Target>) -> Option<Self> {
         let pass = match &target.breaker {
-            Some(rule) => Some(target.cell.breaker.enter(rule, &target.name)?),
+            Some(rule) => Some(target.gate(rule).enter(rule, &target.name)?),
             None => None,
         };
         target.cell.in_flight.fetch_add(1, Relaxed);
@@ -240,10 +243,11 @@ impl Picked {
         }
         (peer, errand)
     }
-    /// The head of the answer came: a request that tries the target for its breaker has found out enough. Others are told
-    /// of at their end, because an answer can break off.
+    /// The head of the answer came: a request that tries the target for its breaker has found out enough, and a failure
+    /// is one whatever follows. Others are told of at their end, because an answer can break off.
     pub fn answered(&mut self, status: u16) {
-        if matches!(self.pass, Some(Pass::Probe(_))) {
+        let failed = || self.target.breaker.as_ref().is_some_and(|rule| rule.judge(None, status) == Some(true));
+        if matches!(self.pass, Some(Pass::Probe(_))) || failed() {
             self.judge(None, status);
         }
     }
@@ -262,7 +266,7 @@ impl Picked {
     fn judge(&mut self, fault: Option<Fault>, status: u16) {
         if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
             let failed = rule.judge(fault, status);
-            self.target.cell.breaker.leave(rule, &self.target.name, pass, failed);
+            self.target.gate(rule).leave(rule, &self.target.name, pass, failed);
         }
     }
 }
@@ -271,7 +275,7 @@ impl Drop for Picked {
     fn drop(&mut self) {
         self.target.cell.in_flight.fetch_sub(1, Relaxed);
         if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
-            self.target.cell.breaker.leave(rule, &self.target.name, pass, None);
+            self.target.gate(rule).leave(rule, &self.target.name, pass, None);
         }
     }
 }

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use pingora_http::RequestHeader;
 
+use super::again::Further;
 use super::intake::{Intake, field};
 use super::time::End;
 use super::view::View;
@@ -15,7 +16,8 @@ use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::policy::body;
 use crate::pool::connection::Errand;
-use crate::pool::{Picked, Pool, Target};
+use crate::pool::fallback::{Answer, Fallback};
+use crate::pool::{Picked, Pool, Target, Unserved};
 use crate::route::{Action, Params, Route};
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::trace::{RequestId, Trace};
@@ -37,12 +39,13 @@ pub struct Ctx {
     pub route: Option<Arc<Route>>,
     pub params: Params,
     pub in_flight: Option<InFlight>,
-    /// Which of the route's pools was drawn; a further try stays with it.
+    /// Which of the route's pools was drawn, or what that falls back on; a further try stays with it.
     pub pool: Option<Arc<Pool>>,
     /// The target of the present try, counted as in flight.
     pub picked: Option<Picked>,
     pub tried: Vec<Arc<Target>>,
     pub upstream: Upstream,
+    pub further: Further,
     /// Why it was not served as asked, and what only the log is told about it.
     pub fault: Option<Fault>,
     pub why: Option<String>,
@@ -59,6 +62,8 @@ pub struct Ctx {
 /// When things happened on the way to the target and back.
 #[derive(Default)]
 pub struct Upstream {
+    /// When the first try began, and when the present one did.
+    pub first: Option<Instant>,
     pub asked: Option<Instant>,
     pub answered: Option<Instant>,
     pub ended: Option<Instant>,
@@ -92,6 +97,7 @@ impl Default for Ctx {
             picked: None,
             tried: Vec::new(),
             upstream: Upstream::default(),
+            further: Further::default(),
             fault: None,
             why: None,
             held: BytesMut::new(),
@@ -187,38 +193,43 @@ impl Ctx {
         fault
     }
 
-    /// Draws a pool (once) and picks one of its targets that was not tried yet.
-    pub fn choose(&mut self, request: &RequestHeader) -> Result<(), Fault> {
-        let (Some(route), Some(intake)) = (&self.route, &self.intake) else { return Err(Fault::GatewayInternal) };
-        if self.pool.is_none() {
-            self.pool = route.draw().cloned();
-        }
-        let pool = self.pool.as_ref().ok_or(Fault::PoolEmpty)?;
-        match pool.pick(&View::of(request, intake, &self.params), &self.tried) {
-            Ok(picked) => self.picked = Some(picked),
-            Err(unserved) => {
-                self.retry_after = unserved.wait;
+    /// Draws a pool and picks one of its targets; an answer, where none takes requests and that is what there is then.
+    pub fn choose(&mut self, request: &RequestHeader) -> Result<Option<Arc<Answer>>, Fault> {
+        self.pool = self.route.as_ref().and_then(|route| route.draw().cloned());
+        let mut first = None;
+        loop {
+            let unserved = match self.pick(request) {
+                Ok(picked) => {
+                    self.picked = Some(picked);
+                    return Ok(None);
+                }
+                Err(unserved) => *first.get_or_insert(unserved),
+            };
+            self.retry_after = unserved.wait;
+            let fallback = self.pool.as_ref().and_then(|pool| Some((pool, pool.fallback()?.clone())));
+            let Some((pool, fallback)) = fallback else {
                 let rest = |wait| format!("every target that is up rests; the first is tried again in {wait:.1?}");
-                self.why = unserved.wait.map(rest).or(self.why.take());
+                self.why = self.why.take().or(unserved.wait.map(rest));
                 return Err(unserved.fault);
+            };
+            if let Some(counted) = pool.counted() {
+                counted.fell_back();
+            }
+            self.why.get_or_insert_with(|| {
+                format!("pool {} takes no requests ({}): its fallback", pool.name(), unserved.fault)
+            });
+            match fallback {
+                Fallback::Pool(other) => self.pool = Some(other),
+                Fallback::Answer(answer) => return Ok(Some(answer)),
             }
         }
-        Ok(())
     }
 
-    /// Puts the present target aside and picks another; `false` when there is no other.
-    pub fn choose_another(&mut self, request: &RequestHeader, fault: Fault) -> bool {
-        let Some(mut failed) = self.picked.take() else { return false };
-        failed.record(Some(fault), 0);
-        self.tried.push(failed.target().clone());
-        let picked = self.choose(request).is_ok();
-        let new =
-            self.picked.as_ref().is_some_and(|next| !self.tried.iter().any(|old| Arc::ptr_eq(old, next.target())));
-        if !new {
-            // Kept for the log: the request ends with the target that failed.
-            self.picked = Some(failed);
-        }
-        picked && new
+    /// A target of the pool that was drawn: one that was not tried yet, where there is one.
+    pub fn pick(&self, request: &RequestHeader) -> Result<Picked, Unserved> {
+        let Some(intake) = &self.intake else { return Err(Fault::GatewayInternal.into()) };
+        let Some(pool) = &self.pool else { return Err(Fault::PoolEmpty.into()) };
+        pool.pick(&View::of(request, intake, &self.params), &self.tried)
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use http::{Version, header};
 use pingora_proxy::Session;
 
+use super::again;
 use super::ctx::Ctx;
 use crate::exchange::{Found, Refusal};
 use crate::fault::Fault;
@@ -20,6 +21,7 @@ use crate::telemetry::access::{Entry, Timings};
 pub(super) fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
     let snapshot = live.load();
     let (total, upstream) = times(ctx);
+    again::end(ctx);
     let status = status(session, ctx.fault);
     count(&snapshot, session, ctx, status, total, upstream);
     if snapshot.access.is_on() {
@@ -36,10 +38,10 @@ pub(super) fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
     }
 }
 
-/// The whole, and the part of it that was spent waiting for the target.
+/// The whole, and the part of it that was spent waiting for targets, pauses between tries included.
 fn times(ctx: &Ctx) -> (Duration, Duration) {
     let now = Instant::now();
-    let waited = ctx.upstream.asked.map(|asked| ctx.upstream.ended.unwrap_or(now).saturating_duration_since(asked));
+    let waited = ctx.upstream.first.map(|first| ctx.upstream.ended.unwrap_or(now).saturating_duration_since(first));
     (now.saturating_duration_since(ctx.started), waited.unwrap_or_default())
 }
 
@@ -69,9 +71,10 @@ fn count(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: 
             counted.would_refuse(refusal.fault);
         }
     }
-    if let (Some(counted), Some(_)) = (ctx.pool.as_deref().and_then(Pool::counted), ctx.upstream.asked) {
+    if let (Some(counted), Some(asked)) = (ctx.pool.as_deref().and_then(Pool::counted), ctx.upstream.asked) {
         let answered = ctx.upstream.answered.is_some().then_some(status);
-        counted.count(answered, upstream.as_secs_f64());
+        let before = ctx.upstream.first.map_or(Duration::ZERO, |first| asked.saturating_duration_since(first));
+        counted.count(answered, upstream.saturating_sub(before).as_secs_f64());
     }
 }
 
@@ -107,6 +110,8 @@ fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: D
         pool: ctx.pool.as_ref().map(|pool| pool.name().as_str()),
         target,
         tries: ctx.upstream.tries,
+        retried_after: ctx.further.after(),
+        not_retried: ctx.further.not(),
         reason: ctx.fault.map(Fault::code),
         consumer: found.and_then(|found| found.identity.consumer.as_deref()),
         rule: found.and_then(|found| found.refused.as_ref()).map(|refusal| &*refusal.rule),

@@ -30,7 +30,8 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
     let mut cookies = 0;
     for (name, value) in &out.headers {
         let stays_here = (*name == header::TE && out.version != Version::HTTP_2)
-            || (*name == field::TRACESTATE && !ctx.trace.is_continued());
+            || (*name == field::TRACESTATE && !ctx.trace.is_continued())
+            || *name == field::X_YUMEN_ATTEMPT;
         if !stays_here {
             cookies += usize::from(*name == header::COOKIE);
             fields.append(name.clone(), value.clone());
@@ -44,6 +45,9 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
     );
     if let Some((name, left)) = ctx.upstream.end.as_ref().and_then(|end| time::left(end, Instant::now())) {
         fields.insert(name, left);
+    }
+    if ctx.upstream.tries > 1 {
+        fields.insert(field::X_YUMEN_ATTEMPT, ctx.upstream.tries.into());
     }
     for (name, said) in ctx.found.iter().flat_map(|found| &found.forward) {
         match said {

@@ -1,5 +1,6 @@
 //! One request, from first byte to log line: Pingora's phases, each a few lines, in the order in which they happen.
 
+mod again;
 mod ctx;
 mod fail;
 mod finish;
@@ -32,13 +33,11 @@ use crate::fault::Fault;
 use crate::listener::connection_of;
 use crate::pool::Pool;
 use crate::pool::connection::Connections;
+use crate::pool::retry::MOST_ATTEMPTS;
 use crate::route::{Action, Found, Params};
 use crate::snapshot::Live;
 use crate::telemetry::metrics::RouteMetrics;
 use crate::telemetry::trace::Trace;
-
-/// Tries of one request at most, the first included.
-const MOST_TRIES: u32 = 3;
 
 /// The gateway as Pingora sees it.
 pub struct Proxy {
@@ -53,7 +52,7 @@ pub type App = HttpProxy<Proxy>;
 pub fn app(live: Arc<Live>, connections: Arc<Connections>) -> App {
     let conf = ServerConf {
         threads: 1,
-        max_retries: MOST_TRIES as usize,
+        max_retries: 1 + MOST_ATTEMPTS as usize,
         upstream_keepalive_pool_size: connections.most().max(1),
         ..ServerConf::default()
     };
@@ -120,8 +119,8 @@ impl ProxyHttp for Proxy {
         }
         match &route.action {
             Action::Forward(_) => {
-                ctx.choose(session.req_header())?;
-                Ok(false)
+                let instead = ctx.choose(session.req_header())?;
+                response::instead(session, ctx, instead.as_deref()).await
             }
             Action::Redirect(redirect) => response::redirect(session, ctx, redirect).await,
             Action::Respond(respond) => response::respond(session, ctx, respond).await,
@@ -146,14 +145,10 @@ impl ProxyHttp for Proxy {
         came.map_err(|fault| Box::<Error>::from(fault).into_down())
     }
 
-    /// Choose: the first try has its target already, a further one gets another.
+    /// Send there: the target of this try was chosen already.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
-        if ctx.picked.is_none() {
-            ctx.choose(session.req_header())?;
-        }
-        ctx.upstream.tries += 1;
-        ctx.held.clear();
-        ctx.upstream.asked = Some(Instant::now());
+        again::pause(ctx).await;
+        again::begin(ctx, Instant::now());
         let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
         let timeouts = picked.timeouts(route.timeout.as_ref());
         if ctx.upstream.tries == 1 {
@@ -176,10 +171,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        // Nothing was sent: another target may be asked, whatever the method.
-        let again = ctx.upstream.tries < MOST_TRIES
-            && !ctx.is_over()
-            && ctx.choose_another(session.req_header(), fail::fault_of(&e, false, false));
+        let again = again::after_no_connection(session, ctx, &e);
         e.set_retry(again);
         e
     }
@@ -213,7 +205,7 @@ impl ProxyHttp for Proxy {
         forward::request(out, session.req_header().version, ctx)
     }
 
-    /// Only what is safe to send twice is sent again, and only where a kept connection turned out to be closed.
+    /// Once more, or not.
     fn error_while_proxy(
         &self,
         _: &HttpPeer,
@@ -222,17 +214,19 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
         _: bool,
     ) -> Box<Error> {
-        let safe = session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated()
-            && session.response_written().is_none()
-            && ctx.upstream.tries < MOST_TRIES
-            && !ctx.is_over();
-        if safe {
-            e.retry.decide_reuse(ctx.upstream.reused);
-        } else {
-            e.set_retry(false);
-        }
+        let again = again::after_a_loss(session, ctx, &e);
+        e.set_retry(again);
         e
+    }
+
+    /// Once more, or this answer.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<()> {
+        again::or_this(session, ctx, head)
     }
 
     /// Answer.
@@ -266,6 +260,14 @@ impl ProxyHttp for Proxy {
         ctx.fault = Some(fault);
         if ctx.why.is_none() {
             ctx.why = fail::why(e);
+        }
+        // Before the client hears of it: its next request finds the target as this one left it.
+        if let Some(picked) = &mut ctx.picked {
+            picked.record(Some(fault), 0);
+        }
+        if ctx.upstream.tries > 0 {
+            // Pingora ends the connection then: the client has to know before it sends the next request.
+            session.set_keepalive(None);
         }
         let answers = self.live.load().answers.clone();
         let sent = reply::apologise(session, fault, &answers, ctx).await;

@@ -17,6 +17,7 @@ use crate::fault::Fault;
 use crate::policy::redirect::Redirect;
 use crate::policy::respond::Respond;
 use crate::pool::connection::habit;
+use crate::pool::fallback::Answer;
 
 /// Informational answers before the answer, at most.
 const MOST_INFORMED: u32 = 16;
@@ -147,6 +148,19 @@ pub(super) async fn respond(session: &mut Session, ctx: &mut Ctx, respond: &Resp
         head.insert_header(header::CONTENT_TYPE, kind.clone())?;
     }
     own(session, ctx, head, respond.body.clone()).await
+}
+
+/// What a pool answers while no target takes requests; `false` where one does.
+pub(super) async fn instead(session: &mut Session, ctx: &mut Ctx, answer: Option<&Answer>) -> Result<bool> {
+    let Some(answer) = answer else { return Ok(false) };
+    let mut head = ResponseHeader::build(answer.status, Some(4))?;
+    if let Some(kind) = &answer.kind {
+        head.insert_header(header::CONTENT_TYPE, kind.clone())?;
+    }
+    if let (429 | 503, Some(wait)) = (answer.status, ctx.retry_after) {
+        head.insert_header(header::RETRY_AFTER, wait.as_secs().saturating_add(1))?;
+    }
+    own(session, ctx, head, answer.body.clone()).await
 }
 
 /// The answer of a guard: its fields are among what guards found.

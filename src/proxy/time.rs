@@ -81,6 +81,11 @@ impl Ctx {
         self.upstream.end.as_ref().is_some_and(|end| end.at <= Instant::now())
     }
 
+    /// Whether there is time for a pause, and something after it.
+    pub(super) fn has_left(&self, pause: Duration) -> bool {
+        self.upstream.end.as_ref().is_none_or(|end| end.at.saturating_duration_since(Instant::now()) > pause)
+    }
+
     /// A wait that ended because the whole time was over is told as that.
     pub(super) fn told(&self, fault: Fault) -> Fault {
         let waited = matches!(

@@ -42,8 +42,7 @@ use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
 use crate::policy::template::Offer;
 use crate::policy::validate;
-use crate::pool::Pool;
-use crate::pool::Timeout;
+use crate::pool::{Pool, Retry, Timeout};
 use crate::problem::{Path, Problems};
 use crate::telemetry::counted::Counted;
 use crate::units::Name;
@@ -113,6 +112,9 @@ pub struct Config {
     /// Where this route waits shorter or longer than its pools say.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeout: Timeout,
+    /// Where this route tries again otherwise than its pools say; `off` for never.
+    #[serde(default, skip_serializing_if = "Retry::is_default")]
+    pub retry: Retry,
 }
 
 impl Config {
@@ -163,6 +165,8 @@ pub struct Route {
     pub response: Fields,
     /// `None` where the pool's own hold.
     pub timeout: Option<Timeout>,
+    /// `None` where the pool's own holds.
+    pub retry: Option<Retry>,
     /// What its requests count.
     pub counted: Counted,
     predicates: Box<[Box<[Predicate]>]>,
@@ -202,6 +206,7 @@ impl Route {
         if config.to.is_none() {
             config.forwards_nothing(guards.as_deref(), at, problems);
         }
+        config.retry.complain(&at.key("retry"), problems);
         let request = Fields::compile(&config.request, &at.key("request"), problems);
         let response = Fields::compile(&config.response, &at.key("response"), problems);
         config.timeout.complain(&at.key("timeout"), problems);
@@ -217,6 +222,7 @@ impl Route {
             request,
             response,
             timeout: Some(config.timeout.clone()).filter(|timeout| !is_default(timeout)),
+            retry: Some(config.retry.clone()).filter(|retry| !retry.is_default()),
             counted,
             predicates,
         };

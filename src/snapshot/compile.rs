@@ -12,7 +12,7 @@ use crate::config::{Document, Loaded};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
 use crate::policy::{auth, guard, limit};
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
 use crate::problem::{Path, Problems};
 use crate::route::{Route, Table};
 use crate::telemetry::access::AccessLog;
@@ -205,6 +205,12 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
         (name.clone(), Pool::compile(name, config, &at, &tools.for_pool(name), problems))
     };
     let mut pools: BTreeMap<_, _> = document.pools.iter().map(compile).collect();
+    for (name, config) in &document.pools {
+        let Some(other) = falls_back_on(config).filter(|_| !leads_back(name, document)) else { continue };
+        if let (Some(Some(pool)), Some(Some(other))) = (pools.get(name), pools.get(other)) {
+            pool.fall_back_on(other);
+        }
+    }
     // A name that means nothing was reported by the reader, at its place.
     for to in document.routes.values().filter_map(|route| route.to.as_ref()) {
         for name in to.0.keys() {
@@ -212,6 +218,16 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
         }
     }
     pools
+}
+
+fn falls_back_on(config: &pool::Config) -> Option<&Name> {
+    config.fallback.as_ref()?.named()
+}
+
+/// Whether the pools that this one falls back on never end; the reader has said so.
+fn leads_back(name: &Name, document: &Document) -> bool {
+    let next = |name: &&Name| document.pools.get(*name).and_then(falls_back_on);
+    std::iter::successors(Some(name), next).nth(document.pools.len()).is_some()
 }
 
 /// The stores, each under its name.

@@ -8,6 +8,7 @@ mod quota;
 mod rate;
 mod reference;
 mod secret;
+mod share;
 mod short;
 mod size;
 
@@ -19,6 +20,7 @@ pub use quota::{Period, Quota};
 pub use rate::{Per, Rate};
 pub use reference::{Inline, Use};
 pub use secret::Text;
+pub use share::Share;
 pub use size::{ByteRate, Size};
 
 /// Serde and schema of a type that is written as one scalar: `FromStr` reads, `Display` writes.

@@ -17,6 +17,23 @@ pub enum Use<C> {
     Here(Box<C>),
 }
 
+impl<C> Use<C> {
+    /// The name, where it is one.
+    pub fn named(&self) -> Option<&Name> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Here(_) => None,
+        }
+    }
+    /// The thing itself, where it is written here.
+    pub fn here(&self) -> Option<&C> {
+        match self {
+            Self::Named(_) => None,
+            Self::Here(thing) => Some(thing),
+        }
+    }
+}
+
 /// A thing that can be named or written in its place.
 pub trait Inline {
     /// What is expected, for complaints.

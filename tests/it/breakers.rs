@@ -124,7 +124,7 @@ fn what_counts_as_a_failure_is_said_in_the_document() {
     let gateway = Gateway::start(format!(
         "pools:
   app: {{ targets: ['{origin}'], breaker: {{ open_after: 2, on: [connect, timeout] }} }}
-  gone: {{ targets: ['{port}'], breaker: {{ open_after: 2, on: [connect] }} }}
+  gone: {{ targets: ['{port}'], breaker: {{ open_after: 2, on: [connect] }}, retry: off }}
   slow: {{ targets: ['{origin}'], breaker: {{ open_after: 2, on: ['500'] }} }}
 routes:
   app: {{ match: /app, to: app }}

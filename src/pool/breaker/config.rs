@@ -28,6 +28,8 @@ pub struct Config {
     /// How many requests try the target when that time is over; all of them have to go well.
     #[schemars(range(min = 1))]
     pub probes: u32,
+    /// Whether each target has one, or the pool has one for all of them.
+    pub per: Scope,
     /// What a failure is: `connect`, `timeout`, `reset`, statuses and ranges of them.
     pub on: Vec<Cause>,
 }
@@ -36,7 +38,13 @@ impl Default for Config {
     fn default() -> Self {
         let server_errors = "500..599".parse().map(Cause::Status);
         let on = [Cause::Connect, Cause::Timeout, Cause::Reset].into_iter().chain(server_errors);
-        Self { open_after: OpenAfter::InRow(5), open_for: Duration::from_secs(30), probes: 1, on: on.collect() }
+        Self {
+            open_after: OpenAfter::InRow(5),
+            open_for: Duration::from_secs(30),
+            probes: 1,
+            per: Scope::Target,
+            on: on.collect(),
+        }
     }
 }
 
@@ -52,6 +60,18 @@ impl Config {
             problems.error(at.key("on"), "names no failure, so it would never open");
         }
     }
+}
+
+/// Whose failures a breaker counts, and whom it keeps requests from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "PoolBreakerScope")]
+pub enum Scope {
+    /// One target's.
+    #[default]
+    Target,
+    /// Those of the pool as a whole.
+    Pool,
 }
 
 /// How much failure opens a breaker.

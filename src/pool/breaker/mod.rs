@@ -3,6 +3,7 @@
 //! Closed, open and half open as in Nygard, "Release It!". Closed costs an atomic or two; only what is tripped takes a lock.
 
 mod config;
+mod hand;
 mod machine;
 mod window;
 
@@ -12,9 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use config::Config;
+pub use hand::{Hand, Held, LONGEST};
 pub use machine::Stage;
 
-use self::config::{Cause, OpenAfter};
+use self::config::{Cause, OpenAfter, Scope};
 use self::machine::Machine;
 use self::window::Window;
 use super::Observer;
@@ -30,7 +32,14 @@ pub(super) struct Rule {
     on: Vec<Cause>,
     pool: Name,
     observer: Arc<dyn Observer>,
+    /// The pool's one breaker, where it has one for all its targets.
+    shared: Option<Arc<Breaker>>,
+    per: Scope,
+    hand: Arc<Hand>,
 }
+
+/// What stands for all targets of a pool in logs and metrics.
+pub(super) const ALL: &str = "-";
 
 impl Rule {
     pub(super) fn compile(
@@ -48,7 +57,21 @@ impl Rule {
             on: config.on.clone(),
             pool: pool.clone(),
             observer: Arc::clone(observer),
+            shared: None,
+            per: config.per,
+            hand: Arc::new(Hand::new(Instant::now())),
         }
+    }
+
+    /// The same with what its pool keeps through reloads.
+    pub(super) fn within(self, breaker: &Arc<Breaker>, hand: &Arc<Hand>) -> Self {
+        let shared = Some(Arc::clone(breaker)).filter(|_| self.per == Scope::Pool);
+        Self { shared, hand: Arc::clone(hand), ..self }
+    }
+
+    /// The pool's one breaker, where it has one for all its targets.
+    pub(super) fn shared(&self) -> Option<&Breaker> {
+        self.shared.as_deref()
     }
 
     /// Whether the target failed; nothing where it is not the target's doing.
@@ -67,12 +90,13 @@ impl Rule {
     fn tell(&self, target: &str, breaker: &Breaker) {
         let (stage, why, length) = breaker.machine(|machine| (machine.stage(), machine.why(), machine.length()));
         let pool = &self.pool;
+        let (whose, target) = if self.shared.is_some() { ("all targets", ALL) } else { (target, target) };
         match stage {
-            Stage::Open => log::warn!("pool {pool}: breaker of {target} is open for {length:?}: {why}"),
+            Stage::Open => log::warn!("pool {pool}: breaker of {whose} is open for {length:?}: {why}"),
             Stage::HalfOpen => {
-                log::info!("pool {pool}: breaker of {target} is half open: {} requests try it", self.probes);
+                log::info!("pool {pool}: breaker of {whose} is half open: {} requests try it", self.probes);
             }
-            Stage::Closed => log::info!("pool {pool}: breaker of {target} is closed"),
+            Stage::Closed => log::info!("pool {pool}: breaker of {whose} is closed"),
         }
         self.observer.breaker(pool.as_str(), target, Some(stage));
     }
@@ -119,7 +143,9 @@ impl Breaker {
 
     /// Whether a request could be sent now.
     pub(super) fn admits(&self, rule: &Rule) -> bool {
-        self.is_closed() || self.machine(|machine| machine.admits(rule.probes, Instant::now()))
+        self.is_closed()
+            || rule.hand.is(Held::Closed)
+            || self.machine(|machine| machine.admits(rule.probes, Instant::now()))
     }
 
     /// How long until one could.
@@ -129,7 +155,7 @@ impl Breaker {
 
     /// Takes the right to send a request.
     pub(super) fn enter(&self, rule: &Rule, target: &str) -> Option<Pass> {
-        if self.is_closed() {
+        if self.is_closed() || rule.hand.is(Held::Closed) {
             return Some(Pass::Free);
         }
         let (before, pass, after) = self.machine(|machine| {
@@ -150,7 +176,7 @@ impl Breaker {
                 self.machine(|machine| machine.leave(round, failed, rule.probes, rule.open_for, now))
             }
             // What was under way when it opened says nothing new.
-            (Pass::Free, Some(failed)) if self.is_closed() => {
+            (Pass::Free, Some(failed)) if self.is_closed() && !rule.hand.is(Held::Closed) => {
                 let why = self.count(rule.open_after, failed, now);
                 why.is_some_and(|why| self.machine(|machine| machine.trip(why, rule.open_for, now)))
             }

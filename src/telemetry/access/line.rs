@@ -36,6 +36,10 @@ pub struct Entry<'a> {
     pub pool: Option<&'a str>,
     pub target: Option<&'a str>,
     pub tries: u32,
+    /// What had failed before the last try; nothing where that was the first.
+    pub retried_after: Option<&'a str>,
+    /// Why a failure was not followed by another try.
+    pub not_retried: Option<&'a str>,
     /// The code of the fault, if there was one.
     pub reason: Option<&'a str>,
     /// Who the client was found to be.
@@ -97,6 +101,8 @@ impl Entry<'_> {
             plain(to, b"\",\"pool\":\"", pool);
         }
         optional(to, b"\",\"target\":\"", self.target);
+        optional(to, b"\",\"retried_after\":\"", self.retried_after);
+        optional(to, b"\",\"not_retried\":\"", self.not_retried);
         optional(to, b"\",\"reason\":\"", self.reason);
         optional(to, b"\",\"rule\":\"", self.rule);
         optional(to, b"\",\"would_refuse\":\"", self.would_refuse);
@@ -246,6 +252,8 @@ pub(super) mod tests {
             pool: Some("orders"),
             target: Some("10.0.0.11:8080"),
             tries: 1,
+            retried_after: None,
+            not_retried: None,
             reason: None,
             consumer: None,
             rule: None,

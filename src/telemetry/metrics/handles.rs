@@ -31,15 +31,15 @@ fn place(method: &Method) -> u32 {
 const UNKNOWN_METHOD: u32 = 9;
 
 /// No answer, among the statuses.
-const NO_STATUS: u16 = 0;
+pub(super) const NO_STATUS: u16 = 0;
 /// A status that HTTP does not have: one for all, so that an upstream cannot invent series.
 const NOT_A_STATUS: u16 = 1;
 
-fn known(status: u16) -> u16 {
+pub(super) fn known(status: u16) -> u16 {
     if (100..600).contains(&status) { status } else { NOT_A_STATUS }
 }
 
-fn code(status: u16) -> Cow<'static, str> {
+pub(super) fn code(status: u16) -> Cow<'static, str> {
     match status {
         NO_STATUS => "-".into(),
         NOT_A_STATUS => "other".into(),
@@ -52,7 +52,7 @@ type Slot = OnceLock<(u32, IntCounter)>;
 /// Counters by a small number, in the order in which they were first needed: the frequent ones are found at once,
 /// without a lock or a hash.
 #[derive(Default)]
-struct Slots {
+pub(super) struct Slots {
     near: [Slot; 8],
     far: OnceLock<Box<[Slot]>>,
 }
@@ -60,7 +60,7 @@ struct Slots {
 impl Slots {
     const FAR: usize = 56;
 
-    fn count(&self, key: u32, make: impl Fn() -> IntCounter) {
+    pub(super) fn count(&self, key: u32, make: impl Fn() -> IntCounter) {
         let count = |slots: &[Slot]| {
             let mut slots = slots.iter().map(|slot| slot.get_or_init(|| (key, make())));
             slots.find(|(of, _)| *of == key).map(|(_, counter)| counter.inc())
@@ -193,44 +193,6 @@ impl LimitMetrics {
 impl std::fmt::Debug for LimitMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("LimitMetrics")
-    }
-}
-
-/// One pool.
-pub struct PoolMetrics {
-    families: Arc<Families>,
-    pool: Box<str>,
-    lease: Lease,
-    codes: Slots,
-    duration: Histogram,
-    reused: IntCounter,
-    opened: IntCounter,
-}
-
-impl PoolMetrics {
-    pub(super) fn new(families: &Arc<Families>, lease: Lease, pool: &str) -> Self {
-        Self {
-            codes: Slots::default(),
-            duration: lease.child(&families.pool_duration, &[pool]),
-            reused: lease.child(&families.pool_connects, &[pool, "true"]),
-            opened: lease.child(&families.pool_connects, &[pool, "false"]),
-            families: Arc::clone(families),
-            pool: pool.into(),
-            lease,
-        }
-    }
-
-    /// One try has ended: with the status of its answer, or with none.
-    pub fn count(&self, status: Option<u16>, seconds: f64) {
-        let status = status.map_or(NO_STATUS, known);
-        self.codes
-            .count(u32::from(status), || self.lease.child(&self.families.pool_requests, &[&self.pool, &code(status)]));
-        self.duration.observe(seconds);
-    }
-
-    /// A connection was taken for a request.
-    pub fn connected(&self, reused: bool) {
-        if reused { self.reused.inc() } else { self.opened.inc() }
     }
 }
 

@@ -78,6 +78,12 @@ families! {
         "Time from choosing a target to the end of its answer.";
     pool_connects: IntCounterVec = "yumen_pool_connects_total" ["pool", "reused"],
         "Connections taken for a request: kept from an earlier one, or new.";
+    pool_retries: IntCounterVec = "yumen_pool_retries_total" ["pool", "cause", "result"],
+        "Further tries of requests that had failed, by what had failed and whether they were answered well.";
+    pool_retry_budget: IntCounterVec = "yumen_pool_retry_budget_exhausted_total" ["pool"],
+        "Further tries that were not made because the pool's budget for them was used up.";
+    pool_fallbacks: IntCounterVec = "yumen_pool_fallbacks_total" ["pool"],
+        "Requests for a pool of which no target took any, that its fallback served or answered.";
     target_up: IntGaugeVec = "yumen_target_up" ["pool", "target"], "1 while a target gets requests, 0 while it is unhealthy.";
     breaker: IntGaugeVec = "yumen_breaker_state" ["pool", "target"],
         "0 while a target's breaker is closed, 1 while a few requests try the target, 2 while it is open.";

@@ -3,6 +3,7 @@
 mod family;
 mod handles;
 mod list;
+mod pool;
 mod process;
 mod quota;
 mod store;
@@ -15,10 +16,11 @@ use prometheus::{IntCounter, Registry, TextEncoder};
 pub use family::{CEILING, Row};
 pub use handles::{
     AskedMetrics, AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics,
-    PoolMetrics, RouteMetrics,
+    RouteMetrics,
 };
 pub use list::LIST;
 pub use quota::QuotaMetrics;
+pub use pool::PoolMetrics;
 pub use store::StoreMetrics;
 
 use family::Book;
@@ -205,6 +207,9 @@ mod tests {
         pool.count(Some(200), 0.01);
         pool.count(None, 0.01);
         pool.connected(true);
+        pool.retried("reset", true);
+        pool.over_budget();
+        pool.fell_back();
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         metrics.handshake("1.3", "ok");

@@ -47,7 +47,14 @@ impl Origin {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Self::start(Some(TlsAcceptor::from(Arc::new(config))), trailers)
     }
+    /// By prior knowledge; answers by this deed, which is told how many requests came before.
+    pub fn scripted(script: impl Fn(usize, h2::server::SendResponse<Bytes>) + Send + Sync + 'static) -> Self {
+        Self::begin(None, &[], Some(Arc::new(script)))
+    }
     fn start(tls: Option<TlsAcceptor>, trailers: &[(&'static str, &'static str)]) -> Self {
+        Self::begin(tls, trailers, None)
+    }
+    fn begin(tls: Option<TlsAcceptor>, trailers: &[(&'static str, &'static str)], script: Option<Script>) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -61,12 +68,13 @@ impl Origin {
                 let serving = async {
                     while let Ok((stream, _)) = listener.accept().await {
                         let (tls, mine, trailers) = (tls.clone(), mine.clone(), trailers.clone());
+                        let script = script.clone();
                         tokio::spawn(async move {
                             match tls {
-                                None => serve(stream, mine, trailers).await,
+                                None => serve(stream, mine, trailers, script).await,
                                 Some(tls) => {
                                     if let Ok(stream) = tls.accept(stream).await {
-                                        serve(stream, mine, trailers).await;
+                                        serve(stream, mine, trailers, script).await;
                                     }
                                 }
                             }
@@ -89,9 +97,22 @@ impl fmt::Display for Origin {
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, asked: Arc<Mutex<Vec<Asked>>>, trailers: HeaderMap) {
+type Script = Arc<dyn Fn(usize, h2::server::SendResponse<Bytes>) + Send + Sync>;
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    trailers: HeaderMap,
+    script: Option<Script>,
+) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
+        if let Some(script) = &script {
+            let mut asked = asked.lock().unwrap();
+            asked.push(Asked { head: request.into_parts().0, trailers: HeaderMap::new() });
+            script(asked.len() - 1, respond);
+            continue;
+        }
         tokio::spawn(echo(request, respond, asked.clone(), trailers.clone()));
     }
 }

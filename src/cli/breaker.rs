@@ -1,0 +1,69 @@
+//! `yumen breaker POOL open|close --for 10m`: the running gateway holds the breakers of a pool, always for a while.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use http::Method;
+use serde_json::Value;
+
+use super::reload::admin_of;
+use super::{Document, Exit, fail};
+use crate::client::http::Call;
+use crate::units::{self, Address, Name};
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    document: Document,
+    /// The pool.
+    pool: Name,
+    /// What its breakers do.
+    to: To,
+    /// For how long, e.g. 10m; at most 24h.
+    #[arg(long = "for", value_name = "TIME", required_if_eq_any([("to", "open"), ("to", "close")]))]
+    length: Option<units::Duration>,
+    /// The admin address; else what the document says.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<Address>,
+}
+
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
+enum To {
+    /// No request goes through: the fallback serves, or the answer is 503 `breaker.open`.
+    Open,
+    /// All requests go through, whatever they come back with.
+    Close,
+    /// They decide again by what they learn.
+    Auto,
+}
+
+pub(super) fn run(options: &Options) -> Exit {
+    let admin = match options.admin.clone().map_or_else(|| admin_of(&options.document), Ok) {
+        Ok(admin) => admin,
+        Err(why) => return fail(Exit::FileMissing, &why),
+    };
+    let to = match options.to {
+        To::Open => "open",
+        To::Close => "close",
+        To::Auto => "auto",
+    };
+    let length = options.length.map(|length| format!("&for={length}")).unwrap_or_default();
+    let target = format!("/breaker?pool={}&to={to}{length}", options.pool);
+    let call =
+        Call { to: &admin, method: Method::POST, target: &target, deadline: Duration::from_secs(10), cap: 1 << 20 };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => return fail(Exit::Internal, &format!("cannot start a runtime: {why}")),
+    };
+    let answer = match runtime.block_on(call.send()) {
+        Ok(answer) => answer,
+        Err(why) => return fail(Exit::NotRunning, &format!("no running gateway: {why}")),
+    };
+    let page = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
+    let word = |key: &str| page.get(key).and_then(Value::as_str).unwrap_or_default();
+    match answer.status {
+        200 => super::print(&format!("{}\n", word("result"))),
+        400 | 404 => fail(Exit::Usage, word("error")),
+        status => fail(Exit::Internal, &format!("the gateway answered {status}")),
+    }
+}

@@ -1,0 +1,79 @@
+//! What of pools outlives reloads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use super::breaker::{Breaker, Hand, Held};
+use super::discover::{Lookup, Resolver};
+use super::health::Prober;
+use super::target::Cell;
+use super::{Budget, Pool};
+use crate::state::Shelf;
+use crate::units::Name;
+
+/// What lives longer than a generation: cells of targets, addresses of host names, and what asks for both.
+#[derive(Clone, Default)]
+pub struct Shelves {
+    pub(super) cells: Arc<Shelf<(Name, Box<str>), Cell>>,
+    pub(super) lookups: Arc<Shelf<(Name, Box<str>), Lookup>>,
+    pub(super) standings: Arc<Shelf<Name, Standing>>,
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) prober: Arc<Prober>,
+}
+
+/// What of one pool does.
+pub(super) struct Standing {
+    /// How often the health of a target has changed.
+    changes: AtomicUsize,
+    pub(super) turn: Arc<AtomicUsize>,
+    pub(super) budget: Budget,
+    /// The one breaker of all targets, where the settings say so.
+    pub(super) breaker: Arc<Breaker>,
+    pub(super) hand: Arc<Hand>,
+    /// Somebody was told of that one breaker, and has to hear of its end.
+    told: AtomicBool,
+    gone: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Standing {
+    /// `gone` is called when the last user lets go.
+    pub(super) fn new(now: Instant, gone: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            changes: AtomicUsize::default(),
+            turn: Arc::default(),
+            budget: Budget::new(now),
+            breaker: Arc::new(Breaker::new(now)),
+            hand: Arc::new(Hand::new(now)),
+            told: AtomicBool::new(false),
+            gone: Box::new(gone),
+        }
+    }
+
+    /// Whether there is something to tell of the one breaker: that it is there, or no longer.
+    pub(super) fn tells(&self, there: bool) -> bool {
+        self.told.swap(there, Relaxed) || there
+    }
+
+    pub(super) fn change(&self) {
+        self.changes.fetch_add(1, Relaxed);
+    }
+    pub(super) fn changes(&self) -> usize {
+        self.changes.load(Relaxed)
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        if *self.told.get_mut() {
+            (self.gone)();
+        }
+    }
+}
+
+impl Pool {
+    /// Holds its breakers by hand, or lets go of them.
+    pub fn hold(&self, held: Option<(Held, std::time::Duration)>) {
+        self.standing.hand.hold(held, Instant::now());
+    }
+}

@@ -1,0 +1,212 @@
+//! Once more: a failed try is told of, and followed by another one where the rule, the budget and the pool allow it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header;
+use pingora_error::{Error, ErrorType, Result, RetryType};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use super::fail;
+use super::intake::field;
+use crate::fault::Fault;
+use crate::pool::retry::{Asked, End, Failed, Not, Rule, Trouble};
+use crate::pool::{Picked, Pool};
+
+/// What one request knows of its further tries.
+#[derive(Default)]
+pub struct Further {
+    /// What had failed before the present try.
+    after: Option<Trouble>,
+    /// It is a further one, and nobody was told yet how it ended.
+    open: bool,
+    /// It has taken its right from the budget.
+    paid: bool,
+    /// How long to wait before it.
+    pause: Duration,
+    /// The head of an answer was thrown away for it.
+    instead: bool,
+    not: Option<Not>,
+}
+
+impl Further {
+    pub(super) fn after(&self) -> Option<&'static str> {
+        self.after.map(Trouble::word)
+    }
+    pub(super) fn not(&self) -> Option<&'static str> {
+        self.not.map(Not::word)
+    }
+}
+
+/// Waits as long as the rule has it.
+pub(super) async fn pause(ctx: &mut Ctx) {
+    let pause = std::mem::take(&mut ctx.further.pause);
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// A try begins: nothing of the one before holds for it.
+pub(super) fn begin(ctx: &mut Ctx, now: Instant) {
+    let upstream = &mut ctx.upstream;
+    upstream.tries += 1;
+    (upstream.answered, upstream.ended, upstream.reused) = (None, None, false);
+    upstream.asked = Some(now);
+    ctx.held.clear();
+    if upstream.first.is_none() {
+        upstream.first = Some(now);
+        if let Some(rule) = rule(ctx).filter(|rule| rule.attempts() > 0) {
+            let share = rule.pool.budget;
+            if let Some(pool) = &ctx.pool {
+                pool.budget().pay(share, now);
+            }
+        }
+    }
+}
+
+/// Whether to try again, where no connection could be opened.
+pub(super) fn after_no_connection(session: &Session, ctx: &mut Ctx, error: &Error) -> bool {
+    let fault = ctx.told(fail::fault_of(error, false, false));
+    once_more(session, ctx, &Failed::lost(fault))
+}
+
+/// Whether to try again, where the exchange with a target has failed.
+pub(super) fn after_a_loss(session: &Session, ctx: &mut Ctx, error: &Error) -> bool {
+    if std::mem::take(&mut ctx.further.instead) {
+        return true;
+    }
+    let fault = ctx.told(fail::fault_of(error, ctx.upstream.answered.is_some(), ctx.upstream.reused));
+    // Pingora says so of streams that the target has refused, or that were behind its farewell (RFC 9113 section 8.7).
+    let unread = matches!(error.retry, RetryType::Decided(true))
+        && matches!(error.etype(), ErrorType::H2Error | ErrorType::H2Downgrade);
+    once_more(session, ctx, &Failed { refused: unread, ..Failed::lost(fault) })
+}
+
+/// The head of an answer has come: an error that asks for another try in its place, or it goes its way.
+pub(super) fn or_this(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
+    let Some(rule) = rule(ctx) else { return Ok(()) };
+    if head.status.is_informational() || (rule.attempts() == 0 && !ctx.further.open) {
+        return Ok(());
+    }
+    let number = |value: &header::HeaderValue| value.to_str().ok()?.parse().ok();
+    let looks = ctx.further.open || rule.names_calls();
+    let grpc = if looks { head.headers.get(field::GRPC_STATUS).and_then(number) } else { None };
+    let status = head.status.as_u16();
+    let end = End::Answered { status, grpc };
+    if rule.trouble(end).is_some() {
+        let failed = Failed { end, refused: false, wait: wanted_wait(head) };
+        if once_more(session, ctx, &failed) {
+            ctx.further.instead = true;
+            return Error::e_explain(ErrorType::HTTPStatus(status), "tried again");
+        }
+    } else {
+        tell(ctx, status < 500 && grpc.unwrap_or(0) == 0);
+    }
+    Ok(())
+}
+
+/// The request has ended: a further try that nobody heard of has failed.
+pub(super) fn end(ctx: &mut Ctx) {
+    tell(ctx, false);
+}
+
+fn rule(ctx: &Ctx) -> Option<Rule<'_>> {
+    let (pool, route) = (ctx.pool.as_deref()?, ctx.route.as_deref()?);
+    Some(Rule { pool: pool.retry(), route: route.retry.as_ref() })
+}
+
+/// How the present try ended, if it is a further one: told once. One that went well leaves its right to the next.
+fn tell(ctx: &mut Ctx, well: bool) {
+    let further = &mut ctx.further;
+    let (Some(pool), Some(after), true) = (&ctx.pool, further.after, std::mem::take(&mut further.open)) else { return };
+    if let Some(counted) = pool.counted() {
+        counted.retried(after.word(), well);
+    }
+    if well && std::mem::take(&mut further.paid) {
+        pool.budget().give_back(Instant::now());
+    }
+}
+
+/// Decides on a further try, and prepares it.
+fn once_more(session: &Session, ctx: &mut Ctx, failed: &Failed) -> bool {
+    tell(ctx, false);
+    let request = session.req_header();
+    let asked = Asked {
+        method: &request.method,
+        keyed: request.headers.get(field::IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty()),
+        whole: !session.as_ref().retry_buffer_truncated(),
+        begun: session.response_written().is_some() || ctx.upstream.answered.is_some(),
+        tries: ctx.upstream.tries,
+    };
+    let Some(rule) = rule(ctx) else { return false };
+    let (verdict, pause) = (rule.again(failed, &asked), rule.some_pause(asked.tries, failed.wait));
+    let in_time = |trouble| if ctx.has_left(pause) { Ok(trouble) } else { Err(Some(Not::Late)) };
+    match verdict.and_then(in_time).and_then(|trouble| Ok((trouble, prepare(session, ctx, failed)?))) {
+        Ok((trouble, at_once)) => {
+            let pause = if at_once { Duration::ZERO } else { pause };
+            ctx.further = Further { after: Some(trouble), open: true, paid: !at_once, pause, ..Further::default() };
+            true
+        }
+        Err(not) => {
+            ctx.further.not = not;
+            false
+        }
+    }
+}
+
+/// Tells everyone of the failed try, and takes a target for the next one; whether that begins at once and for nothing.
+/// It does where the one that failed did not get the request: another target then gets what it would have got anyway.
+fn prepare(session: &Session, ctx: &mut Ctx, failed: &Failed) -> Result<bool, Not> {
+    let (Some(pool), Some(mut last)) = (ctx.pool.clone(), ctx.picked.take()) else { return Err(Not::Nobody) };
+    // A kept connection that had died says nothing of its target; one that others share would have been missed before.
+    let stale = failed.end == End::Lost(Fault::UpstreamResetReused) && !ctx.upstream.shares;
+    let untouched = stale || failed.is_untouched();
+    let mut allowed = untouched || may_pay(&pool);
+    let mut next = None;
+    if allowed {
+        match failed.end {
+            End::Lost(fault) => last.record(Some(fault), 0),
+            End::Answered { status, .. } => last.record(None, status),
+        }
+        ctx.tried.push(last.target().clone());
+        next = ctx.pick(session.req_header()).ok();
+    }
+    let is_new = |next: &Picked| !ctx.tried.iter().any(|old| Arc::ptr_eq(old, next.target()));
+    let at_once = stale || (untouched && next.as_ref().is_some_and(is_new));
+    if untouched && !at_once && next.is_some() {
+        allowed = may_pay(&pool);
+    }
+    let (Some(next), true) = (next, allowed) else {
+        if !untouched && allowed {
+            pool.budget().give_back(Instant::now());
+        }
+        // Kept for the log: the request ends with the target that failed.
+        ctx.picked = Some(last);
+        return Err(if allowed { Not::Nobody } else { Not::Budget });
+    };
+    if let (Some(counted), Some(asked)) = (pool.counted(), ctx.upstream.asked) {
+        let status = if let End::Answered { status, .. } = failed.end { Some(status) } else { None };
+        counted.count(status, asked.elapsed().as_secs_f64());
+    }
+    pool.budget().count();
+    ctx.picked = Some(next);
+    Ok(at_once)
+}
+
+fn may_pay(pool: &Pool) -> bool {
+    let may = pool.budget().take(Instant::now());
+    if let (false, Some(counted)) = (may, pool.counted()) {
+        counted.over_budget();
+    }
+    may
+}
+
+/// What the target asks for: seconds, or a date (RFC 9110 section 10.2.3).
+fn wanted_wait(head: &ResponseHeader) -> Option<Duration> {
+    let text = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    let seconds = text.parse().ok().map(Duration::from_secs);
+    seconds
+        .or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default()))
+}

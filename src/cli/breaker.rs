@@ -1,20 +1,17 @@
 //! `yumen breaker POOL open|close --for 10m`: the running gateway holds the breakers of a pool, always for a while.
 
-use std::time::Duration;
-
 use clap::{Args, ValueEnum};
 use http::Method;
 use serde_json::Value;
 
-use super::reload::admin_of;
-use super::{Document, Exit, fail};
-use crate::client::http::Call;
-use crate::units::{self, Address, Name};
+use super::door::Door;
+use super::{Exit, fail};
+use crate::units::{self, Name};
 
 #[derive(Args)]
 pub(super) struct Options {
     #[command(flatten)]
-    document: Document,
+    door: Door,
     /// The pool.
     pool: Name,
     /// What its breakers do.
@@ -22,9 +19,6 @@ pub(super) struct Options {
     /// For how long, e.g. 10m; at most 24h.
     #[arg(long = "for", value_name = "TIME", required_if_eq_any([("to", "open"), ("to", "close")]))]
     length: Option<units::Duration>,
-    /// The admin address; else what the document says.
-    #[arg(long, value_name = "ADDRESS")]
-    admin: Option<Address>,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +32,6 @@ enum To {
 }
 
 pub(super) fn run(options: &Options) -> Exit {
-    let admin = match options.admin.clone().map_or_else(|| admin_of(&options.document), Ok) {
-        Ok(admin) => admin,
-        Err(why) => return fail(Exit::FileMissing, &why),
-    };
     let to = match options.to {
         To::Open => "open",
         To::Close => "close",
@@ -49,15 +39,9 @@ pub(super) fn run(options: &Options) -> Exit {
     };
     let length = options.length.map(|length| format!("&for={length}")).unwrap_or_default();
     let target = format!("/breaker?pool={}&to={to}{length}", options.pool);
-    let call =
-        Call { to: &admin, method: Method::POST, target: &target, deadline: Duration::from_secs(10), cap: 1 << 20 };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(why) => return fail(Exit::Internal, &format!("cannot start a runtime: {why}")),
-    };
-    let answer = match runtime.block_on(call.send()) {
+    let answer = match options.door.ask(Method::POST, &target) {
         Ok(answer) => answer,
-        Err(why) => return fail(Exit::NotRunning, &format!("no running gateway: {why}")),
+        Err(exit) => return exit,
     };
     let page = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
     let word = |key: &str| page.get(key).and_then(Value::as_str).unwrap_or_default();

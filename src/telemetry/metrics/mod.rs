@@ -19,8 +19,8 @@ pub use handles::{
     RouteMetrics,
 };
 pub use list::LIST;
-pub use quota::QuotaMetrics;
 pub use pool::PoolMetrics;
+pub use quota::QuotaMetrics;
 pub use store::StoreMetrics;
 
 use family::Book;

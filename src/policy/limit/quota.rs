@@ -102,7 +102,9 @@ impl Book {
         page.map_or_else(Self::default, |page| Self::of(page, most))
     }
 
-    fn of(page: Page, most: usize) -> Self {
+    fn of(mut page: Page, most: usize) -> Self {
+        // In the order in which they lay in their table, they would crowd at the beginning of one that still grows.
+        page.rows.sort_unstable_by_key(|(key, _)| key.rotate_left(32));
         let book = Self { seed: page.seed, ..Self::default() };
         for (key, used) in page.rows {
             // Nothing is over here: who knows what the clock says at the start.

@@ -167,7 +167,7 @@ fn prepare(session: &Session, ctx: &mut Ctx, failed: &Failed) -> Result<bool, No
     let mut next = None;
     if allowed {
         match failed.end {
-            End::Lost(fault) => last.record(Some(fault), 0),
+            End::Lost(fault) => last.record(ctx.blamed(Some(fault)), 0),
             End::Answered { status, .. } => last.record(None, status),
         }
         ctx.tried.push(last.target().clone());

@@ -31,10 +31,7 @@ pub(super) fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
         say(fault, session, ctx);
     }
     if let Some(mut picked) = ctx.picked.take() {
-        // A client that would not wait says nothing of the target.
-        let hurried = ctx.fault == Some(Fault::UpstreamTimeoutTotal)
-            && ctx.upstream.end.as_ref().is_some_and(|end| end.by_client);
-        picked.record(if hurried { Some(Fault::ClientGone) } else { ctx.fault }, status);
+        picked.record(ctx.blamed(ctx.fault), status);
     }
 }
 

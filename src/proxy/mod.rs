@@ -262,8 +262,9 @@ impl ProxyHttp for Proxy {
             ctx.why = fail::why(e);
         }
         // Before the client hears of it: its next request finds the target as this one left it.
+        let blamed = ctx.blamed(Some(fault));
         if let Some(picked) = &mut ctx.picked {
-            picked.record(Some(fault), 0);
+            picked.record(blamed, 0);
         }
         if ctx.upstream.tries > 0 {
             // Pingora ends the connection then: the client has to know before it sends the next request.

@@ -86,6 +86,12 @@ impl Ctx {
         self.upstream.end.as_ref().is_none_or(|end| end.at.saturating_duration_since(Instant::now()) > pause)
     }
 
+    /// What the target is told of: a client that would not wait says nothing of it.
+    pub(super) fn blamed(&self, fault: Option<Fault>) -> Option<Fault> {
+        let hurried = self.upstream.end.as_ref().is_some_and(|end| end.by_client);
+        fault.map(|fault| if hurried && fault == Fault::UpstreamTimeoutTotal { Fault::ClientGone } else { fault })
+    }
+
     /// A wait that ended because the whole time was over is told as that.
     pub(super) fn told(&self, fault: Fault) -> Fault {
         let waited = matches!(

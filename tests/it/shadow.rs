@@ -109,6 +109,10 @@ fn a_shadow_never_changes_a_byte_of_an_answer() {
         Ok(())
     });
     run.unwrap();
+    // Chance makes few of them.
+    let preflight = Request::new("OPTIONS", "/forward/a").with("Origin", "https://evil.example");
+    let preflight = preflight.with("Access-Control-Request-Method", "GET");
+    assert_eq!(answer(&watched, &preflight), answer(&plain, &preflight));
     for reason in [
         "client.refused",
         "cors.refused",

@@ -9,8 +9,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora_error::BError;
 use pingora_http::RequestHeader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -25,47 +25,57 @@ struct Origin {
     address: String,
     /// A connection came, or went.
     seen: mpsc::UnboundedReceiver<&'static str>,
+    close: watch::Sender<()>,
     _work: JoinSet<()>,
 }
 
 impl Origin {
     async fn answering(answer: &'static str) -> Self {
-        Self::new(answer, true).await
-    }
-
-    /// Closes after its answer where it does not stay.
-    async fn new(answer: &'static str, stays: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (tell, seen) = mpsc::unbounded_channel();
+        let close = watch::Sender::new(());
+        let closing = close.subscribe();
         let mut work = JoinSet::new();
         work.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                let tell = tell.clone();
+                let (tell, mut closing) = (tell.clone(), closing.clone());
+                closing.mark_unchanged();
                 tell.send("open").unwrap();
                 connections.spawn(async move {
-                    let mut head = Vec::new();
-                    while let Ok(byte) = stream.read_u8().await {
-                        head.push(byte);
-                        if head.ends_with(b"\r\n\r\n") {
-                            head.clear();
-                            stream.write_all(answer.as_bytes()).await.unwrap();
-                            if !stays {
-                                break;
-                            }
-                        }
+                    tokio::select! {
+                        () = serve(&mut stream, answer) => {}
+                        _ = closing.changed() => {}
                     }
                     drop(stream);
                     let _ = tell.send("closed");
                 });
             }
         });
-        Self { address, seen, _work: work }
+        Self { address, seen, close, _work: work }
     }
 
     async fn told(&mut self) -> &'static str {
         tokio::time::timeout(PATIENCE, self.seen.recv()).await.expect("in time").unwrap()
+    }
+
+    /// Closes its only connection.
+    async fn closes(&mut self) {
+        assert_eq!(self.told().await, "open");
+        self.close.send_replace(());
+        assert_eq!(self.told().await, "closed");
+    }
+}
+
+async fn serve(stream: &mut TcpStream, answer: &str) {
+    let mut head = Vec::new();
+    while let Ok(byte) = stream.read_u8().await {
+        head.push(byte);
+        if head.ends_with(b"\r\n\r\n") {
+            head.clear();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
     }
 }
 
@@ -141,20 +151,21 @@ async fn a_connection_serves_one_request_after_the_other() {
 
 #[tokio::test]
 async fn one_that_the_target_closed_is_not_used() {
-    let mut origin = Origin::new(OK, false).await;
+    let mut origin = Origin::answering(OK).await;
     let client = Client::keeping(8);
     assert!(!client.fetch(&origin).await);
-    assert_eq!((origin.told().await, origin.told().await), ("open", "closed"));
+    assert_eq!(client.connections.resting(), 1);
+    origin.closes().await;
     assert!(!client.fetch(&origin).await);
 }
 
 #[tokio::test]
 async fn the_sweep_closes_what_rested_long_enough_or_was_closed() {
-    let mut closing = Origin::new(OK, false).await;
+    let mut closing = Origin::answering(OK).await;
     let mut staying = Origin::answering(OK).await;
     let mut client = Client::keeping(8);
     client.fetch(&closing).await;
-    assert_eq!((closing.told().await, closing.told().await), ("open", "closed"));
+    closing.closes().await;
     client.fetch(&staying).await;
     let swept = async {
         while client.connections.resting() > 1 {
@@ -197,13 +208,13 @@ async fn what_may_not_be_sent_twice_gets_a_young_connection_or_a_sure_one() {
 
 #[tokio::test]
 async fn a_target_that_closes_at_one_age_is_found_out() {
-    let mut origin = Origin::new(OK, false).await;
+    let mut origin = Origin::answering(OK).await;
     let mut client = Client::keeping(8);
     client.limits.keep = Duration::from_mins(1);
     let later = Instant::now() + Duration::from_secs(5);
     for _ in 0..2 {
         client.fetch(&origin).await;
-        assert_eq!((origin.told().await, origin.told().await), ("open", "closed"));
+        origin.closes().await;
         let swept = async {
             while client.connections.resting() > 0 {
                 client.connections.sweep(Duration::ZERO, later);

@@ -23,8 +23,6 @@ pub struct Budget {
 const TOKEN: u64 = 10_000;
 /// What comes in each millisecond whether or not there are requests: three tokens a second.
 const FLOOR: u64 = 3 * TOKEN / 1000;
-/// What a pool begins with: nothing was paid in yet, and one of its targets may be gone.
-const BEGIN: u64 = 10 * TOKEN;
 /// How long what is left over lasts, in milliseconds.
 const FADE: u64 = 1000;
 
@@ -38,7 +36,7 @@ fn unpack(state: u64) -> (u64, u64) {
 
 impl Budget {
     pub fn new(now: Instant) -> Self {
-        let state = AtomicU64::new(pack(0, BEGIN));
+        let state = AtomicU64::new(pack(0, FADE * FLOOR));
         Self { start: now, state, made: AtomicU64::new(0), refused: AtomicU64::new(0) }
     }
 
@@ -120,7 +118,7 @@ mod tests {
     fn a_fifth_of_the_requests_and_three_a_second() {
         let start = Instant::now();
         let budget = Budget::new(start);
-        assert_eq!(all(&budget, start), 10, "what it begins with");
+        assert_eq!(all(&budget, start), 3, "what it begins with");
         let mut made = 0;
         for request in 0..10_000 {
             let now = start + Duration::from_millis(request);
@@ -137,7 +135,7 @@ mod tests {
         let budget = Budget::new(start);
         let later = |seconds: u64| start + Duration::from_secs(seconds);
         (0..100_000).for_each(|_| budget.pay(FIFTH, start));
-        assert_eq!(budget.left(start), 20_010);
+        assert_eq!(budget.left(start), 20_003);
         assert_eq!(budget.left(later(2)), 3);
         assert_eq!(all(&budget, later(3600)), 3);
         budget.give_back(later(3600));
@@ -170,7 +168,7 @@ mod tests {
                 scope.spawn(|| (0..10_000).for_each(|_| budget.pay(FIFTH, start)));
             }
         });
-        assert_eq!(all(&budget, start), 8010);
+        assert_eq!(all(&budget, start), 8003);
     }
 
     proptest! {

@@ -52,7 +52,7 @@ pub(super) async fn pause(ctx: &mut Ctx) {
 pub(super) fn begin(ctx: &mut Ctx, now: Instant) {
     let upstream = &mut ctx.upstream;
     upstream.tries += 1;
-    (upstream.answered, upstream.ended, upstream.reused) = (None, None, false);
+    (upstream.answered, upstream.ended, upstream.reused, upstream.sent) = (None, None, false, false);
     upstream.asked = Some(now);
     ctx.held.clear();
     if upstream.first.is_none() {

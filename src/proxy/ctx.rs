@@ -69,6 +69,8 @@ pub struct Upstream {
     pub ended: Option<Instant>,
     /// When the request must have been answered.
     pub end: Option<End>,
+    /// The whole request went to the target.
+    pub sent: bool,
     /// The present try's connection, where it is our own.
     pub errand: Option<Arc<Errand>>,
     pub reused: bool,
@@ -104,6 +106,16 @@ impl Default for Ctx {
             found: None,
             allow: None,
             retry_after: None,
+        }
+    }
+}
+
+impl Upstream {
+    /// The client has said all: from now on the target is waited for.
+    pub fn all_sent(&mut self) {
+        self.sent = true;
+        if let Some(errand) = &self.errand {
+            errand.sent();
         }
     }
 }

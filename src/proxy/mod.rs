@@ -141,6 +141,9 @@ impl ProxyHttp for Proxy {
         let bytes = session.body_bytes_read() as u64;
         let came = pace::check(bytes, session.is_http2(), ctx).and_then(|()| ctx.receive(bytes));
         let came = came.and_then(|()| ctx.look_at_body(piece, end, bytes, &session.req_header().method));
+        if end {
+            ctx.upstream.all_sent();
+        }
         // Said to be the client's: any other error waits for the answer of a target that speaks HTTP/2.
         came.map_err(|fault| Box::<Error>::from(fault).into_down())
     }
@@ -202,6 +205,10 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         ctx.upstream.shares = out.version == Version::HTTP_2;
+        if session.is_upgrade_req() {
+            // What follows its head is no body.
+            ctx.upstream.all_sent();
+        }
         forward::request(out, session.req_header().version, ctx)
     }
 

@@ -86,10 +86,15 @@ impl Ctx {
         self.upstream.end.as_ref().is_none_or(|end| end.at.saturating_duration_since(Instant::now()) > pause)
     }
 
-    /// What the target is told of: a client that would not wait says nothing of it.
+    /// What the target is told of: a client that would not wait, or that did not end its request, says nothing of it.
     pub(super) fn blamed(&self, fault: Option<Fault>) -> Option<Fault> {
         let hurried = self.upstream.end.as_ref().is_some_and(|end| end.by_client);
-        fault.map(|fault| if hurried && fault == Fault::UpstreamTimeoutTotal { Fault::ClientGone } else { fault })
+        let excused = match fault {
+            Some(Fault::UpstreamTimeoutTotal) => hurried || !self.upstream.sent,
+            Some(Fault::UpstreamTimeoutFirstByte) => !self.upstream.sent,
+            _ => false,
+        };
+        if excused { Some(Fault::ClientGone) } else { fault }
     }
 
     /// A wait that ended because the whole time was over is told as that.

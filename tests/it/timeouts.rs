@@ -179,3 +179,23 @@ fn what_may_not_be_sent_twice_gets_no_connection_that_its_target_may_just_close(
     }
     assert_eq!(origin.connections(), 1, "the target says that it keeps it for five seconds");
 }
+
+#[test]
+fn a_client_that_does_not_end_its_request_counts_against_no_target() {
+    let deaf = deaf();
+    let limits = "timeout: { first_byte: 100ms, per_try: 400ms }, breaker: { open_after: 1, open_for: 1m }";
+    let gateway = pooled(&format!("{{ targets: ['{}'], {limits} }}", deaf.local_addr().unwrap()));
+    for _ in 0..3 {
+        let mut slow = gateway.connect();
+        let start = Instant::now();
+        slow.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf");
+        assert_eq!(slow.response().verdict(), (504, "upstream.timeout.first_byte".into()), "not breaker.open");
+        assert!(
+            start.elapsed() > Duration::from_millis(390),
+            "its target was not to answer yet: {:?}",
+            start.elapsed()
+        );
+    }
+    assert_eq!(gateway.get("/").verdict(), (504, "upstream.timeout.first_byte".into()));
+    eventually("it opens", || (gateway.get("/").code() == "breaker.open").then_some(()));
+}

@@ -48,6 +48,7 @@ pub struct Errand {
     limits: Limits,
     begun: Instant,
     reused: AtomicBool,
+    sent: AtomicBool,
     answered: AtomicBool,
     /// Milliseconds for which the target says that it keeps the connection; more than it can say where it says nothing.
     told: AtomicU64,
@@ -62,13 +63,18 @@ impl fmt::Debug for Errand {
 impl Errand {
     pub fn new(connections: Arc<Connections>, limits: Limits) -> Arc<Self> {
         let (begun, reused, answered) = (Instant::now(), AtomicBool::new(false), AtomicBool::new(false));
-        let told = AtomicU64::new(u64::MAX);
-        Arc::new_cyclic(|me| Self { me: me.clone(), connections, limits, begun, reused, answered, told })
+        let (sent, told) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
+        Arc::new_cyclic(|me| Self { me: me.clone(), connections, limits, begun, reused, sent, answered, told })
     }
 
     /// Whether the connection had served a request before.
     pub fn reused(&self) -> bool {
         self.reused.load(Relaxed)
+    }
+
+    /// The client has said its last byte: now it is the target's turn.
+    pub fn sent(&self) {
+        self.sent.store(true, Relaxed);
     }
 
     /// The head of the answer is here.
@@ -90,7 +96,8 @@ impl Errand {
         if self.is_answered() {
             return self.before_end(since + self.limits.idle);
         }
-        self.in_this_try(since + self.limits.first_byte)
+        let sent = self.sent.load(Relaxed);
+        self.in_this_try(since + if sent { self.limits.first_byte } else { self.limits.idle })
     }
 
     fn before_end(&self, at: Instant) -> Instant {

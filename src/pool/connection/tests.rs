@@ -118,6 +118,7 @@ impl Client {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         request.insert_header("host", "app").unwrap();
         session.write_request_header(Box::new(request)).await.unwrap();
+        errand.sent();
         match session.read_response_header().await {
             Ok(()) => {
                 errand.answer();

@@ -62,7 +62,7 @@ fn tell(question: &Question, explanation: &Explanation<'_>, loaded: &Loaded) -> 
     // Writing to a String cannot fail.
     let _ = match (&explanation.chosen, &explanation.allow) {
         (Some((route, _)), _) => {
-            writeln!(text, "route  {}  {}{}", route.name, route.place, deed(route, &loaded.places))
+            writeln!(text, "route  {}  {}{}", route.name, route.place, deed(route, question, &loaded.places))
         }
         (None, Some(allow)) => {
             writeln!(text, "no route: {} route.method, allowed here: {allow}", Fault::RouteMethod.status())
@@ -79,16 +79,16 @@ fn tell(question: &Question, explanation: &Explanation<'_>, loaded: &Loaded) -> 
 }
 
 /// What the route asks for and does, one line each.
-fn deed(route: &Route, places: &Places) -> String {
+fn deed(route: &Route, question: &Question, places: &Places) -> String {
     let guard = |rule: &Rule| {
         let shadow = if rule.mode == Mode::Shadow { "  only watches" } else { "" };
         format!("\n  guard {}{shadow}", rule.name)
     };
     let guards: String = route.guards.iter().flat_map(|guards| guards.rules()).map(guard).collect();
-    guards + &action(route, places)
+    guards + &action(route, question, places)
 }
 
-fn action(route: &Route, places: &Places) -> String {
+fn action(route: &Route, question: &Question, places: &Places) -> String {
     match &route.action {
         Action::Respond(respond) => format!("\n  answers {} itself", respond.status),
         Action::Redirect(redirect) => format!("\n  redirects with {}", redirect.status),
@@ -97,7 +97,9 @@ fn action(route: &Route, places: &Places) -> String {
                 let place = places.at(&Path::of(["pools", pool]));
                 format!("\n  pool {pool}  {place}  weight {weight}")
             };
-            split.weights().map(line).collect()
+            let stick = split.stick().map(|stick| format!("\n  the same user stays with one pool, by {stick}"));
+            let asked = split.asked(question).map(|pool| format!("\n  this request asks for pool {pool}"));
+            split.weights().map(line).chain(stick).chain(asked).collect()
         }
     }
 }

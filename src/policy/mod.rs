@@ -20,6 +20,7 @@ pub mod expression;
 pub mod guard;
 pub mod headers;
 pub mod ip;
+pub mod key;
 pub mod limit;
 pub mod networks;
 pub mod pattern;

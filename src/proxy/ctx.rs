@@ -207,7 +207,7 @@ impl Ctx {
 
     /// Draws a pool and picks one of its targets; an answer, where none takes requests and that is what there is then.
     pub fn choose(&mut self, request: &RequestHeader) -> Result<Option<Arc<Answer>>, Fault> {
-        self.pool = self.route.as_ref().and_then(|route| route.draw().cloned());
+        self.pool = self.draw(request);
         let mut first = None;
         loop {
             let unserved = match self.pick(request) {
@@ -235,6 +235,18 @@ impl Ctx {
                 Fallback::Answer(answer) => return Ok(Some(answer)),
             }
         }
+    }
+
+    /// The pool of this request.
+    fn draw(&mut self, request: &RequestHeader) -> Option<Arc<Pool>> {
+        let route = self.route.as_ref()?;
+        let split = route.split()?;
+        if split.is_blind() {
+            return split.turn().cloned();
+        }
+        let view = View::of(request, self.intake.as_ref()?, &self.params);
+        let found = self.found.get_or_insert_default();
+        split.pick(&Exchange { request: &view, found }, route.name.as_str()).cloned()
     }
 
     /// A target of the pool that was drawn: one that was not tried yet, where there is one.

@@ -18,10 +18,12 @@ mod build;
 pub mod explain;
 pub mod host;
 pub mod matches;
+pub mod opt_in;
 pub mod path;
 pub mod predicate;
 mod preflight;
 pub mod split;
+pub mod stick;
 pub mod table;
 
 use schemars::JsonSchema;
@@ -91,6 +93,12 @@ pub struct Config {
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
+    /// By what a user is known who stays with the same of several pools, e.g. jwt.sub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stick: Option<stick::Config>,
+    /// Who gets one of the pools for the asking, whatever the weights say.
+    #[serde(default, skip_serializing_if = "opt_in::Config::is_empty")]
+    pub opt_in: opt_in::Config,
     /// Sends the client elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<redirect::Config>,
@@ -120,6 +128,11 @@ pub struct Config {
 impl Config {
     /// What only has a meaning on the way to a target would do nothing.
     fn forwards_nothing(&self, guards: Option<&Guards>, at: &Path, problems: &mut Problems) {
+        for (key, there) in [("stick", self.stick.is_some()), ("opt_in", !self.opt_in.is_empty())] {
+            if there {
+                problems.error(at.key(key), "decides between pools, and this route forwards nothing");
+            }
+        }
         if self.rewrite.is_some() {
             problems.error(at.key("rewrite"), "changes what is forwarded, and this route forwards nothing");
         }
@@ -196,9 +209,14 @@ impl Route {
         let predicates = matches::compile(&config.matches.0, config.priority, at, problems);
         let offers: Vec<Offer> = config.matches.0.iter().map(matches::Match::offer).collect();
         let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
-        for name in guards.iter().flat_map(|guards| guards.params()).filter(|name| !known(name)) {
-            problems
-                .error(at.key("limit"), format!("counts by `path.{name}`, and `:{name}` is not in the route's match"));
+        let counted_by = guards.iter().flat_map(|guards| guards.params()).map(|name| ("limit", "counts", name));
+        let kept_by = config.stick.iter().flat_map(stick::Config::params).map(|name| ("stick", "goes", name));
+        for (key, does, name) in counted_by.chain(kept_by).filter(|(_, _, name)| !known(name)) {
+            problems.error(at.key(key), format!("{does} by `path.{name}`, and `:{name}` is not in the route's match"));
+        }
+        if config.stick.as_ref().is_some_and(stick::Config::asks_who) && config.auth.is_none() {
+            let sentence = "goes by what `auth` finds out, and the route has none: nobody stays on one side by that";
+            problems.warn(at.key("stick"), sentence);
         }
         let action = Action::compile(config, &offers, at, pools, problems);
         let rewrite = config.rewrite.as_ref();
@@ -229,19 +247,16 @@ impl Route {
         (problems.errors() == before).then(|| Arc::new(route))
     }
 
-    /// The pool of the next request; none where the route answers itself.
-    pub fn draw(&self) -> Option<&Arc<Pool>> {
+    /// Its pools and whose turn it is; none where the route answers itself.
+    pub fn split(&self) -> Option<&Split> {
         match &self.action {
-            Action::Forward(split) => split.pick(),
+            Action::Forward(split) => Some(split),
             Action::Redirect(_) | Action::Respond(_) => None,
         }
     }
 
     pub fn pools(&self) -> &[Arc<Pool>] {
-        match &self.action {
-            Action::Forward(split) => split.pools(),
-            Action::Redirect(_) | Action::Respond(_) => &[],
-        }
+        self.split().map_or(&[], Split::pools)
     }
 
     /// Each match with its conditions.
@@ -259,7 +274,10 @@ impl Action {
         problems: &mut Problems,
     ) -> Option<Self> {
         match (&config.to, &config.redirect, &config.respond) {
-            (Some(to), None, None) => Split::compile(to, pools, &at.key("to"), problems).map(Self::Forward),
+            (Some(to), None, None) => {
+                let settings = split::Settings { to, stick: config.stick.as_ref(), opt_in: &config.opt_in };
+                Split::compile(&settings, pools, at, problems).map(Self::Forward)
+            }
             (None, Some(redirect), None) => {
                 Redirect::compile(redirect, offers, &at.key("redirect"), problems).map(Self::Redirect)
             }

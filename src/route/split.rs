@@ -1,4 +1,4 @@
-//! Which of several pools: by weight, smoothly, without a lock.
+//! Which of several pools: the one that was asked for, the one that a user belongs to, or by weight, smoothly.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::opt_in::{self, OptIn};
+use super::stick::{self, Stick};
+use crate::exchange::{Exchange, Request};
 use crate::pool::Pool;
 use crate::problem::{Path, Problems, nearest};
 use crate::units::{Name, or_short, short_form};
@@ -35,11 +38,20 @@ pub type Pools = BTreeMap<Name, Option<Arc<Pool>>>;
 const MAX_POOLS: usize = 64;
 const MAX_WEIGHT: u32 = 1000;
 
+/// What the document says of the pools of a route.
+pub struct Settings<'a> {
+    pub to: &'a To,
+    pub stick: Option<&'a stick::Config>,
+    pub opt_in: &'a opt_in::Config,
+}
+
 /// The pools of a route, and whose turn it is.
 pub struct Split {
     pools: Box<[Arc<Pool>]>,
     weights: Box<[u32]>,
     turns: Turns,
+    opt_in: Option<OptIn>,
+    stick: Option<Stick>,
 }
 
 impl fmt::Debug for Split {
@@ -49,8 +61,15 @@ impl fmt::Debug for Split {
 }
 
 impl Split {
-    pub fn compile(config: &To, pools: &Pools, at: &Path, problems: &mut Problems) -> Option<Self> {
+    /// `at` is that of the route.
+    pub fn compile(settings: &Settings<'_>, pools: &Pools, at: &Path, problems: &mut Problems) -> Option<Self> {
         let before = problems.errors();
+        let all = settings.to.0.iter().map(|(name, weight)| (name.as_str(), *weight));
+        let stick = settings.stick.map(|stick| Stick::compile(stick, all.clone(), &at.key("stick"), problems));
+        let names: Vec<&str> = all.map(|(name, _)| name).collect();
+        let opt_in = Some(settings.opt_in).filter(|opt_in| !opt_in.is_empty());
+        let opt_in = opt_in.map(|opt_in| OptIn::compile(opt_in, &names, &at.key("opt_in"), problems));
+        let (config, at) = (settings.to, &at.key("to"));
         let place = |name: &Name| if config.0.len() > 1 { at.key(name.as_str()) } else { at.clone() };
         if config.0.len() > MAX_POOLS {
             problems.error(at.clone(), format!("at most {MAX_POOLS} pools share a route"));
@@ -70,15 +89,34 @@ impl Split {
         }
         let whole = problems.errors() == before && found.len() == config.0.len();
         let weights: Box<[u32]> = config.0.values().copied().collect();
-        whole.then(|| Self { pools: found.into(), turns: Turns::new(&weights), weights })
+        whole.then(|| Self { pools: found.into(), turns: Turns::new(&weights), weights, opt_in, stick })
     }
 
-    /// The pool of the next request.
-    pub fn pick(&self) -> Option<&Arc<Pool>> {
+    /// Whether the next pool is the same whatever the request says.
+    pub fn is_blind(&self) -> bool {
+        self.opt_in.is_none() && self.stick.is_none()
+    }
+    /// The next pool by weight.
+    pub fn turn(&self) -> Option<&Arc<Pool>> {
         self.pools.get(self.turns.next())
+    }
+    /// The pool of this request; `route` is the name of the route.
+    pub fn pick(&self, exchange: &Exchange<'_>, route: &str) -> Option<&Arc<Pool>> {
+        let asked = self.opt_in.as_ref().and_then(|opt_in| opt_in.side(exchange.request));
+        let side = asked.or_else(|| self.stick.as_ref()?.side(exchange, route));
+        side.map_or_else(|| self.turn(), |side| self.pools.get(side))
     }
     pub fn pools(&self) -> &[Arc<Pool>] {
         &self.pools
+    }
+    /// The name of the pool that the request asks for.
+    pub fn asked(&self, request: &dyn Request) -> Option<&str> {
+        let pool = self.pools.get(self.opt_in.as_ref()?.side(request)?)?;
+        Some(pool.name().as_str())
+    }
+    /// By what users stay with a pool.
+    pub fn stick(&self) -> Option<&Stick> {
+        self.stick.as_ref()
     }
     /// Each pool's name and weight.
     pub fn weights(&self) -> impl Iterator<Item = (&str, u32)> {
@@ -180,7 +218,9 @@ mod tests {
         ];
         for (yaml, sentence) in table {
             let mut problems = Problems::default();
-            let made = Split::compile(&serde_yaml::from_str(yaml).unwrap(), &pools, &Path::of(["to"]), &mut problems);
+            let (to, opt_in) = (serde_yaml::from_str(yaml).unwrap(), opt_in::Config::new());
+            let settings = Settings { to: &to, stick: None, opt_in: &opt_in };
+            let made = Split::compile(&settings, &pools, &Path::default(), &mut problems);
             let said: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect();
             assert!(made.is_none() && said == [sentence], "{yaml}: {said:?}");
         }

@@ -18,6 +18,7 @@ mod asked;
 mod auth;
 mod body;
 mod breakers;
+mod canary;
 mod client_address;
 mod cors;
 mod errors;

@@ -15,9 +15,9 @@ use schemars::JsonSchema;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::key::Key;
 use super::share::{IfStoreDown, Share};
 use crate::policy::guard::Mode;
+use crate::policy::key::Key;
 use crate::units::{self, Inline, Quota, Rate};
 
 /// How often requests of one key are admitted.

@@ -12,11 +12,11 @@ use serde::Serialize;
 use super::calendar;
 use super::config::Algorithm;
 use super::gauge::Gauge;
-use super::key::Key;
 use super::shared::Names;
 use super::store::number;
 use super::wide::Wide;
 use super::{Limit, Mode};
+use crate::policy::key::Key;
 use crate::telemetry::clock::Moment;
 
 /// Keys of a quota that are told unasked: those that have used most.

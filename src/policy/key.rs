@@ -1,4 +1,4 @@
-//! Whose requests are counted together.
+//! What tells clients apart: whose requests are counted together, or stay on one side.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -87,7 +87,7 @@ impl Part {
 
 impl Part {
     /// Writes what it is for a request that says this text.
-    pub(super) fn spell(&self, said: &str, to: &mut impl Hasher) -> Option<()> {
+    pub(in crate::policy) fn spell(&self, said: &str, to: &mut impl Hasher) -> Option<()> {
         match self {
             Self::Client => client(said.parse().ok()?, to),
             Self::Host => text(said.to_ascii_lowercase().as_bytes(), to)?,
@@ -159,6 +159,15 @@ impl FromStr for Part {
     }
 }
 
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, part) in self.0.iter().enumerate() {
+            write!(f, "{}{part}", if at > 0 { " and " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -174,7 +183,7 @@ impl fmt::Display for Part {
     }
 }
 
-crate::units::scalar!(Part, "what requests are counted by", example "client.ip",
+crate::units::scalar!(Part, "what tells requests apart", example "client.ip",
     bare number |n| n.to_string().parse(),
     "client.ip (IPv6 by /64), consumer, jwt.CLAIM, header.NAME, cookie.NAME, path.NAME, host or route.");
 
@@ -184,7 +193,7 @@ impl<'de> Deserialize<'de> for Key {
         impl<'de> de::Visitor<'de> for Visitor {
             type Value = Key;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("what requests are counted by, e.g. client.ip, or a list of it")
+                f.write_str("what tells requests apart, e.g. client.ip, or a list of it")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Key, E> {
                 Ok(Key(vec![text.parse().map_err(E::custom)?]))

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::discover::{Change, Lookup};
 use super::health::{Check, State};
 use super::target::Target;
-use super::{Pool, chance, endpoint};
+use super::{Pool, chance, eject, endpoint};
 use crate::chore::Chore;
 
 /// Targets of one pool that are asked at the same time.
@@ -22,6 +22,9 @@ pub(super) fn of(pool: &Arc<Pool>) -> Vec<Chore> {
     if let Some(check) = &pool.check {
         let work = watch_all(Arc::clone(pool), Arc::clone(check));
         chores.push(Chore::new(format!("health/{}", pool.name), work));
+    }
+    if let Some(rule) = &pool.eject {
+        chores.push(Chore::new(format!("eject/{}", pool.name), eject(Arc::clone(pool), Arc::clone(rule))));
     }
     for (host, lookup) in pool.endpoints.iter().filter_map(|endpoint| endpoint.lookup()) {
         let work = follow(Arc::clone(pool), host.to_owned(), Arc::clone(lookup));
@@ -65,6 +68,15 @@ async fn watch(pool: &Arc<Pool>, check: &Arc<Check>, target: &Arc<Target>, permi
         };
         let verdict = cell.probe.run(check.settings(), check.timeout(), begin).await;
         learn(pool, check, target, verdict);
+    }
+}
+
+/// Ejects who stands out and lets those in again whose time is over, for ever.
+async fn eject(pool: Arc<Pool>, rule: Arc<eject::Rule>) {
+    loop {
+        let wait = rule.tend(Instant::now());
+        pool.settle();
+        rule.stirred(wait).await;
     }
 }
 

@@ -13,7 +13,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -23,45 +23,49 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio::sync::watch;
 
 use crate::chore::Chore;
-use crate::exchange::Request;
-use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::telemetry::metrics::PoolMetrics;
-use crate::units::{Duration, Name, Use};
+use crate::units::{Duration, Name, Share, Use};
 
 pub mod balance;
 pub mod breaker;
 mod budget;
+mod cause;
 mod chance;
 mod chores;
 pub mod connection;
 mod discover;
+pub mod eject;
 mod endpoint;
 pub mod fallback;
 pub mod health;
 mod live;
 mod observer;
 mod peer;
+mod pick;
+mod renew;
+mod rest;
 mod resume;
 pub mod retry;
+mod rotation;
 mod standing;
 pub mod status;
 pub mod target;
 pub mod timeout;
 pub mod tls;
 
-use breaker::{Breaker, Held};
+use breaker::Breaker;
 pub use budget::Budget;
 use endpoint::Endpoint;
 use fallback::Fallback;
 use health::Check;
 use live::Live;
 pub use observer::Observer;
+pub use pick::Unserved;
 pub use retry::Retry;
 pub use standing::Shelves;
 use standing::Standing;
 pub use status::{PoolState, Status};
-use target::Cell;
 pub use target::{Picked, Target};
 pub use timeout::Timeout;
 use tls::Tls;
@@ -89,6 +93,13 @@ pub struct Config {
     /// When a target that fails requests is left alone for a while; never, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<breaker::Config>,
+    /// When a target is taken out for a while because its requests go worse than those of the others; never, when left
+    /// out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eject: Option<eject::Config>,
+    /// Below which share of targets that are healthy and not ejected all of them are used; never, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panic_below: Option<Share>,
     /// When a request that failed is tried again, at another target where there is one.
     pub retry: retry::Config,
     /// Who serves, or what is answered, while no target takes requests.
@@ -179,20 +190,6 @@ pub struct Tools<'a> {
     pub counted: Option<Arc<PoolMetrics>>,
 }
 
-/// Why no target takes a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unserved {
-    pub fault: Fault,
-    /// How long until the first breaker lets requests through again.
-    pub wait: Option<std::time::Duration>,
-}
-
-impl From<Fault> for Unserved {
-    fn from(fault: Fault) -> Self {
-        Self { fault, wait: None }
-    }
-}
-
 /// A set of targets, watched and balanced.
 pub struct Pool {
     name: Name,
@@ -200,6 +197,8 @@ pub struct Pool {
     settings: Arc<peer::Settings>,
     check: Option<Arc<Check>>,
     breaker: Option<Arc<breaker::Rule>>,
+    eject: Option<Arc<eject::Rule>>,
+    panic_below: Option<Share>,
     retry: retry::Config,
     fallback: OnceLock<Fallback>,
     balance: balance::Config,
@@ -243,6 +242,10 @@ impl Pool {
             .breaker
             .as_ref()
             .map(|config| breaker::Rule::compile(config, name, tools.observer, &at.key("breaker"), problems));
+        if let Some(eject) = &config.eject {
+            eject::complain(eject, &at.key("eject"), problems);
+        }
+        rotation::complain(config, at, problems);
         let answer = config.fallback.as_ref().and_then(Use::here);
         let answer = answer.map(|said| fallback::Answer::compile(said, &at.key("fallback"), problems));
         if problems.errors() > errors {
@@ -254,12 +257,15 @@ impl Pool {
             Standing::new(Instant::now(), move || observer.target_gone(name.as_str(), breaker::ALL))
         });
         let breaker = breaker.map(|rule| Arc::new(rule.within(&standing.breaker, &standing.hand)));
+        let eject = config.eject.as_ref().map(|config| Arc::new(eject::Rule::new(config, name, tools, &standing)));
         let pool = Self {
             name: name.clone(),
             endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
             settings,
             check: check.map(Arc::new),
             breaker,
+            eject,
+            panic_below: config.panic_below,
             retry: config.retry.clone(),
             fallback: answer.map(|answer| Fallback::Answer(Arc::new(answer)).into()).unwrap_or_default(),
             balance: config.balance.clone(),
@@ -272,28 +278,8 @@ impl Pool {
             renewed: watch::Sender::new(()),
             renewing: Mutex::new(()),
         };
-        pool.renew();
+        pool.remake();
         Some(Arc::new(pool))
-    }
-
-    /// The target for one try: not one of `tried`, if another serves.
-    pub fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Result<Picked, Unserved> {
-        if let Some((Held::Open, wait)) = self.standing.hand.held() {
-            return Err(Unserved { fault: Fault::BreakerOpen, wait: Some(wait) });
-        }
-        let live = self.live.load();
-        // Once more where another request was quicker to try a target for its breaker: then that one does not fit.
-        let picks = std::iter::repeat_with(|| live.pick(request, tried)).take(live.all().len() + 1);
-        if let Some(picked) = picks.map_while(|target| target).find_map(|target| Picked::new(Arc::clone(target))) {
-            return Ok(picked);
-        }
-        let wait = live.broken().filter_map(|target| target.breaker()).map(Breaker::wait).min();
-        let fault = match wait {
-            Some(_) => Fault::BreakerOpen,
-            None if live.is_empty() => Fault::PoolEmpty,
-            None => Fault::PoolNoHealthy,
-        };
-        Err(Unserved { fault, wait })
     }
 
     /// Probes and lookups, for the generation that serves; the observer learns how everyone is.
@@ -303,10 +289,16 @@ impl Pool {
             self.observer.target_up(self.name.as_str(), target.name(), up);
             let own = target.breaker().filter(|_| self.shared().is_none());
             self.observer.breaker(self.name.as_str(), target.name(), own.map(Breaker::stage));
+            match &self.eject {
+                Some(rule) => rule.tell(target),
+                None => self.observer.ejected(self.name.as_str(), target.name(), None),
+            }
         }
-        if self.standing.tells(self.shared().is_some()) {
+        if self.standing.tells(self.shared().is_some() || self.panic_below.is_some()) {
             self.observer.breaker(self.name.as_str(), breaker::ALL, self.shared().map(Breaker::stage));
+            self.observer.panics(self.name.as_str(), None);
         }
+        self.tell_panic();
         chores::of(self)
     }
 
@@ -337,62 +329,6 @@ impl Pool {
     /// The files that the pool is made of, to be watched for changes.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
-    }
-
-    /// Makes the live set anew from the addresses known now.
-    fn renew(&self) {
-        let _alone = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = self.live.load_full();
-        let mut all: Vec<Arc<Target>> = Vec::new();
-        let mut fresh = Vec::new();
-        for found in self.endpoints.iter().flat_map(Endpoint::found) {
-            if let Some(same) = old.all().iter().find(|target| target.name() == &*found.name) {
-                all.push(Arc::clone(same));
-                continue;
-            }
-            let (cell, is_fresh) = self.cell(&found.name);
-            if is_fresh {
-                fresh.push(Arc::clone(&cell));
-            }
-            all.push(Arc::new(Target::new(found, cell, &self.settings, self.breaker.as_ref())));
-        }
-        // Who comes to a pool that serves has to prove itself first; who finds nobody serves at once.
-        if !all.iter().any(|target| target.weight() > 0 && target.cell().serves()) {
-            for cell in &fresh {
-                cell.found();
-            }
-        }
-        let same = all.len() == old.all().len() && all.iter().zip(old.all()).all(|(new, old)| Arc::ptr_eq(new, old));
-        if !same {
-            self.publish(all);
-            self.renewed.send_replace(());
-        }
-    }
-
-    /// Makes the live set anew if the health of a target has changed since.
-    fn settle(&self) {
-        if self.live.load().changes() != self.standing.changes() {
-            let _alone = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.publish(self.live.load().all().to_vec());
-        }
-    }
-
-    fn publish(&self, all: Vec<Arc<Target>>) {
-        let changes = self.standing.changes();
-        let live = self.live.load();
-        let next = live.next(all, &self.balance, &self.standing.turn, self.check.is_some(), changes);
-        self.live.store(Arc::new(next));
-    }
-
-    /// The live cell of an address, and whether it is new.
-    fn cell(&self, address: &str) -> (Arc<Cell>, bool) {
-        let mut fresh = false;
-        let cell = self.shelves.cells.keep((self.name.clone(), address.into()), || {
-            fresh = true;
-            let (observer, pool, target) = (Arc::clone(&self.observer), self.name.clone(), address.to_owned());
-            Cell::new(Instant::now(), move || observer.target_gone(pool.as_str(), &target))
-        });
-        (cell, fresh)
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora::upstreams::peer::HttpPeer;
 use schemars::JsonSchema;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::breaker::{self, Breaker, Pass};
 use super::connection::{Connections, Errand};
+use super::eject::{self, Ejection};
 use super::endpoint::Found;
 use super::health::{Record, State, Verdict};
 use super::peer;
@@ -84,22 +85,33 @@ pub struct Target {
     peer: HttpPeer,
     settings: Arc<peer::Settings>,
     breaker: Option<Arc<breaker::Rule>>,
+    eject: Option<Arc<eject::Rule>>,
 }
+
+/// What a pool's targets have in common beside their settings.
+pub(super) type Rules<'a> = (Option<&'a Arc<breaker::Rule>>, Option<&'a Arc<eject::Rule>>);
 
 impl Target {
     pub(super) fn new(
         found: Found,
         cell: Arc<Cell>,
         settings: &Arc<peer::Settings>,
-        breaker: Option<&Arc<breaker::Rule>>,
+        (breaker, eject): Rules<'_>,
     ) -> Self {
         let peer = settings.peer(found.address, &found.asked);
-        let (settings, breaker) = (Arc::clone(settings), breaker.cloned());
-        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings, breaker }
+        let (settings, breaker, eject) = (Arc::clone(settings), breaker.cloned(), eject.cloned());
+        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings, breaker, eject }
+    }
+    /// Whether it is kept from requests because its requests go worse than those of the others.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.eject.as_ref().is_some_and(|rule| rule.keeps_from(&self.cell.ejection))
     }
     /// Whether its breaker lets a request through, as far as one can tell without sending it.
     pub(super) fn admits(&self) -> bool {
         self.breaker.as_ref().is_none_or(|rule| self.gate(rule).admits(rule))
+    }
+    pub(super) fn ejection(&self, now: Instant) -> Option<eject::Status> {
+        self.eject.as_ref().and_then(|rule| rule.status(&self.cell.ejection, now))
     }
     /// The breaker, if the pool has any: its own, or that of the pool.
     pub(super) fn breaker(&self) -> Option<&Breaker> {
@@ -144,6 +156,7 @@ pub struct Cell {
     picks: AtomicU64,
     failures: AtomicU64,
     breaker: Breaker,
+    pub(super) ejection: Ejection,
     record: Mutex<Record>,
     /// A probe that a reload cut short.
     pub(super) probe: Resume<Verdict>,
@@ -160,6 +173,7 @@ impl Cell {
             picks: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             breaker: Breaker::new(now),
+            ejection: Ejection::new(now),
             record: Mutex::new(Record::new(now)),
             probe: Resume::default(),
             gone: Box::new(gone),
@@ -205,6 +219,8 @@ pub struct Picked {
     /// What its breaker waits to hear of; nothing once that was told.
     pass: Option<Pass>,
     told: bool,
+    /// Its outcome was counted for ejection.
+    weighed: bool,
 }
 
 impl Picked {
@@ -216,7 +232,7 @@ impl Picked {
         };
         target.cell.in_flight.fetch_add(1, Relaxed);
         target.cell.picks.fetch_add(1, Relaxed);
-        Some(Self { target, pass, told: false })
+        Some(Self { target, pass, told: false, weighed: false })
     }
     pub fn target(&self) -> &Arc<Target> {
         &self.target
@@ -243,12 +259,25 @@ impl Picked {
         }
         (peer, errand)
     }
-    /// The head of the answer came: a request that tries the target for its breaker has found out enough, and a failure
-    /// is one whatever follows. Others are told of at their end, because an answer can break off.
-    pub fn answered(&mut self, status: u16) {
+    /// Whether anyone wants to know how late its answer begins.
+    pub fn is_timed(&self) -> bool {
+        self.target.eject.as_ref().is_some_and(|rule| rule.times())
+    }
+    /// The head of the answer came, `after` the whole request had gone out: a request that tries the target for its
+    /// breaker has found out enough, and a failure is one whatever follows. Others are told of at their end, because an
+    /// answer can break off.
+    pub fn answered(&mut self, status: u16, after: Option<Duration>) {
         let failed = || self.target.breaker.as_ref().is_some_and(|rule| rule.judge(None, status) == Some(true));
         if matches!(self.pass, Some(Pass::Probe(_))) || failed() {
             self.judge(None, status);
+        }
+        if let Some(rule) = &self.target.eject {
+            if let Some(after) = after {
+                rule.time(&self.target.cell.ejection, after);
+            }
+            if rule.judge(None, status) == Some(true) {
+                self.weigh(None, status);
+            }
         }
     }
     /// How the try went, told once: the fault if there was one, and the status of the answer.
@@ -262,11 +291,21 @@ impl Picked {
             self.target.cell.failures.fetch_add(1, Relaxed);
         }
         self.judge(fault, status);
+        self.weigh(fault, status);
     }
     fn judge(&mut self, fault: Option<Fault>, status: u16) {
         if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
             let failed = rule.judge(fault, status);
             self.target.gate(rule).leave(rule, &self.target.name, pass, failed);
+        }
+    }
+    /// After its breaker: who is left alone by that is not ejected as well.
+    fn weigh(&mut self, fault: Option<Fault>, status: u16) {
+        if let Some(rule) = &self.target.eject
+            && !std::mem::replace(&mut self.weighed, true)
+            && let Some(failed) = rule.judge(fault, status)
+        {
+            rule.count(&self.target, failed, self.target.breaker().is_none_or(Breaker::is_closed));
         }
     }
 }

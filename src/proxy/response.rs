@@ -35,8 +35,9 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
             errand.told(keeps);
         }
     }
+    let waited = ctx.waited();
     if let Some(picked) = &mut ctx.picked {
-        picked.answered(head.status.as_u16());
+        picked.answered(head.status.as_u16(), waited);
     }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !session.is_upgrade_req() {

@@ -21,6 +21,7 @@ mod breakers;
 mod canary;
 mod client_address;
 mod cors;
+mod ejections;
 mod errors;
 mod examples;
 mod fallbacks;

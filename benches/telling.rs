@@ -41,6 +41,7 @@ fn entry() -> Entry<'static> {
         reason: None,
         detail: None,
         timings: Timings {
+            queue: None,
             total: Duration::from_micros(12_345),
             upstream: Some(Duration::from_micros(12_005)),
             first_byte: Some(Duration::from_micros(11_900)),

@@ -86,6 +86,8 @@ faults! {
     BodyInvalid = "body.invalid", 422, 3, "http_request_denied", Client;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;
     PoolEmpty = "pool.empty", 503, 14, "destination_unavailable", Upstream;
+    PoolQueueFull = "pool.queue_full", 503, 8, "connection_limit_reached", Upstream;
+    PoolQueueTimeout = "pool.queue_timeout", 503, 8, "connection_limit_reached", Upstream;
     BreakerOpen = "breaker.open", 503, 14, "destination_unavailable", Upstream;
     UpstreamConnect = "upstream.connect", 502, 14, "connection_refused", Upstream;
     UpstreamRefused = "upstream.refused", 502, 14, "connection_refused", Upstream;

@@ -64,6 +64,10 @@ fn told(pool: &Value) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  all targets{}", broken(breaker));
     }
+    if let Some(queue) = pool.get("queue") {
+        let (waiting, most) = (number(queue, "waiting"), number(queue, "most"));
+        let _ = writeln!(text, "  {waiting} of {most} wait for one of {} places a target", number(queue, "per_target"));
+    }
     for target in pool.get("targets").and_then(Value::as_array).into_iter().flatten() {
         text += &one(target);
     }

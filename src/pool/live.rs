@@ -99,7 +99,8 @@ impl Live {
         let start = usize::try_from(chance::below(self.all.len() as u64)).unwrap_or_default();
         let around = || self.all.iter().cycle().skip(start).take(self.all.len()).filter(|target| target.weight() > 0);
         let serving = |trust| around().find(|target| self.out(target, trust, true).is_none());
-        serving(self.trust).or_else(|| serving(Trust::Ejected).filter(|_| self.trust == Trust::Usual))
+        let last = || serving(Trust::Ejected).filter(|_| self.trust == Trust::Usual && !self.is_full());
+        serving(self.trust).or_else(last)
     }
 
     /// Those that would serve if their breakers let them.
@@ -108,9 +109,16 @@ impl Live {
         self.all.iter().filter(move |target| target.weight() > 0 && self.out(target, trust, true) == Some(Out::Broken))
     }
 
-    /// Why a target takes no request; with `admits` its breaker is asked too.
-    fn out(&self, target: &Target, trust: Trust, admits: bool) -> Option<Out> {
-        rotation::out(trust, || self.serves(target), || target.is_ejected(), || !admits || target.admits())
+    /// Whether someone would serve who has as many requests as it may have.
+    pub(super) fn is_full(&self) -> bool {
+        let full = |target: &Arc<Target>| target.weight() > 0 && self.out(target, self.trust, true) == Some(Out::Full);
+        self.all.iter().any(full)
+    }
+
+    /// Why a target takes no request; for the one that is `asked` now its breaker and its room count too.
+    fn out(&self, target: &Target, trust: Trust, asked: bool) -> Option<Out> {
+        let out = rotation::out(trust, || self.serves(target), || target.is_ejected(), || !asked || target.admits());
+        out.or_else(|| (asked && !target.has_room()).then_some(Out::Full))
     }
 
     fn serves(&self, target: &Target) -> bool {

@@ -40,6 +40,7 @@ mod endpoint;
 pub mod fallback;
 pub mod health;
 mod live;
+pub mod max_in_flight;
 mod observer;
 mod peer;
 mod pick;
@@ -105,6 +106,9 @@ pub struct Config {
     /// Who serves, or what is answered, while no target takes requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fallback: Option<fallback::Config>,
+    /// How many requests each target bears at once, and how many wait; as many as come, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_in_flight: Option<max_in_flight::Config>,
     /// How long each step towards a target may take.
     pub timeout: timeout::Config,
     /// Connections kept open between requests.
@@ -199,6 +203,7 @@ pub struct Pool {
     breaker: Option<Arc<breaker::Rule>>,
     eject: Option<Arc<eject::Rule>>,
     panic_below: Option<Share>,
+    max_in_flight: Option<Arc<max_in_flight::Rule>>,
     retry: retry::Config,
     fallback: OnceLock<Fallback>,
     balance: balance::Config,
@@ -246,6 +251,7 @@ impl Pool {
             eject::complain(eject, &at.key("eject"), problems);
         }
         rotation::complain(config, at, problems);
+        max_in_flight::complain(config, at, problems);
         let answer = config.fallback.as_ref().and_then(Use::here);
         let answer = answer.map(|said| fallback::Answer::compile(said, &at.key("fallback"), problems));
         if problems.errors() > errors {
@@ -266,6 +272,7 @@ impl Pool {
             breaker,
             eject,
             panic_below: config.panic_below,
+            max_in_flight: max_in_flight::Rule::of(config, &standing.line),
             retry: config.retry.clone(),
             fallback: answer.map(|answer| Fallback::Answer(Arc::new(answer)).into()).unwrap_or_default(),
             balance: config.balance.clone(),

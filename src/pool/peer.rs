@@ -1,5 +1,6 @@
 //! Address, TLS and limits become the peer that Pingora connects to.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use pingora_error::{Error, ErrorType};
 
 use super::connection::{Connections, Errand, Limits};
 use super::tls::Tls;
-use super::{Protocol, timeout};
+use super::{Protocol, Timeout, timeout};
 use crate::units;
 
 /// Requests on one HTTP/2 connection at a time (Pingora's default is 1).
@@ -142,8 +143,9 @@ impl Settings {
         }
     }
 
-    pub(super) fn timeouts(&self) -> &timeout::Config {
-        &self.timeouts
+    /// The limits of a try: the route's in place of the pool's.
+    pub(super) fn timeouts(&self, route: Option<&Timeout>) -> Cow<'_, timeout::Config> {
+        route.map_or(Cow::Borrowed(&self.timeouts), |route| Cow::Owned(route.over(&self.timeouts)))
     }
     pub(super) fn has_tls(&self) -> bool {
         self.tls.is_some()
@@ -207,11 +209,11 @@ mod tests {
         assert_eq!(peer.options.write_timeout, Some(Duration::from_mins(1)));
         assert_eq!(peer.idle_timeout(), Some(Duration::from_mins(1)));
         let route = Timeout { idle: Some(units::Duration::from_secs(7)), ..Timeout::default() };
-        settings.limit(&mut peer, &route.over(settings.timeouts()), None);
+        settings.limit(&mut peer, &settings.timeouts(Some(&route)), None);
         assert_eq!(peer.options.read_timeout, Some(Duration::from_secs(7)));
         assert_eq!(peer.connection_timeout(), Some(Duration::from_secs(1)));
         let route = Timeout { first_byte: Some(units::Duration::from_secs(5)), ..Timeout::default() };
-        let (left, own) = (Duration::from_millis(300), route.over(settings.timeouts()));
+        let (left, own) = (Duration::from_millis(300), settings.timeouts(Some(&route)));
         settings.limit(&mut peer, &own, None);
         assert_eq!(peer.options.read_timeout, Some(Duration::from_secs(5)));
         settings.limit(&mut peer, &own, Some(left));

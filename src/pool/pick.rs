@@ -1,11 +1,12 @@
 //! Which target takes the next request of a pool, or why none does.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Pool;
 use super::breaker::{Breaker, Held};
 use super::target::{Picked, Target};
+use super::{Pool, Timeout, timeout};
 use crate::exchange::Request;
 use crate::fault::Fault;
 
@@ -17,6 +18,23 @@ pub struct Unserved {
     pub wait: Option<Duration>,
 }
 
+impl Unserved {
+    /// The same for people.
+    pub fn why(&self) -> Option<String> {
+        match (self.fault, self.wait) {
+            (Fault::PoolQueueFull, _) => {
+                Some("every target has as many requests as `max_in_flight` allows, and as many wait".to_owned())
+            }
+            (Fault::PoolQueueTimeout, _) => {
+                Some("waited in vain: every target has as many requests as `max_in_flight` allows".to_owned())
+            }
+            (_, wait) => {
+                wait.map(|wait| format!("every target that is up rests; the first is tried again in {wait:.1?}"))
+            }
+        }
+    }
+}
+
 impl From<Fault> for Unserved {
     fn from(fault: Fault) -> Self {
         Self { fault, wait: None }
@@ -24,6 +42,11 @@ impl From<Fault> for Unserved {
 }
 
 impl Pool {
+    /// The limits of a request: the route's in place of the pool's.
+    pub fn timeouts(&self, route: Option<&Timeout>) -> Cow<'_, timeout::Config> {
+        self.settings.timeouts(route)
+    }
+
     /// The target for one try: not one of `tried`, if another serves.
     pub fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Result<Picked, Unserved> {
         if let Some((Held::Open, wait)) = self.standing.hand.held() {
@@ -37,6 +60,7 @@ impl Pool {
         }
         let wait = live.broken().filter_map(|target| target.breaker()).map(Breaker::wait).min();
         let fault = match wait {
+            _ if live.is_full() => Fault::PoolQueueFull,
             Some(_) => Fault::BreakerOpen,
             None if live.is_empty() => Fault::PoolEmpty,
             None => Fault::PoolNoHealthy,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Pool;
 use super::endpoint::Endpoint;
 use super::live::Terms;
-use super::target::{Cell, Target};
+use super::target::{Cell, Rules, Target};
 
 impl Pool {
     /// Makes the live set anew from the addresses known now, and says what that changes.
@@ -31,7 +31,7 @@ impl Pool {
             if is_fresh {
                 fresh.push(Arc::clone(&cell));
             }
-            all.push(Arc::new(Target::new(found, cell, &self.settings, (self.breaker.as_ref(), self.eject.as_ref()))));
+            all.push(Arc::new(Target::new(found, cell, &self.settings, self.rules())));
         }
         // Who comes to a pool that serves has to prove itself first; who finds nobody serves at once.
         if !all.iter().any(|target| target.weight() > 0 && target.cell().serves()) {
@@ -69,6 +69,11 @@ impl Pool {
         };
         let next = self.live.load().next(all, &terms, changes);
         self.live.store(Arc::new(next));
+        self.standing.line.look();
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules { breaker: self.breaker.as_ref(), eject: self.eject.as_ref(), max_in_flight: self.max_in_flight.as_ref() }
     }
 
     /// Says that all targets are used because too few are well, or that this is over.

@@ -8,6 +8,7 @@
 //! 5. Only what happens in rotation counts for ejection: who is ejected is not ejected again, and neither is one whose
 //!    breaker is not closed. So the two never lengthen each other: the longer of them decides, then one round of probes.
 //! 6. Probes and breaker learn always, also from who is ejected.
+//! 7. Who only has no room for a moment is waited for: nobody who is ejected serves in its place.
 
 use super::Config;
 use crate::problem::{Path, Problems};
@@ -21,6 +22,8 @@ pub(super) enum Out {
     Ejected,
     /// Its breaker is open, or as many requests as may try the target do.
     Broken,
+    /// It has as many requests as it may have at once.
+    Full,
 }
 
 impl Out {
@@ -29,6 +32,7 @@ impl Out {
             Self::Down => "down",
             Self::Ejected => "ejected",
             Self::Broken => "breaker",
+            Self::Full => "full",
         }
     }
 }

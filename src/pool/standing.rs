@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::breaker::{Breaker, Hand, Held};
 use super::discover::{Lookup, Resolver};
 use super::health::Prober;
+use super::max_in_flight::Line;
 use super::target::Cell;
 use super::{Budget, Pool};
 use crate::state::Shelf;
@@ -33,6 +34,8 @@ pub(super) struct Standing {
     /// The one breaker of all targets, where the settings say so.
     pub(super) breaker: Arc<Breaker>,
     pub(super) hand: Arc<Hand>,
+    /// Who waits for a target.
+    pub(super) line: Arc<Line>,
     /// Held while one more target is ejected, so that it is never one too many.
     pub(super) ejecting: Mutex<()>,
     /// Who was ejected, or is let in again, is to be looked at.
@@ -53,6 +56,7 @@ impl Standing {
             budget: Budget::new(now),
             breaker: Arc::new(Breaker::new(now)),
             hand: Arc::new(Hand::new(now)),
+            line: Arc::default(),
             ejecting: Mutex::default(),
             stirred: Notify::new(),
             panics: AtomicBool::new(false),

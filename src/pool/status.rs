@@ -12,6 +12,7 @@ use super::discover::Lookup;
 use super::eject;
 use super::endpoint::Endpoint;
 use super::health::State;
+use super::max_in_flight;
 use super::rotation::Out;
 use super::target::Target;
 use crate::units::Name;
@@ -54,6 +55,7 @@ impl Pool {
         let whole = Whole {
             breaker: self.shared().map(Breaker::status),
             panic: live.panics(),
+            queue: self.queue(),
             by_hand: self.standing.hand.held().map(ByHand::from),
             retries: (self.retry.attempts > 0).then(|| Retries::new(self.budget(), now)),
         };
@@ -70,6 +72,9 @@ pub struct Whole {
     /// All targets are used because too few are well.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub panic: bool,
+    /// Who waits while every target has as many requests as it may; nothing where that is unlimited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<max_in_flight::Status>,
     /// How its breakers are held by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<ByHand>,

@@ -16,6 +16,7 @@ use super::connection::{Connections, Errand};
 use super::eject::{self, Ejection};
 use super::endpoint::Found;
 use super::health::{Record, State, Verdict};
+use super::max_in_flight;
 use super::peer;
 use super::resume::Resume;
 use super::{Timeout, timeout};
@@ -86,21 +87,31 @@ pub struct Target {
     settings: Arc<peer::Settings>,
     breaker: Option<Arc<breaker::Rule>>,
     eject: Option<Arc<eject::Rule>>,
+    pub(super) max_in_flight: Option<Arc<max_in_flight::Rule>>,
 }
 
 /// What a pool's targets have in common beside their settings.
-pub(super) type Rules<'a> = (Option<&'a Arc<breaker::Rule>>, Option<&'a Arc<eject::Rule>>);
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    pub(super) breaker: Option<&'a Arc<breaker::Rule>>,
+    pub(super) eject: Option<&'a Arc<eject::Rule>>,
+    pub(super) max_in_flight: Option<&'a Arc<max_in_flight::Rule>>,
+}
 
 impl Target {
-    pub(super) fn new(
-        found: Found,
-        cell: Arc<Cell>,
-        settings: &Arc<peer::Settings>,
-        (breaker, eject): Rules<'_>,
-    ) -> Self {
+    pub(super) fn new(found: Found, cell: Arc<Cell>, settings: &Arc<peer::Settings>, rules: Rules<'_>) -> Self {
         let peer = settings.peer(found.address, &found.asked);
-        let (settings, breaker, eject) = (Arc::clone(settings), breaker.cloned(), eject.cloned());
-        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings, breaker, eject }
+        Self {
+            name: found.name,
+            asked: found.asked,
+            weight: found.weight,
+            cell,
+            peer,
+            settings: Arc::clone(settings),
+            breaker: rules.breaker.cloned(),
+            eject: rules.eject.cloned(),
+            max_in_flight: rules.max_in_flight.cloned(),
+        }
     }
     /// Whether it is kept from requests because its requests go worse than those of the others.
     pub(super) fn is_ejected(&self) -> bool {
@@ -221,26 +232,39 @@ pub struct Picked {
     told: bool,
     /// Its outcome was counted for ejection.
     weighed: bool,
+    /// It is in flight no longer.
+    left: bool,
 }
 
 impl Picked {
-    /// Nothing where the last request that its breaker lets through was just taken by another.
+    /// Nothing where its last place, or the last request that its breaker lets through, was just taken by another.
     pub(super) fn new(target: Arc<Target>) -> Option<Self> {
-        let pass = match &target.breaker {
-            Some(rule) => Some(target.gate(rule).enter(rule, &target.name)?),
-            None => None,
-        };
-        target.cell.in_flight.fetch_add(1, Relaxed);
-        target.cell.picks.fetch_add(1, Relaxed);
-        Some(Self { target, pass, told: false, weighed: false })
+        match &target.max_in_flight {
+            Some(rule) if !rule.enter(&target.cell.in_flight) => return None,
+            Some(_) => {}
+            None => {
+                target.cell.in_flight.fetch_add(1, Relaxed);
+            }
+        }
+        let mut picked = Self { target, pass: None, told: false, weighed: false, left: false };
+        if let Some(rule) = &picked.target.breaker {
+            picked.pass = Some(picked.target.gate(rule).enter(rule, &picked.target.name)?);
+        }
+        picked.target.cell.picks.fetch_add(1, Relaxed);
+        Some(picked)
+    }
+    /// The target has it no longer: what follows is another try.
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.left, true) {
+            self.target.cell.in_flight.fetch_sub(1, Relaxed);
+        }
     }
     pub fn target(&self) -> &Arc<Target> {
         &self.target
     }
     /// The limits of a try: the route's in place of the pool's.
     pub fn timeouts(&self, route: Option<&Timeout>) -> Cow<'_, timeout::Config> {
-        let pool = self.target.settings.timeouts();
-        route.map_or(Cow::Borrowed(pool), |route| Cow::Owned(route.over(pool)))
+        self.target.settings.timeouts(route)
     }
     /// Where and how to connect, and where the connection is our own, what becomes of it; the request ends at `end`, and if
     /// `once`, it may not be sent twice.
@@ -312,9 +336,12 @@ impl Picked {
 
 impl Drop for Picked {
     fn drop(&mut self) {
-        self.target.cell.in_flight.fetch_sub(1, Relaxed);
+        self.leave();
         if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
             self.target.gate(rule).leave(rule, &self.target.name, pass, None);
+        }
+        if let Some(rule) = &self.target.max_in_flight {
+            rule.left();
         }
     }
 }

@@ -336,3 +336,20 @@ fn many_pools_and_large_ones_are_made_in_no_time() {
     assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
     drop(pools);
 }
+
+#[test]
+fn nobody_who_is_ejected_serves_in_place_of_who_is_only_full() {
+    let shelves = Shelves::default();
+    let settings = "eject: { errors: 1, for: 1m }, max_in_flight: { per_target: 1 }";
+    let pool = pool(&format!("{{ targets: [127.0.0.1:1, 127.0.0.1:2], {settings} }}"), &shelves);
+    let mut bad = pool.pick(&Ask::new(), &[]).unwrap();
+    bad.record(Some(Fault::UpstreamConnect), 0);
+    let name = bad.target().name().to_owned();
+    drop(bad);
+    pool.settle();
+    let good = pool.pick(&Ask::new(), &[]).unwrap();
+    assert_ne!(good.target().name(), name);
+    assert_eq!(picked(&pool, &Ask::new()), Err(Fault::PoolQueueFull));
+    drop(good);
+    assert!(picked(&pool, &Ask::new()).is_ok_and(|other| other != name));
+}

@@ -172,6 +172,7 @@ fn prepare(session: &Session, ctx: &mut Ctx, failed: &Failed) -> Result<bool, No
             End::Lost(fault) => last.record(ctx.blamed(Some(fault)), 0),
             End::Answered { status, .. } => last.record(None, status),
         }
+        last.leave();
         ctx.tried.push(last.target().clone());
         next = ctx.pick(session.req_header()).ok();
     }

@@ -9,7 +9,7 @@ use pingora_http::RequestHeader;
 
 use super::again::Further;
 use super::intake::{Intake, field};
-use super::time::End;
+use super::time::{self, End};
 use super::view::View;
 use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
@@ -43,6 +43,8 @@ pub struct Ctx {
     pub pool: Option<Arc<Pool>>,
     /// The target of the present try, counted as in flight.
     pub picked: Option<Picked>,
+    /// How long it has waited for that.
+    pub queued: Option<Duration>,
     pub tried: Vec<Arc<Target>>,
     pub upstream: Upstream,
     pub further: Further,
@@ -99,6 +101,7 @@ impl Default for Ctx {
             in_flight: None,
             pool: None,
             picked: None,
+            queued: None,
             tried: Vec::new(),
             upstream: Upstream::default(),
             further: Further::default(),
@@ -220,11 +223,16 @@ impl Ctx {
     }
 
     /// Draws a pool and picks one of its targets; an answer, where none takes requests and that is what there is then.
-    pub fn choose(&mut self, request: &RequestHeader) -> Result<Option<Arc<Answer>>, Fault> {
+    pub async fn choose(&mut self, request: &RequestHeader) -> Result<Option<Arc<Answer>>, Fault> {
         self.pool = self.draw(request);
         let mut first = None;
         loop {
-            let unserved = match self.pick(request) {
+            let mut picked = self.pick_first(request);
+            if matches!(picked, Err(Unserved { fault: Fault::PoolQueueFull, .. })) {
+                // In a box: few wait, and all would carry its room.
+                picked = Box::pin(self.wait_in_line(request)).await;
+            }
+            let unserved = match picked {
                 Ok(picked) => {
                     self.picked = Some(picked);
                     return Ok(None);
@@ -234,8 +242,7 @@ impl Ctx {
             self.retry_after = unserved.wait;
             let fallback = self.pool.as_ref().and_then(|pool| Some((pool, pool.fallback()?.clone())));
             let Some((pool, fallback)) = fallback else {
-                let rest = |wait| format!("every target that is up rests; the first is tried again in {wait:.1?}");
-                self.why = self.why.take().or(unserved.wait.map(rest));
+                self.why = self.why.take().or_else(|| unserved.why());
                 return Err(unserved.fault);
             };
             if let Some(counted) = pool.counted() {
@@ -261,6 +268,26 @@ impl Ctx {
         let view = View::of(request, self.intake.as_ref()?, &self.params);
         let found = self.found.get_or_insert_default();
         split.pick(&Exchange { request: &view, found }, route.name.as_str()).cloned()
+    }
+
+    /// A target of the pool that was drawn, unless all are full.
+    fn pick_first(&self, request: &RequestHeader) -> Result<Picked, Unserved> {
+        let Some(intake) = &self.intake else { return Err(Fault::GatewayInternal.into()) };
+        let Some(pool) = &self.pool else { return Err(Fault::PoolEmpty.into()) };
+        pool.pick_first(&View::of(request, intake, &self.params))
+    }
+
+    /// The same once one is free.
+    async fn wait_in_line(&mut self, request: &RequestHeader) -> Result<Picked, Unserved> {
+        let (Some(intake), Some(pool), Some(route)) = (&self.intake, &self.pool, &self.route) else {
+            return Err(Fault::GatewayInternal.into());
+        };
+        let since = Instant::now();
+        let end = time::end(&pool.timeouts(route.timeout.as_ref()), request, self.started);
+        let view = View::of(request, intake, &self.params);
+        let picked = pool.wait_in_line(&view, end.map(|end| end.at)).await;
+        self.queued = Some(since.elapsed());
+        picked
     }
 
     /// A target of the pool that was drawn: one that was not tried yet, where there is one.

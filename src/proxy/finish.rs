@@ -114,7 +114,13 @@ fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: D
         rule: found.and_then(|found| found.refused.as_ref()).map(|refusal| &*refusal.rule),
         would_refuse: would_refuse.as_deref(),
         detail: ctx.why.as_deref(),
-        timings: Timings { total, connect: None, first_byte, upstream: ctx.upstream.asked.map(|_| upstream) },
+        timings: Timings {
+            total,
+            queue: ctx.queued,
+            connect: None,
+            first_byte,
+            upstream: ctx.upstream.asked.map(|_| upstream),
+        },
     });
 }
 

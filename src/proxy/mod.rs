@@ -119,7 +119,7 @@ impl ProxyHttp for Proxy {
         }
         match &route.action {
             Action::Forward(_) => {
-                let instead = ctx.choose(session.req_header())?;
+                let instead = ctx.choose(session.req_header()).await?;
                 response::instead(session, ctx, instead.as_deref()).await
             }
             Action::Redirect(redirect) => response::redirect(session, ctx, redirect).await,

@@ -144,6 +144,16 @@ const KEYS: &[(&str, &str)] = &[
     ("pools.*.eject.on", "ejections::what_counts_as_a_failure_is_said_and_a_shadow_ejects_nobody"),
     ("pools.*.eject.mode", "ejections::what_counts_as_a_failure_is_said_and_a_shadow_ejects_nobody"),
     ("pools.*.panic_below", "ejections::when_too_few_are_well_all_are_used_and_both_ends_are_told"),
+    ("pools.*.max_in_flight", "max_in_flight::no_target_has_more_requests_than_it_may_and_the_others_wait"),
+    ("pools.*.max_in_flight.per_target", "max_in_flight::no_target_has_more_requests_than_it_may_and_the_others_wait"),
+    (
+        "pools.*.max_in_flight.queue",
+        "max_in_flight::who_finds_the_queue_full_hears_it_at_once_and_who_waits_too_long_hears_it_then",
+    ),
+    (
+        "pools.*.max_in_flight.wait",
+        "max_in_flight::who_finds_the_queue_full_hears_it_at_once_and_who_waits_too_long_hears_it_then",
+    ),
     ("pools.*.fallback", "fallbacks::another_pool_serves_while_no_target_takes_requests"),
     ("pools.*.fallback.status", "fallbacks::a_fixed_answer_may_stand_in"),
     ("pools.*.fallback.body", "fallbacks::a_fixed_answer_may_stand_in"),

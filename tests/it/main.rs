@@ -38,6 +38,7 @@ mod keys;
 mod large;
 mod limits;
 mod listeners;
+mod max_in_flight;
 mod mistakes;
 mod mutation;
 mod outside;

@@ -57,6 +57,8 @@ pub struct Entry<'a> {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Timings {
     pub total: Duration,
+    /// In the queue of the pool.
+    pub queue: Option<Duration>,
     /// A new connection to the target, TLS included.
     pub connect: Option<Duration>,
     /// From the request sent to the head of the answer.
@@ -148,7 +150,8 @@ impl Timings {
     fn json(&self, to: &mut Vec<u8>) {
         to.extend_from_slice(b",\"timings_ms\":{\"total\":");
         millis(to, self.total);
-        let parts: [(&[u8], Option<Duration>); 3] = [
+        let parts: [(&[u8], Option<Duration>); 4] = [
+            (b",\"queue\":", self.queue),
             (b",\"connect\":", self.connect),
             (b",\"first_byte\":", self.first_byte),
             (b",\"upstream\":", self.upstream),

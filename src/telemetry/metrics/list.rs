@@ -84,6 +84,8 @@ families! {
         "Further tries that were not made because the pool's budget for them was used up.";
     pool_fallbacks: IntCounterVec = "yumen_pool_fallbacks_total" ["pool"],
         "Requests for a pool of which no target took any, that its fallback served or answered.";
+    pool_queue: IntGaugeVec = "yumen_pool_queue_length" ["pool"],
+        "Requests that wait because every target of a pool has as many as `max_in_flight` allows.";
     target_up: IntGaugeVec = "yumen_target_up" ["pool", "target"], "1 while a target gets requests, 0 while it is unhealthy.";
     breaker: IntGaugeVec = "yumen_breaker_state" ["pool", "target"],
         "0 while a target's breaker is closed, 1 while a few requests try the target, 2 while it is open.";

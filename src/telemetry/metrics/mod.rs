@@ -235,6 +235,7 @@ mod tests {
         metrics.applied(1, "abc");
         let held: Vec<Box<dyn std::any::Any>> = vec![
             Box::new(route.begin()),
+            Box::new(pool.wait()),
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),

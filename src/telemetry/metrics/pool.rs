@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::family::Lease;
 use super::handles::{NO_STATUS, Slots, code, known};
@@ -19,6 +19,7 @@ pub struct PoolMetrics {
     opened: IntCounter,
     over_budget: OnceLock<IntCounter>,
     fallbacks: OnceLock<IntCounter>,
+    queue: OnceLock<IntGauge>,
 }
 
 impl PoolMetrics {
@@ -30,6 +31,7 @@ impl PoolMetrics {
             opened: lease.child(&families.pool_connects, &[pool, "false"]),
             over_budget: OnceLock::new(),
             fallbacks: OnceLock::new(),
+            queue: OnceLock::new(),
             families: Arc::clone(families),
             pool: pool.into(),
             lease,
@@ -60,6 +62,13 @@ impl PoolMetrics {
         self.fallbacks.get_or_init(|| self.lease.child(&self.families.pool_fallbacks, &[&self.pool])).inc();
     }
 
+    /// One request waits for a target; it waits no longer when the guard is dropped.
+    pub fn wait(&self) -> Waits {
+        let queue = self.queue.get_or_init(|| self.lease.child(&self.families.pool_queue, &[&self.pool]));
+        queue.inc();
+        Waits(queue.clone())
+    }
+
     /// A target was found bad by its requests; both words come from closed lists.
     pub fn ejected(&self, cause: &'static str, result: &'static str) {
         self.lease.child(&self.families.ejections, &[&self.pool, cause, result]).inc();
@@ -68,5 +77,14 @@ impl PoolMetrics {
     /// A further try was not made for want of budget.
     pub fn over_budget(&self) {
         self.over_budget.get_or_init(|| self.lease.child(&self.families.pool_retry_budget, &[&self.pool])).inc();
+    }
+}
+
+/// A request that waits for a target.
+pub struct Waits(IntGauge);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

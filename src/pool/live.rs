@@ -19,6 +19,8 @@ pub(super) struct Live {
     candidates: Vec<Arc<Target>>,
     choice: Arc<Choice>,
     trust: Trust,
+    /// Whether some may have less than their weight for a while.
+    grows: bool,
     /// Whether health counts.
     watched: bool,
     /// Whether nobody is known to serve, so that those who were not asked yet may.
@@ -37,6 +39,7 @@ pub(super) struct Terms<'a> {
     pub(super) turn: &'a Arc<AtomicUsize>,
     pub(super) watched: bool,
     pub(super) panic_below: Option<Share>,
+    pub(super) slow_start: bool,
 }
 
 impl Live {
@@ -47,6 +50,7 @@ impl Live {
             candidates: Vec::new(),
             choice: Arc::new(Choice::none()),
             trust: Trust::Usual,
+            grows: false,
             watched: false,
             unproven: false,
             weighted: 0,
@@ -63,6 +67,7 @@ impl Live {
             Self { all, unproven, watched: terms.watched, weighted: weighted.len(), changes, ..Self::none() };
         live.well = weighted.iter().filter(|target| live.out(target, Trust::Usual, false).is_none()).count();
         live.trust = rotation::trust(live.well, live.weighted, terms.panic_below);
+        live.grows = terms.slow_start && !matches!(terms.balance, balance::Config::Hash(_));
         // A ring keeps its place for who is down, so that keys come back; the others share among those who serve.
         let keeps = matches!(terms.balance, balance::Config::Hash(_));
         let serves = |target: &Arc<Target>| keeps || live.out(target, live.trust, false).is_none();
@@ -81,17 +86,22 @@ impl Live {
 
     /// The target for this request: not one that was tried if another serves.
     pub(super) fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Option<&Arc<Target>> {
-        let serves = |place: usize| {
-            self.candidates.get(place).is_some_and(|target| self.out(target, self.trust, true).is_none())
-        };
-        let is_new =
-            |place: usize| self.candidates.get(place).is_some_and(|target| !tried.iter().any(|other| other.is(target)));
-        let load = |place: usize| self.candidates.get(place).map_or(0, |target| target.in_flight());
-        let mut place = self.choice.choose(request, |place| serves(place) && is_new(place), load);
-        if place.is_none() && !tried.is_empty() {
-            place = self.choice.choose(request, serves, load);
+        let at = |place: usize| self.candidates.get(place);
+        let serves = |place| at(place).is_some_and(|target| self.out(target, self.trust, true).is_none());
+        let is_new = |place| at(place).is_some_and(|target| !tried.iter().any(|other| other.is(target)));
+        let is_due = |place| at(place).and_then(|target| target.share()).is_none_or(|share| chance::share() < share);
+        let load = |place| at(place).map_or(0, |target| target.in_flight());
+        let latency = |place| at(place).map_or(0.0, |target| target.latency());
+        let choose = |fits: &dyn Fn(usize) -> bool| self.choice.choose(request, fits, load, latency);
+        let mut place = None;
+        if self.grows {
+            place = choose(&|place| serves(place) && is_new(place) && is_due(place));
         }
-        place.and_then(|place| self.candidates.get(place)).or_else(|| self.anyone())
+        place = place.or_else(|| choose(&|place| serves(place) && is_new(place)));
+        if place.is_none() && !tried.is_empty() {
+            place = choose(&serves);
+        }
+        place.and_then(at).or_else(|| self.anyone())
     }
 
     /// Nobody fits as this set knows it: a change that it does not know of yet, or all but those who are ejected rest.

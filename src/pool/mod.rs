@@ -49,6 +49,7 @@ mod resume;
 pub mod retry;
 mod rotation;
 mod standing;
+mod start;
 pub mod status;
 pub mod target;
 pub mod timeout;
@@ -87,6 +88,9 @@ pub struct Config {
     pub tls: Option<tls::Config>,
     /// How requests are spread over the targets.
     pub balance: balance::Config,
+    /// How long the share of a target grows that comes (back) to a pool in which others serve; at once, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Duration>,
     /// How targets are asked whether they can serve; never asked, and always taken for up, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<health::Config>,
@@ -196,8 +200,7 @@ pub struct Pool {
     endpoints: Vec<Endpoint>,
     settings: Arc<peer::Settings>,
     check: Option<Arc<Check>>,
-    breaker: Option<Arc<breaker::Rule>>,
-    eject: Option<Arc<eject::Rule>>,
+    rules: Arc<target::Rules>,
     panic_below: Option<Share>,
     retry: retry::Config,
     fallback: OnceLock<Fallback>,
@@ -246,6 +249,7 @@ impl Pool {
             eject::complain(eject, &at.key("eject"), problems);
         }
         rotation::complain(config, at, problems);
+        balance::complain(config, at, problems);
         let answer = config.fallback.as_ref().and_then(Use::here);
         let answer = answer.map(|said| fallback::Answer::compile(said, &at.key("fallback"), problems));
         if problems.errors() > errors {
@@ -263,8 +267,12 @@ impl Pool {
             endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
             settings,
             check: check.map(Arc::new),
-            breaker,
-            eject,
+            rules: Arc::new(target::Rules {
+                breaker,
+                eject,
+                estimates: config.balance == balance::Config::Ewma,
+                slow_start: config.slow_start.map(Duration::get),
+            }),
             panic_below: config.panic_below,
             retry: config.retry.clone(),
             fallback: answer.map(|answer| Fallback::Answer(Arc::new(answer)).into()).unwrap_or_default(),
@@ -289,7 +297,7 @@ impl Pool {
             self.observer.target_up(self.name.as_str(), target.name(), up);
             let own = target.breaker().filter(|_| self.shared().is_none());
             self.observer.breaker(self.name.as_str(), target.name(), own.map(Breaker::stage));
-            match &self.eject {
+            match &self.rules.eject {
                 Some(rule) => rule.tell(target),
                 None => self.observer.ejected(self.name.as_str(), target.name(), None),
             }

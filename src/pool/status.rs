@@ -36,7 +36,7 @@ pub struct Status {
 impl Pool {
     /// The one breaker of all targets.
     pub(super) fn shared(&self) -> Option<&Breaker> {
-        self.breaker.as_ref()?.shared()
+        self.rules.breaker.as_ref()?.shared()
     }
 
     pub fn status(&self) -> Status {

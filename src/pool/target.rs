@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::balance::Estimate;
 use super::breaker::{self, Breaker, Pass};
 use super::connection::{Connections, Errand};
 use super::eject::{self, Ejection};
@@ -18,7 +19,8 @@ use super::endpoint::Found;
 use super::health::{Record, State, Verdict};
 use super::peer;
 use super::resume::Resume;
-use super::{Timeout, timeout};
+use super::start::SlowStart;
+use super::{Timeout, cause, timeout};
 use crate::fault::Fault;
 use crate::units::Address;
 
@@ -84,38 +86,54 @@ pub struct Target {
     cell: Arc<Cell>,
     peer: HttpPeer,
     settings: Arc<peer::Settings>,
-    breaker: Option<Arc<breaker::Rule>>,
-    eject: Option<Arc<eject::Rule>>,
+    rules: Arc<Rules>,
 }
 
-/// What a pool's targets have in common beside their settings.
-pub(super) type Rules<'a> = (Option<&'a Arc<breaker::Rule>>, Option<&'a Arc<eject::Rule>>);
+/// What holds for all targets of a pool: what their outcomes lead to, and how they begin.
+#[derive(Default)]
+pub(super) struct Rules {
+    pub(super) breaker: Option<Arc<breaker::Rule>>,
+    pub(super) eject: Option<Arc<eject::Rule>>,
+    /// Whether the balance wants to know how quick they are.
+    pub(super) estimates: bool,
+    /// How long the share of one that comes to a serving pool grows.
+    pub(super) slow_start: Option<Duration>,
+}
 
 impl Target {
-    pub(super) fn new(
-        found: Found,
-        cell: Arc<Cell>,
-        settings: &Arc<peer::Settings>,
-        (breaker, eject): Rules<'_>,
-    ) -> Self {
+    pub(super) fn new(found: Found, cell: Arc<Cell>, settings: &Arc<peer::Settings>, rules: &Arc<Rules>) -> Self {
         let peer = settings.peer(found.address, &found.asked);
-        let (settings, breaker, eject) = (Arc::clone(settings), breaker.cloned(), eject.cloned());
-        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings, breaker, eject }
+        let (settings, rules) = (Arc::clone(settings), Arc::clone(rules));
+        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings, rules }
     }
     /// Whether it is kept from requests because its requests go worse than those of the others.
     pub(super) fn is_ejected(&self) -> bool {
-        self.eject.as_ref().is_some_and(|rule| rule.keeps_from(&self.cell.ejection))
+        self.rules.eject.as_ref().is_some_and(|rule| rule.keeps_from(&self.cell.ejection))
+    }
+    /// How late its answers begin, in seconds, as far as is known.
+    pub(super) fn latency(&self) -> f64 {
+        self.cell.estimate.seconds(Instant::now())
+    }
+    /// Which share of its weight it has, while that grows.
+    pub(super) fn share(&self) -> Option<f64> {
+        self.rules.slow_start.and_then(|length| self.cell.start.share(length))
+    }
+    /// It comes to a pool in which others serve.
+    pub(super) fn begin(&self) {
+        if self.rules.slow_start.is_some() {
+            self.cell.start.begin(Instant::now());
+        }
     }
     /// Whether its breaker lets a request through, as far as one can tell without sending it.
     pub(super) fn admits(&self) -> bool {
-        self.breaker.as_ref().is_none_or(|rule| self.gate(rule).admits(rule))
+        self.rules.breaker.as_ref().is_none_or(|rule| self.gate(rule).admits(rule))
     }
     pub(super) fn ejection(&self, now: Instant) -> Option<eject::Status> {
-        self.eject.as_ref().and_then(|rule| rule.status(&self.cell.ejection, now))
+        self.rules.eject.as_ref().and_then(|rule| rule.status(&self.cell.ejection, now))
     }
     /// The breaker, if the pool has any: its own, or that of the pool.
     pub(super) fn breaker(&self) -> Option<&Breaker> {
-        self.breaker.as_ref().map(|rule| self.gate(rule))
+        self.rules.breaker.as_ref().map(|rule| self.gate(rule))
     }
     fn gate<'a>(&'a self, rule: &'a breaker::Rule) -> &'a Breaker {
         rule.shared().unwrap_or(&self.cell.breaker)
@@ -156,6 +174,8 @@ pub struct Cell {
     picks: AtomicU64,
     failures: AtomicU64,
     breaker: Breaker,
+    estimate: Estimate,
+    pub(super) start: SlowStart,
     pub(super) ejection: Ejection,
     record: Mutex<Record>,
     /// A probe that a reload cut short.
@@ -173,6 +193,8 @@ impl Cell {
             picks: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             breaker: Breaker::new(now),
+            estimate: Estimate::new(now),
+            start: SlowStart::new(now),
             ejection: Ejection::new(now),
             record: Mutex::new(Record::new(now)),
             probe: Resume::default(),
@@ -221,18 +243,20 @@ pub struct Picked {
     told: bool,
     /// Its outcome was counted for ejection.
     weighed: bool,
+    /// Its failure was counted for the balance.
+    slowed: bool,
 }
 
 impl Picked {
     /// Nothing where the last request that its breaker lets through was just taken by another.
     pub(super) fn new(target: Arc<Target>) -> Option<Self> {
-        let pass = match &target.breaker {
+        let pass = match &target.rules.breaker {
             Some(rule) => Some(target.gate(rule).enter(rule, &target.name)?),
             None => None,
         };
         target.cell.in_flight.fetch_add(1, Relaxed);
         target.cell.picks.fetch_add(1, Relaxed);
-        Some(Self { target, pass, told: false, weighed: false })
+        Some(Self { target, pass, told: false, weighed: false, slowed: false })
     }
     pub fn target(&self) -> &Arc<Target> {
         &self.target
@@ -261,17 +285,24 @@ impl Picked {
     }
     /// Whether anyone wants to know how late its answer begins.
     pub fn is_timed(&self) -> bool {
-        self.target.eject.as_ref().is_some_and(|rule| rule.times())
+        let rules = &self.target.rules;
+        rules.estimates || rules.eject.as_ref().is_some_and(|rule| rule.times())
     }
     /// The head of the answer came, `after` the whole request had gone out: a request that tries the target for its
     /// breaker has found out enough, and a failure is one whatever follows. Others are told of at their end, because an
     /// answer can break off.
     pub fn answered(&mut self, status: u16, after: Option<Duration>) {
-        let failed = || self.target.breaker.as_ref().is_some_and(|rule| rule.judge(None, status) == Some(true));
+        let failed = || self.target.rules.breaker.as_ref().is_some_and(|rule| rule.judge(None, status) == Some(true));
         if matches!(self.pass, Some(Pass::Probe(_))) || failed() {
             self.judge(None, status);
         }
-        if let Some(rule) = &self.target.eject {
+        if let (true, Some(after)) = (self.target.rules.estimates, after) {
+            match status {
+                500.. => self.slowed(None, status),
+                _ => self.target.cell.estimate.learn(after, Instant::now()),
+            }
+        }
+        if let Some(rule) = &self.target.rules.eject {
             if let Some(after) = after {
                 rule.time(&self.target.cell.ejection, after);
             }
@@ -292,16 +323,29 @@ impl Picked {
         }
         self.judge(fault, status);
         self.weigh(fault, status);
+        if self.target.rules.estimates {
+            self.slowed(fault, status);
+        }
+    }
+    /// Who fails fast must not look quick.
+    fn slowed(&mut self, fault: Option<Fault>, status: u16) {
+        if cause::usual(fault, status) == Some(true) && !std::mem::replace(&mut self.slowed, true) {
+            self.target.cell.estimate.fail(Instant::now());
+        }
     }
     fn judge(&mut self, fault: Option<Fault>, status: u16) {
-        if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
+        if let (Some(rule), Some(pass)) = (&self.target.rules.breaker, self.pass.take()) {
             let failed = rule.judge(fault, status);
+            let was_closed = self.target.gate(rule).is_closed();
             self.target.gate(rule).leave(rule, &self.target.name, pass, failed);
+            if !was_closed && self.target.gate(rule).is_closed() {
+                self.target.begin();
+            }
         }
     }
     /// After its breaker: who is left alone by that is not ejected as well.
     fn weigh(&mut self, fault: Option<Fault>, status: u16) {
-        if let Some(rule) = &self.target.eject
+        if let Some(rule) = &self.target.rules.eject
             && !std::mem::replace(&mut self.weighed, true)
             && let Some(failed) = rule.judge(fault, status)
         {
@@ -313,7 +357,7 @@ impl Picked {
 impl Drop for Picked {
     fn drop(&mut self) {
         self.target.cell.in_flight.fetch_sub(1, Relaxed);
-        if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
+        if let (Some(rule), Some(pass)) = (&self.target.rules.breaker, self.pass.take()) {
             self.target.gate(rule).leave(rule, &self.target.name, pass, None);
         }
     }

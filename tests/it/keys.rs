@@ -119,6 +119,7 @@ const KEYS: &[(&str, &str)] = &[
     ("pools.*.tls.cert", "pools::an_upstream_may_ask_for_our_certificate"),
     ("pools.*.tls.key", "pools::an_upstream_may_ask_for_our_certificate"),
     ("pools.*.balance", "pools::a_hash_keeps_a_key_at_its_target_and_moves_few_when_one_goes"),
+    ("pools.*.slow_start", "balances::who_comes_to_a_serving_pool_begins_with_a_small_share"),
     ("pools.*.health", "pools::a_sick_target_gets_no_requests_until_it_is_well_again"),
     ("pools.*.health.http", "pools::health_asks_for_status_body_and_host"),
     ("pools.*.health.tcp", "pools::health_asks_for_status_body_and_host"),

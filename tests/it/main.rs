@@ -16,6 +16,7 @@
 mod answering;
 mod asked;
 mod auth;
+mod balances;
 mod body;
 mod breakers;
 mod client_address;

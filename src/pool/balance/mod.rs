@@ -8,13 +8,18 @@ use std::sync::atomic::AtomicUsize;
 use serde::{Deserialize, Serialize};
 
 use crate::exchange::Request;
-use crate::problem::nearest;
+use crate::problem::{Path, Problems, nearest};
+use crate::units::Duration;
 
+mod estimate;
+mod ewma;
 mod hash;
 mod least_requests;
 mod random;
 mod round_robin;
 
+pub(super) use estimate::Estimate;
+use ewma::Ewma;
 use hash::Hash;
 use least_requests::LeastRequests;
 use random::Random;
@@ -29,10 +34,24 @@ pub enum Config {
     RoundRobin,
     /// The less busy of two targets drawn by weight.
     LeastRequests,
+    /// The quicker of two targets drawn by weight: how late its answers begin, times the requests that it has.
+    Ewma,
     /// Drawn by weight.
     Random,
     /// The same key goes to the same target, as long as it is up.
     Hash(Key),
+}
+
+/// What is wrong with how requests are spread.
+pub(super) fn complain(config: &super::Config, at: &Path, problems: &mut Problems) {
+    let at = at.key("slow_start");
+    match config.slow_start.map(Duration::get) {
+        Some(length) if length.is_zero() => problems.error(at, "must be more than zero"),
+        Some(_) if matches!(config.balance, Config::Hash(_)) => {
+            problems.warn(at, "means nothing with `balance: hash(...)`: a key goes back to its target at once");
+        }
+        _ => {}
+    }
 }
 
 /// What of a request decides its target.
@@ -48,6 +67,7 @@ pub enum Key {
 pub(super) enum Choice {
     RoundRobin(RoundRobin),
     LeastRequests(LeastRequests),
+    Ewma(Ewma),
     Random(Random),
     Hash { key: Key, ring: Hash, keyless: Random },
 }
@@ -64,6 +84,7 @@ impl Choice {
         match config {
             Config::RoundRobin => Self::RoundRobin(RoundRobin::new(&weights, Arc::clone(turn))),
             Config::LeastRequests => Self::LeastRequests(LeastRequests::new(&weights)),
+            Config::Ewma => Self::Ewma(Ewma::new(&weights)),
             Config::Random => Self::Random(Random::new(&weights)),
             Config::Hash(key) => {
                 let ring = Hash::new(targets.iter().copied());
@@ -78,10 +99,12 @@ impl Choice {
         request: &dyn Request,
         fits: impl Fn(usize) -> bool,
         load: impl Fn(usize) -> u32,
+        latency: impl Fn(usize) -> f64,
     ) -> Option<usize> {
         match self {
             Self::RoundRobin(turns) => turns.choose(fits),
             Self::LeastRequests(least) => least.choose(fits, load),
+            Self::Ewma(ewma) => ewma.choose(fits, load, latency),
             Self::Random(random) => random.choose(fits),
             Self::Hash { key: Key::ClientIp, ring, .. } => match request.client().to_canonical() {
                 std::net::IpAddr::V4(client) => ring.choose(&client.octets(), fits),
@@ -106,7 +129,7 @@ impl Key {
     }
 }
 
-const WORDS: [&str; 4] = ["round_robin", "least_requests", "random", "hash"];
+const WORDS: [&str; 5] = ["round_robin", "least_requests", "ewma", "random", "hash"];
 const KEYS: &str = "hash(header.x), hash(cookie.x), hash(client.ip) or hash(path.name)";
 
 impl FromStr for Config {
@@ -120,6 +143,7 @@ impl FromStr for Config {
         match (word, key) {
             ("round_robin", None) => Ok(Self::RoundRobin),
             ("least_requests", None) => Ok(Self::LeastRequests),
+            ("ewma", None) => Ok(Self::Ewma),
             ("random", None) => Ok(Self::Random),
             ("hash", Some(key)) => key.parse().map(Self::Hash),
             ("hash", None) => Err(format!("`hash` needs a key: {KEYS}")),
@@ -127,7 +151,7 @@ impl FromStr for Config {
             (unknown, _) => {
                 let meant = nearest(unknown, WORDS).map(|word| format!(" Did you mean `{word}`?"));
                 Err(format!(
-                    "`{text}` is not a balance.{} It is one of round_robin, least_requests, random, hash(...)",
+                    "`{text}` is not a balance.{} It is one of round_robin, least_requests, ewma, random, hash(...)",
                     meant.unwrap_or_default()
                 ))
             }
@@ -157,6 +181,7 @@ impl fmt::Display for Config {
         match self {
             Self::RoundRobin => f.write_str("round_robin"),
             Self::LeastRequests => f.write_str("least_requests"),
+            Self::Ewma => f.write_str("ewma"),
             Self::Random => f.write_str("random"),
             Self::Hash(Key::Header(name)) => write!(f, "hash(header.{name})"),
             Self::Hash(Key::Cookie(name)) => write!(f, "hash(cookie.{name})"),
@@ -188,7 +213,7 @@ impl schemars::JsonSchema for Config {
         schemars::json_schema!({
             "description": "How requests are spread over the targets.",
             "anyOf": [
-                { "enum": ["round_robin", "least_requests", "random"] },
+                { "enum": ["round_robin", "least_requests", "ewma", "random"] },
                 { "type": "string", "pattern": r"^hash\((header\..+|cookie\..+|client\.ip|path\..+)\)$" },
             ],
             "examples": ["least_requests", "hash(cookie.session)"],

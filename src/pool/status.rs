@@ -137,6 +137,9 @@ pub enum PoolState {
 pub struct TargetStatus {
     pub address: String,
     pub weight: u16,
+    /// The group that it belongs to, unless that is the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
     pub state: &'static str,
     pub since_seconds: u64,
     /// Why the last probe failed.
@@ -150,7 +153,7 @@ pub struct TargetStatus {
     /// That it was ejected, as long as that matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejection: Option<eject::Status>,
-    /// Why it takes no requests now: `down`, `ejected` or `breaker`.
+    /// Why it takes no requests now: `down`, `ejected`, `breaker`, or `standby` while others before it do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<&'static str>,
 }
@@ -209,6 +212,7 @@ impl TargetStatus {
         Self {
             address: target.name().into(),
             weight: target.weight(),
+            priority: Some(target.priority()).filter(|priority| *priority > 0),
             state: if watched { state.word() } else { State::Up.word() },
             since_seconds: now.saturating_duration_since(since).as_secs(),
             reason: reason.filter(|_| watched),

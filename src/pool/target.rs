@@ -1,15 +1,15 @@
 //! One endpoint of a pool and its live cell.
 
+mod config;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use config::{Config, MAX_WEIGHT};
+use http::HeaderValue;
 use pingora::upstreams::peer::HttpPeer;
-use schemars::JsonSchema;
-use serde::de::value::MapAccessDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::balance::Estimate;
 use super::breaker::{self, Breaker, Pass};
@@ -19,96 +19,60 @@ use super::endpoint::Found;
 use super::health::{Record, State, Verdict};
 use super::peer;
 use super::resume::Resume;
+use super::rules::Rules;
 use super::start::SlowStart;
+use super::sticky::Sticky;
 use super::{Timeout, cause, timeout};
+use crate::exchange::Request;
 use crate::fault::Fault;
-use crate::units::Address;
-
-/// The largest weight of a target.
-pub const MAX_WEIGHT: u16 = 1000;
-
-/// Where requests may go: an address, or an address and its weight.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, remote = "Self")]
-#[schemars(rename = "PoolTarget", transform = also_an_address)]
-pub struct Config {
-    /// The address: IP and port, host name and port, or `unix:/path`.
-    pub at: Address,
-    /// Its share of the requests against the other targets, 1 to 1000; 0 drains it: no new requests.
-    #[serde(default = "one")]
-    #[schemars(range(max = 1000))]
-    pub weight: u16,
-}
-
-fn one() -> u16 {
-    1
-}
-
-fn also_an_address(long: &mut schemars::Schema) {
-    let description = "An address, or an address and its weight.";
-    let short = serde_json::json!({ "type": "string", "examples": ["10.0.0.5:8080"] });
-    *long = schemars::json_schema!({ "description": description, "anyOf": [short, long.clone()] });
-}
-
-impl<'de> Deserialize<'de> for Config {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Config;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an address, e.g. 10.0.0.5:8080, or { at: 10.0.0.5:8080, weight: 2 }")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Config, E> {
-                Ok(Config { at: text.parse().map_err(E::custom)?, weight: 1 })
-            }
-            fn visit_u64<E: de::Error>(self, port: u64) -> Result<Config, E> {
-                Err(E::custom(format!("`{port}` needs a host, e.g. 127.0.0.1:{port}")))
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
-                Config::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-        from.deserialize_any(Visitor)
-    }
-}
-
-impl Serialize for Config {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, to)
-    }
-}
 
 /// One address that a pool uses, as its settings have it; what lives longer is its cell.
 pub struct Target {
     name: Box<str>,
     asked: Box<str>,
     weight: u16,
+    priority: u8,
+    /// The value of the cookie that brings a client back here.
+    cookie: Option<Box<str>>,
     cell: Arc<Cell>,
     peer: HttpPeer,
     settings: Arc<peer::Settings>,
     rules: Arc<Rules>,
 }
 
-/// What holds for all targets of a pool: what their outcomes lead to, and how they begin.
-#[derive(Default)]
-pub(super) struct Rules {
-    pub(super) breaker: Option<Arc<breaker::Rule>>,
-    pub(super) eject: Option<Arc<eject::Rule>>,
-    /// Whether the balance wants to know how quick they are.
-    pub(super) estimates: bool,
-    /// How long the share of one that comes to a serving pool grows.
-    pub(super) slow_start: Option<Duration>,
-}
-
 impl Target {
     pub(super) fn new(found: Found, cell: Arc<Cell>, settings: &Arc<peer::Settings>, rules: &Arc<Rules>) -> Self {
         let peer = settings.peer(found.address, &found.asked);
         let (settings, rules) = (Arc::clone(settings), Arc::clone(rules));
-        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings, rules }
+        let cookie = rules.sticky.as_ref().map(|sticky| sticky.value(&found.name));
+        Self {
+            name: found.name,
+            asked: found.asked,
+            weight: found.weight,
+            priority: found.priority,
+            cookie,
+            cell,
+            peer,
+            settings,
+            rules,
+        }
     }
     /// Whether it is kept from requests because its requests go worse than those of the others.
     pub(super) fn is_ejected(&self) -> bool {
         self.rules.eject.as_ref().is_some_and(|rule| rule.keeps_from(&self.cell.ejection))
+    }
+    /// The cookie of its pool, if that has one.
+    pub fn sticky(&self) -> Option<&Sticky> {
+        self.rules.sticky.as_ref()
+    }
+    /// The value of that cookie which brings a client back here.
+    pub(super) fn cookie(&self) -> Option<&str> {
+        self.cookie.as_deref()
+    }
+    /// What the client of this request is given to come back here, unless it has that already.
+    pub fn set_cookie(&self, request: &dyn Request) -> Option<HeaderValue> {
+        let (sticky, value) = (self.sticky()?, self.cookie()?);
+        if request.cookie(sticky.name()) == Some(value) { None } else { sticky.set(value, request.is_https()) }
     }
     /// How late its answers begin, in seconds, as far as is known.
     pub(super) fn latency(&self) -> f64 {
@@ -144,6 +108,10 @@ impl Target {
     }
     pub fn weight(&self) -> u16 {
         self.weight
+    }
+    /// The group that it belongs to: lower ones are used first.
+    pub fn priority(&self) -> u8 {
+        self.priority
     }
     /// Requests that are with the target now.
     pub fn in_flight(&self) -> u32 {

@@ -83,6 +83,12 @@ fn one(target: &Value) -> String {
     if number(target, "weight") != 1 {
         let _ = write!(text, ", weight {}", number(target, "weight"));
     }
+    if number(target, "priority") > 0 {
+        let _ = write!(text, ", priority {}", number(target, "priority"));
+    }
+    if word(target, "out") == "standby" {
+        text += ", on standby";
+    }
     let _ = write!(text, ", {} in flight", number(target, "in_flight"));
     let _ = write!(text, ", {} of {} failed", number(target, "failures"), number(target, "picks"));
     if let Some(reason) = target.get("reason").and_then(Value::as_str) {
@@ -118,7 +124,7 @@ mod tests {
         let pool = json!({
             "name": "orders", "state": "degraded", "healthy": 1, "total": 4, "panic": true,
             "targets": [
-                { "address": "10.0.0.1:80", "weight": 1, "state": "up", "in_flight": 2, "picks": 9, "failures": 0 },
+                { "address": "10.0.0.1:80", "weight": 1, "priority": 1, "out": "standby", "state": "up", "in_flight": 2, "picks": 9, "failures": 0 },
                 { "address": "10.0.0.2:80", "weight": 3, "state": "down", "in_flight": 0, "picks": 9, "failures": 4, "reason": "status 500" },
                 { "address": "10.0.0.3:80", "weight": 1, "state": "up", "in_flight": 0, "picks": 9, "failures": 5,
                   "ejection": { "out": true, "cause": "5 failures in a row", "ends_in_seconds": 12.0 } },
@@ -128,7 +134,7 @@ mod tests {
             "unresolved": [{ "host": "app.internal", "reason": "no such name" }],
         });
         let expected = "orders  degraded, 1 of 4 healthy, panic: all are used\n\
-            \x20 10.0.0.1:80  up, 2 in flight, 0 of 9 failed\n\
+            \x20 10.0.0.1:80  up, priority 1, on standby, 2 in flight, 0 of 9 failed\n\
             \x20 10.0.0.2:80  down, weight 3, 0 in flight, 4 of 9 failed: status 500\n\
             \x20 10.0.0.3:80  up, 0 in flight, 5 of 9 failed; ejected for 12 s more: 5 failures in a row\n\
             \x20 10.0.0.4:80  up, 0 in flight, 5 of 9 failed; breaker half open: 5 of 9 failed in 10s\n\

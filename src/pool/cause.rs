@@ -6,6 +6,14 @@ use std::str::FromStr;
 use super::health::Status;
 use crate::fault::{Fault, Whose};
 
+/// Whether the target failed, where the document does not say what that is; nothing where it is not the target's doing.
+pub(super) fn usual(fault: Option<Fault>, status: u16) -> Option<bool> {
+    match fault {
+        None => Some(status >= 500),
+        some => judge(&[], some, status).map(|_| true),
+    }
+}
+
 /// Whether the target failed; nothing where it is not the target's doing.
 pub(super) fn judge(on: &[Cause], fault: Option<Fault>, status: u16) -> Option<bool> {
     match fault {

@@ -23,7 +23,7 @@ pub(super) fn of(pool: &Arc<Pool>) -> Vec<Chore> {
         let work = watch_all(Arc::clone(pool), Arc::clone(check));
         chores.push(Chore::new(format!("health/{}", pool.name), work));
     }
-    if let Some(rule) = &pool.eject {
+    if let Some(rule) = &pool.rules.eject {
         chores.push(Chore::new(format!("eject/{}", pool.name), eject(Arc::clone(pool), Arc::clone(rule))));
     }
     for (host, lookup) in pool.endpoints.iter().filter_map(|endpoint| endpoint.lookup()) {
@@ -93,6 +93,9 @@ pub(super) fn learn(pool: &Pool, check: &Check, target: &Target, verdict: Result
             _ => log::info!("pool {}: target {} is {}", pool.name, target.name(), state.word()),
         }
         pool.observer.target_up(pool.name.as_str(), target.name(), state == State::Up);
+        if state == State::Up && !served && pool.live.load().well() > 0 {
+            target.begin();
+        }
         // Who served before its first probe and passes it changes nothing for the others.
         if state == State::Down || !served {
             pool.standing.change();

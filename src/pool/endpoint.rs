@@ -14,8 +14,8 @@ use crate::units::{Address, Name};
 
 /// One entry of `targets`.
 pub(super) enum Endpoint {
-    Fixed { name: Box<str>, address: SocketAddr, asked: Box<str>, weight: u16 },
-    Named { host: Box<str>, port: u16, lookup: Arc<Lookup>, weight: u16 },
+    Fixed { name: Box<str>, address: SocketAddr, asked: Box<str>, weight: u16, priority: u8 },
+    Named { host: Box<str>, port: u16, lookup: Arc<Lookup>, weight: u16, priority: u8 },
 }
 
 /// One address of an entry.
@@ -26,22 +26,27 @@ pub(super) struct Found {
     /// What the target is asked for: its host name or IP address.
     pub(super) asked: Box<str>,
     pub(super) weight: u16,
+    pub(super) priority: u8,
 }
 
 impl Endpoint {
     pub(super) fn new(pool: &Name, config: &target::Config, shelves: &Shelves) -> Option<Self> {
-        let (name, weight) = (config.at.to_string().into(), config.weight);
+        let (name, weight, priority) = (config.at.to_string().into(), config.weight, config.group());
         Some(match &config.at {
-            Address::Ip(ip) => {
-                Self::Fixed { name, address: SocketAddr::Inet(*ip), asked: ip.ip().to_string().into(), weight }
-            }
+            Address::Ip(ip) => Self::Fixed {
+                name,
+                address: SocketAddr::Inet(*ip),
+                asked: ip.ip().to_string().into(),
+                weight,
+                priority,
+            },
             Address::Unix(path) => {
                 let address = std::os::unix::net::SocketAddr::from_pathname(path).ok()?;
-                Self::Fixed { name, address: SocketAddr::Unix(address), asked: "localhost".into(), weight }
+                Self::Fixed { name, address: SocketAddr::Unix(address), asked: "localhost".into(), weight, priority }
             }
             Address::Host { name: host, port } => {
                 let lookup = shelves.lookups.keep((pool.clone(), host.clone()), Lookup::default);
-                Self::Named { host: host.clone(), port: *port, lookup, weight }
+                Self::Named { host: host.clone(), port: *port, lookup, weight, priority }
             }
         })
     }
@@ -49,15 +54,21 @@ impl Endpoint {
     /// The addresses known now.
     pub(super) fn found(&self) -> Vec<Found> {
         match self {
-            Self::Fixed { name, address, asked, weight } => {
+            Self::Fixed { name, address, asked, weight, priority } => {
                 let (name, address, asked) = (name.clone(), address.clone(), asked.clone());
-                vec![Found { name, address, asked, weight: *weight }]
+                vec![Found { name, address, asked, weight: *weight, priority: *priority }]
             }
-            Self::Named { host, port, lookup, weight } => {
+            Self::Named { host, port, lookup, weight, priority } => {
                 let one = |address| {
                     let address = IpPort::new(address, *port);
                     let name = format!("{host}/{address}").into();
-                    Found { name, address: SocketAddr::Inet(address), asked: host.clone(), weight: *weight }
+                    Found {
+                        name,
+                        address: SocketAddr::Inet(address),
+                        asked: host.clone(),
+                        weight: *weight,
+                        priority: *priority,
+                    }
                 };
                 lookup.addresses().into_iter().map(one).collect()
             }
@@ -97,6 +108,9 @@ pub(super) fn complain(config: &Config, at: &Path, problems: &mut Problems) {
         let at = at.index(index);
         if target.weight > target::MAX_WEIGHT {
             problems.error(at.key("weight"), format!("`{}` is too heavy; at most 1000", target.weight));
+        }
+        if target.backup && target.priority > 0 {
+            problems.error(at.key("backup"), "stands beside `priority`, and means `priority: 1`; say one of them");
         }
         if let Some(first) = places.insert(&target.at, index) {
             problems.error(at.clone(), format!("`{}` is the same address as targets[{first}]", target.at));

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-use super::target::{Picked, Target};
+use super::target::Picked;
 use super::{Pool, Unserved};
 use crate::exchange::Request;
 use crate::fault::Fault;
@@ -134,7 +134,7 @@ impl Drop for Place<'_> {
 impl Pool {
     /// The target for the first try, unless others wait for one already.
     pub fn pick_first(&self, request: &dyn Request) -> Result<Picked, Unserved> {
-        match &self.max_in_flight {
+        match &self.rules.max_in_flight {
             Some(rule) if rule.line.len() > 0 => Err(Fault::PoolQueueFull.into()),
             _ => self.pick(request, &[]),
         }
@@ -143,7 +143,7 @@ impl Pool {
     /// Waits in line until a target takes the request; no longer than the pool says, nor than `end`.
     pub async fn wait_in_line(&self, request: &dyn Request, end: Option<Instant>) -> Result<Picked, Unserved> {
         let full = Unserved::from(Fault::PoolQueueFull);
-        let Some(rule) = &self.max_in_flight else { return Err(full) };
+        let Some(rule) = &self.rules.max_in_flight else { return Err(full) };
         let Some(_place) = rule.line.enter(rule.queue) else { return Err(full) };
         let _counted = self.counted.as_ref().map(|counted| counted.wait());
         let left = end.map(|end| end.saturating_duration_since(Instant::now()));
@@ -170,7 +170,7 @@ impl Pool {
 
     /// How many requests wait for a target, and how many may; nothing where none ever does.
     pub(super) fn queue(&self) -> Option<Status> {
-        let rule = self.max_in_flight.as_ref()?;
+        let rule = self.rules.max_in_flight.as_ref()?;
         Some(Status { waiting: rule.line.len(), most: rule.queue, per_target: rule.per_target })
     }
 }
@@ -182,11 +182,4 @@ pub struct Status {
     pub waiting: u32,
     pub most: u32,
     pub per_target: u32,
-}
-
-impl Target {
-    /// Whether it has fewer requests than it may have.
-    pub(super) fn has_room(&self) -> bool {
-        self.max_in_flight.as_ref().is_none_or(|rule| rule.has_room(self.in_flight()))
-    }
 }

@@ -49,8 +49,11 @@ mod rest;
 mod resume;
 pub mod retry;
 mod rotation;
+mod rules;
 mod standing;
+mod start;
 pub mod status;
+pub mod sticky;
 pub mod target;
 pub mod timeout;
 pub mod tls;
@@ -64,6 +67,7 @@ use live::Live;
 pub use observer::Observer;
 pub use pick::Unserved;
 pub use retry::Retry;
+use rules::Rules;
 pub use standing::Shelves;
 use standing::Standing;
 pub use status::{PoolState, Status};
@@ -88,6 +92,12 @@ pub struct Config {
     pub tls: Option<tls::Config>,
     /// How requests are spread over the targets.
     pub balance: balance::Config,
+    /// How later requests of a client come back to the target of its first one; by `balance` alone, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<sticky::Config>,
+    /// How long the share of a target grows that comes (back) to a pool in which others serve; at once, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Duration>,
     /// How targets are asked whether they can serve; never asked, and always taken for up, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<health::Config>,
@@ -182,7 +192,9 @@ impl Serialize for Config {
 impl Config {
     /// The files that the pool is made of, to be watched for changes.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned().collect()
+        let secret = self.sticky.as_ref().and_then(|sticky| sticky.secret.file());
+        let tls = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned();
+        tls.chain(secret).collect()
     }
 }
 
@@ -200,10 +212,8 @@ pub struct Pool {
     endpoints: Vec<Endpoint>,
     settings: Arc<peer::Settings>,
     check: Option<Arc<Check>>,
-    breaker: Option<Arc<breaker::Rule>>,
-    eject: Option<Arc<eject::Rule>>,
+    rules: Arc<Rules>,
     panic_below: Option<Share>,
-    max_in_flight: Option<Arc<max_in_flight::Rule>>,
     retry: retry::Config,
     fallback: OnceLock<Fallback>,
     balance: balance::Config,
@@ -243,15 +253,7 @@ impl Pool {
         let settings = Arc::new(peer::Settings::new(tls, config.protocol, config.timeout.clone(), keep));
         let check = config.health.as_ref();
         let check = check.map(|health| Check::compile(health, settings.group(), &at.key("health"), problems));
-        let breaker = config
-            .breaker
-            .as_ref()
-            .map(|config| breaker::Rule::compile(config, name, tools.observer, &at.key("breaker"), problems));
-        if let Some(eject) = &config.eject {
-            eject::complain(eject, &at.key("eject"), problems);
-        }
-        rotation::complain(config, at, problems);
-        max_in_flight::complain(config, at, problems);
+        let rules = Rules::compile(config, name, tools, at, problems);
         let answer = config.fallback.as_ref().and_then(Use::here);
         let answer = answer.map(|said| fallback::Answer::compile(said, &at.key("fallback"), problems));
         if problems.errors() > errors {
@@ -262,17 +264,13 @@ impl Pool {
             let (observer, name) = (Arc::clone(tools.observer), name.clone());
             Standing::new(Instant::now(), move || observer.target_gone(name.as_str(), breaker::ALL))
         });
-        let breaker = breaker.map(|rule| Arc::new(rule.within(&standing.breaker, &standing.hand)));
-        let eject = config.eject.as_ref().map(|config| Arc::new(eject::Rule::new(config, name, tools, &standing)));
         let pool = Self {
             name: name.clone(),
             endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
             settings,
             check: check.map(Arc::new),
-            breaker,
-            eject,
+            rules: rules(&standing),
             panic_below: config.panic_below,
-            max_in_flight: max_in_flight::Rule::of(config, &standing.line),
             retry: config.retry.clone(),
             fallback: answer.map(|answer| Fallback::Answer(Arc::new(answer)).into()).unwrap_or_default(),
             balance: config.balance.clone(),
@@ -296,7 +294,7 @@ impl Pool {
             self.observer.target_up(self.name.as_str(), target.name(), up);
             let own = target.breaker().filter(|_| self.shared().is_none());
             self.observer.breaker(self.name.as_str(), target.name(), own.map(Breaker::stage));
-            match &self.eject {
+            match &self.rules.eject {
                 Some(rule) => rule.tell(target),
                 None => self.observer.ejected(self.name.as_str(), target.name(), None),
             }

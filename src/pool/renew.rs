@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::Pool;
 use super::endpoint::Endpoint;
 use super::live::Terms;
-use super::target::{Cell, Rules, Target};
+use super::target::{Cell, Target};
 
 impl Pool {
     /// Makes the live set anew from the addresses known now, and says what that changes.
@@ -31,7 +31,7 @@ impl Pool {
             if is_fresh {
                 fresh.push(Arc::clone(&cell));
             }
-            all.push(Arc::new(Target::new(found, cell, &self.settings, self.rules())));
+            all.push(Arc::new(Target::new(found, cell, &self.settings, &self.rules)));
         }
         // Who comes to a pool that serves has to prove itself first; who finds nobody serves at once.
         if !all.iter().any(|target| target.weight() > 0 && target.cell().serves()) {
@@ -39,10 +39,19 @@ impl Pool {
                 cell.found();
             }
         }
+        self.begin_slowly(&all, &fresh);
         let same = all.len() == old.all().len() && all.iter().zip(old.all()).all(|(new, old)| Arc::ptr_eq(new, old));
         if !same {
             self.publish(all);
             self.renewed.send_replace(());
+        }
+    }
+
+    /// Who is not asked first, and comes to others that serve, has its whole weight only after a while.
+    fn begin_slowly(&self, all: &[Arc<Target>], fresh: &[Arc<Cell>]) {
+        let is_fresh = |target: &&Arc<Target>| fresh.iter().any(|cell| Arc::ptr_eq(cell, target.cell()));
+        if self.check.is_none() && self.rules.slow_start.is_some() && fresh.len() < all.len() {
+            all.iter().filter(is_fresh).for_each(|target| target.begin());
         }
     }
 
@@ -58,7 +67,7 @@ impl Pool {
 
     fn publish(&self, all: Vec<Arc<Target>>) {
         let changes = self.standing.changes();
-        if let Some(rule) = &self.eject {
+        if let Some(rule) = &self.rules.eject {
             rule.among(&all);
         }
         let terms = Terms {
@@ -66,14 +75,11 @@ impl Pool {
             turn: &self.standing.turn,
             watched: self.check.is_some(),
             panic_below: self.panic_below,
+            slow_start: self.rules.slow_start.is_some(),
         };
         let next = self.live.load().next(all, &terms, changes);
         self.live.store(Arc::new(next));
         self.standing.line.look();
-    }
-
-    fn rules(&self) -> Rules<'_> {
-        Rules { breaker: self.breaker.as_ref(), eject: self.eject.as_ref(), max_in_flight: self.max_in_flight.as_ref() }
     }
 
     /// Says that all targets are used because too few are well, or that this is over.

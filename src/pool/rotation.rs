@@ -7,8 +7,10 @@
 //! 4. An open breaker keeps requests away always: it has its own way back, by a few requests, and panic must not flood it.
 //! 5. Only what happens in rotation counts for ejection: who is ejected is not ejected again, and neither is one whose
 //!    breaker is not closed. So the two never lengthen each other: the longer of them decides, then one round of probes.
-//! 6. Probes and breaker learn always, also from who is ejected.
-//! 7. Who only has no room for a moment is waited for: nobody who is ejected serves in its place.
+//! 6. Targets of a lower priority wait: they get requests where nobody before them takes any, or where `panic_below` says
+//!    how many are enough, too few. Panic begins only where no group has enough.
+//! 7. Probes and breaker learn always, also from who is ejected.
+//! 8. Who only has no room for a moment is waited for: nobody who is ejected serves in its place.
 
 use super::Config;
 use crate::problem::{Path, Problems};
@@ -20,6 +22,8 @@ pub(super) enum Out {
     /// Its probes fail, or it has to pass its first one.
     Down,
     Ejected,
+    /// Others of a lower priority number take them.
+    Standby,
     /// Its breaker is open, or as many requests as may try the target do.
     Broken,
     /// It has as many requests as it may have at once.
@@ -31,6 +35,7 @@ impl Out {
         match self {
             Self::Down => "down",
             Self::Ejected => "ejected",
+            Self::Standby => "standby",
             Self::Broken => "breaker",
             Self::Full => "full",
         }
@@ -75,12 +80,30 @@ pub(super) fn most_ejected(targets: usize, at_most: Share) -> usize {
     share.max(1).min(targets.saturating_sub(1))
 }
 
-/// What counts where so many of the targets serve and are not ejected.
-pub(super) fn trust(well: usize, targets: usize, panic_below: Option<Share>) -> Trust {
-    match well {
-        well if panic_below.is_some_and(|below| well * 100 < targets * usize::from(below.percent())) => Trust::All,
-        0 => Trust::Ejected,
-        _ => Trust::Usual,
+/// How many targets of one priority serve and are not ejected, and how many there are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Strength {
+    pub(super) well: usize,
+    pub(super) of: usize,
+}
+
+impl Strength {
+    /// Whether these are enough, so that nobody else is needed.
+    pub(super) fn is_enough(self, panic_below: Option<Share>) -> bool {
+        let share = panic_below.map_or(0, |below| usize::from(below.percent()));
+        self.well > 0 && self.well * 100 >= self.of * share
+    }
+}
+
+/// What counts where the groups of a pool are so strong.
+pub(super) fn trust(groups: &[Strength], panic_below: Option<Share>) -> Trust {
+    let (enough, there) = (|group: &Strength| group.is_enough(panic_below), |group: &Strength| group.of > 0);
+    if groups.iter().any(enough) {
+        Trust::Usual
+    } else if panic_below.is_some_and(|below| below.percent() > 0) && groups.iter().any(there) {
+        Trust::All
+    } else {
+        Trust::Ejected
     }
 }
 

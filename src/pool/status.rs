@@ -37,7 +37,7 @@ pub struct Status {
 impl Pool {
     /// The one breaker of all targets.
     pub(super) fn shared(&self) -> Option<&Breaker> {
-        self.breaker.as_ref()?.shared()
+        self.rules.breaker.as_ref()?.shared()
     }
 
     pub fn status(&self) -> Status {
@@ -142,6 +142,9 @@ pub enum PoolState {
 pub struct TargetStatus {
     pub address: String,
     pub weight: u16,
+    /// The group that it belongs to, unless that is the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
     pub state: &'static str,
     pub since_seconds: u64,
     /// Why the last probe failed.
@@ -155,7 +158,7 @@ pub struct TargetStatus {
     /// That it was ejected, as long as that matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejection: Option<eject::Status>,
-    /// Why it takes no requests now: `down`, `ejected` or `breaker`.
+    /// Why it takes no requests now: `down`, `ejected`, `breaker`, or `standby` while others before it do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<&'static str>,
 }
@@ -214,6 +217,7 @@ impl TargetStatus {
         Self {
             address: target.name().into(),
             weight: target.weight(),
+            priority: Some(target.priority()).filter(|priority| *priority > 0),
             state: if watched { state.word() } else { State::Up.word() },
             since_seconds: now.saturating_duration_since(since).as_secs(),
             reason: reason.filter(|_| watched),

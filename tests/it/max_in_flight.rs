@@ -78,7 +78,7 @@ fn no_target_has_more_requests_than_it_may_and_the_others_wait() {
     eventually("all places are taken", || (one.seen() == 3 && two.seen() == 3).then_some(()));
     let gauge = || gateway.metrics().sum("yumen_pool_queue_length", &[("pool", "app")]);
     assert!((7.5..8.5).contains(&gauge()), "{}", gauge());
-    let told = gateway.yumen("pools", &[]);
+    let told = gateway.yumen("pools", &["--admin", gateway.admin_address()]);
     assert!(told.out.contains("8 of 20 wait for one of 3 places a target"), "{}", told.out + &told.err);
     one.gate.allow(100);
     two.gate.allow(100);

@@ -234,6 +234,7 @@ impl Rule {
         member.cell.ejection.forget();
         let (pool, target) = (&self.pool, &member.name);
         if self.enforces() {
+            member.cell.start.begin(now);
             log::info!("pool {pool}: target {target} is no longer ejected");
             self.observer.ejected(pool.as_str(), target, Some(false));
         }

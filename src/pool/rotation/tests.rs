@@ -105,7 +105,7 @@ impl World {
     }
     fn trust(&self) -> Trust {
         let well = usize::from(self.is_up() && !self.is_ejected()) + usize::from(self.other_is_well);
-        trust(well, 2, self.panic_below)
+        trust(&[Strength { well, of: 2 }], self.panic_below)
     }
 
     fn eject(&mut self) {
@@ -268,8 +268,14 @@ fn some_may_be_ejected_and_never_all() {
 #[test]
 fn panic_begins_below_its_share() {
     let half = Some(Share::from_percent(50));
-    assert_eq!(trust(2, 4, half), Trust::Usual);
-    assert_eq!(trust(1, 4, half), Trust::All);
-    assert_eq!((trust(0, 4, None), trust(0, 4, Some(Share::from_percent(0)))), (Trust::Ejected, Trust::Ejected));
-    assert_eq!(trust(0, 0, half), Trust::Ejected);
+    let of = |groups: &[(usize, usize)], below| {
+        let groups: Vec<_> = groups.iter().map(|&(well, of)| Strength { well, of }).collect();
+        trust(&groups, below)
+    };
+    assert_eq!(of(&[(2, 4)], half), Trust::Usual);
+    assert_eq!(of(&[(1, 4)], half), Trust::All);
+    assert_eq!((of(&[(0, 4)], None), of(&[(0, 4)], Some(Share::from_percent(0)))), (Trust::Ejected, Trust::Ejected));
+    assert_eq!((of(&[], half), of(&[(0, 0)], half)), (Trust::Ejected, Trust::Ejected));
+    assert_eq!(of(&[(1, 4), (1, 1)], half), Trust::Usual, "the next group stands in");
+    assert_eq!(of(&[(1, 4), (0, 1)], half), Trust::All);
 }

@@ -243,6 +243,16 @@ impl Picked {
         }
         (peer, errand)
     }
+    /// Whether a WebSocket can be asked for.
+    pub fn speaks_h1(&self) -> bool {
+        self.target.settings.speaks_h1()
+    }
+    /// Where and how to connect for a WebSocket, within what is left of the request's time.
+    pub fn tunnel(&self, timeouts: &timeout::Config, left: Option<std::time::Duration>) -> HttpPeer {
+        let mut peer = self.target.peer.clone();
+        self.target.settings.tunnel(&mut peer, timeouts, left);
+        peer
+    }
     /// The head of the answer came: a request that tries the target for its breaker has found out enough, and a failure
     /// is one whatever follows. Others are told of at their end, because an answer can break off.
     pub fn answered(&mut self, status: u16) {

@@ -54,5 +54,6 @@ mod shadow;
 mod stores;
 mod timeouts;
 mod tokens;
+mod tunnels;
 mod validate;
 mod websocket;

@@ -38,6 +38,7 @@ fn entry() -> Entry<'static> {
         consumer: None,
         rule: None,
         would_refuse: None,
+        tunnel: None,
         reason: None,
         detail: None,
         timings: Timings {

@@ -106,6 +106,8 @@ pub struct Identity {
     pub attributes: Option<Arc<Map<String, Value>>>,
     /// What a verified token says.
     pub claims: Option<Arc<Map<String, Value>>>,
+    /// When what the client has shown ends, in seconds since 1970; nothing where it does not.
+    pub ends: Option<f64>,
 }
 
 /// What a guard says of a request that goes no further.

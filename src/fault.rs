@@ -53,6 +53,7 @@ faults! {
     RequestTimeout = "request.timeout", 408, 4, "http_request_error", Client;
     RequestMethodUnknown = "request.method_unknown", 501, 12, "http_request_error", Client;
     RequestExpect = "request.expect", 417, 12, "http_request_error", Client;
+    RequestUpgrade = "request.upgrade", 426, 12, "http_request_error", Client;
     RequestMisdirected = "request.misdirected", 421, 3, "http_request_denied", Client;
     RequestLoop = "request.loop", 508, 8, "proxy_loop_detected", Operator;
     RouteNone = "route.none", 404, 12, "destination_not_found", Client;

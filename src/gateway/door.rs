@@ -106,6 +106,7 @@ fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a st
         consumer: None,
         rule: None,
         would_refuse: None,
+        tunnel: None,
         reason: Some(fault.code()),
         detail: None,
         timings: Timings::default(),

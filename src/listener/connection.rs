@@ -1,19 +1,18 @@
 //! What is known of a client's connection, once it is established.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
 use pingora::protocols::Digest;
-
+use tokio::sync::watch;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use super::Listener;
+use super::{Listener, Successor};
 use crate::exchange::ClientCertificate;
 
 /// One connection of a client: the same for all of its requests.
-#[derive(Debug)]
 pub struct Connection {
     /// The listener as it was when the connection came.
     pub listener: Arc<Listener>,
@@ -25,13 +24,43 @@ pub struct Connection {
     pub tls: Option<TlsFacts>,
     /// The address of `peer`, as targets are told of it.
     pub address: HeaderValue,
+    /// Turns true when its socket closes, with its listener or the whole gateway.
+    pub closing: watch::Receiver<bool>,
+    successor: Mutex<Option<Box<dyn Successor>>>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("listener", &self.listener.name)
+            .field("peer", &self.peer)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Connection {
-    pub fn new(listener: Arc<Listener>, peer: SocketAddr, local: SocketAddr, tls: Option<TlsFacts>) -> Self {
+    pub fn new(
+        listener: Arc<Listener>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        tls: Option<TlsFacts>,
+        closing: watch::Receiver<bool>,
+    ) -> Self {
         // An address is visible ASCII in every spelling.
         let address = HeaderValue::try_from(peer.ip().to_canonical().to_string());
-        Self { listener, peer, local, tls, address: address.unwrap_or(HeaderValue::from_static("unknown")) }
+        let address = address.unwrap_or(HeaderValue::from_static("unknown"));
+        Self { listener, peer, local, tls, address, closing, successor: Mutex::default() }
+    }
+
+    /// Says who serves the connection when the present request is done.
+    pub fn hand_over(&self, to: Box<dyn Successor>) {
+        *self.successor.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
+    }
+
+    /// Who serves it from now on, if it was handed over.
+    pub fn successor(&self) -> Option<Box<dyn Successor>> {
+        self.successor.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

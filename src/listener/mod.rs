@@ -4,6 +4,7 @@ mod certs;
 mod config;
 mod connection;
 pub mod rules;
+mod successor;
 mod tls;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub use config::{
     Binds, Cert, ClientCa, ClientCaMode, Config, Limits, Protocol, ProxyProtocol, Redirect, Timeout, Tls, TlsVersion,
 };
 pub use connection::{Connection, TlsFacts, connection_of};
+pub use successor::{Client, Duplex, Successor};
 
 use crate::problem::{Path, Problems};
 use crate::units::{Address, Name, Network};

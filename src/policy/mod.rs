@@ -9,6 +9,7 @@
 //! | `require` refuses who has no right | |
 //! | `limit` refuses what comes too often | `limit` says what is left |
 //! | `validate` refuses parameters and bodies of another shape | |
+//! | `websocket` refuses who has too many open | |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `headers` changes the fields | `headers` changes the fields |
@@ -30,3 +31,4 @@ pub mod respond;
 pub mod rewrite;
 pub mod template;
 pub mod validate;
+pub mod websocket;

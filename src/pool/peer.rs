@@ -143,6 +143,19 @@ impl Settings {
         }
     }
 
+    /// Whether HTTP/1.1 can be spoken with the targets.
+    pub(super) fn speaks_h1(&self) -> bool {
+        self.alpn.get_min_http_version() == 1
+    }
+
+    /// Makes it the peer of a tunnel: HTTP/1.1, and a socket of its own without a buffer.
+    pub(super) fn tunnel(&self, peer: &mut HttpPeer, timeouts: &timeout::Config, left: Option<Duration>) {
+        self.limit(peer, timeouts, left);
+        let connect = left.map_or(timeouts.connect.get(), |left| left.min(timeouts.connect.get()));
+        peer.options.alpn = ALPN::H1;
+        peer.options.custom_l4 = Some(Arc::new(Connect { within: connect }));
+    }
+
     /// The limits of a try: the route's in place of the pool's.
     pub(super) fn timeouts(&self, route: Option<&Timeout>) -> Cow<'_, timeout::Config> {
         route.map_or(Cow::Borrowed(&self.timeouts), |route| Cow::Owned(route.over(&self.timeouts)))

@@ -268,6 +268,16 @@ impl Picked {
         }
         (peer, errand)
     }
+    /// Whether a WebSocket can be asked for.
+    pub fn speaks_h1(&self) -> bool {
+        self.target.settings.speaks_h1()
+    }
+    /// Where and how to connect for a WebSocket, within what is left of the request's time.
+    pub fn tunnel(&self, timeouts: &timeout::Config, left: Option<Duration>) -> HttpPeer {
+        let mut peer = self.target.peer.clone();
+        self.target.settings.tunnel(&mut peer, timeouts, left);
+        peer
+    }
     /// Whether anyone wants to know how late its answer begins.
     pub fn is_timed(&self) -> bool {
         let rules = &self.target.rules;

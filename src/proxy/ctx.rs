@@ -167,6 +167,16 @@ impl Ctx {
         Err(self.refuse(refusal))
     }
 
+    /// Counts a WebSocket that is about to open, where the route says how many there may be.
+    pub fn admit_websocket(&mut self, request: &RequestHeader) -> Result<(), Fault> {
+        let (Some(route), Some(intake)) = (&self.route, &self.intake) else { return Err(Fault::GatewayInternal) };
+        let Some(kept) = &route.websocket else { return Ok(()) };
+        let found = self.found.get_or_insert_default();
+        let view = View::of(request, intake, &self.params);
+        let admitted = kept.admit(&mut Exchange { request: &view, found });
+        admitted.map_err(|refusal| self.refuse(refusal))
+    }
+
     /// So many bytes of the body came: asks the guards of the route again.
     pub fn receive(&mut self, bytes: u64) -> Result<(), Fault> {
         let guards = self.route.as_ref().and_then(|route| route.guards.as_ref());

@@ -5,41 +5,88 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use http::{Version, header};
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::again;
 use super::ctx::Ctx;
 use crate::exchange::{Found, Refusal};
 use crate::fault::Fault;
+use crate::listener::Connection;
 use crate::policy::auth::source;
 use crate::policy::guard::Guards;
 use crate::pool::Pool;
+use crate::route::Route;
 use crate::snapshot::{Live, Snapshot};
-use crate::telemetry::access::{Entry, Timings};
+use crate::telemetry::access::{Entry, Timings, Tunnel};
+use crate::telemetry::metrics::{PoolMetrics, RouteMetrics};
+
+/// What is told of a request, wherever it lies at its end.
+pub(super) struct Story<'a> {
+    pub(super) request: &'a RequestHeader,
+    pub(super) connection: &'a Connection,
+    pub(super) route: Option<&'a str>,
+    pub(super) pool: Option<&'a str>,
+    pub(super) query: Option<Cow<'a, str>>,
+    pub(super) counted: Option<&'a RouteMetrics>,
+    /// Nothing where the pool was told already.
+    pub(super) pool_counted: Option<&'a PoolMetrics>,
+    pub(super) status: u16,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    /// The time that counts, and the part of it that was spent waiting for targets.
+    pub(super) took: (Duration, Duration),
+    pub(super) tunnel: Option<Tunnel<'a>>,
+}
+
+/// Tells of a request that ends with its session; of one that was handed over there is nothing to tell here.
+pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
+    again::end(ctx);
+    let Some(connection) = ctx.connection.take() else { return };
+    let (route, pool, snapshot) = (ctx.route.take(), ctx.pool.take(), live.load());
+    let (request, counted) = (session.req_header(), route.as_ref().map_or(&snapshot.nowhere, |route| &route.counted));
+    let story = Story {
+        request,
+        connection: &connection,
+        route: route.as_ref().map(|route| route.name.as_str()),
+        pool: pool.as_ref().map(|pool| pool.name().as_str()),
+        query: query(request, route.as_deref()),
+        counted: counted.through(&connection.listener.name).map(|counted| &**counted),
+        pool_counted: pool.as_deref().and_then(Pool::counted),
+        status: status(session, ctx.fault),
+        bytes_in: session.body_bytes_read() as u64,
+        bytes_out: session.body_bytes_sent() as u64,
+        took: times(ctx),
+        tunnel: None,
+    };
+    tell(&snapshot, &story, ctx);
+}
 
 /// Counts the request, writes its line, and says what went wrong on our side or the target's.
-pub(super) fn tell(live: &Live, session: &Session, ctx: &mut Ctx) {
-    let snapshot = live.load();
-    let (total, upstream) = times(ctx);
-    again::end(ctx);
-    let status = status(session, ctx.fault);
-    count(&snapshot, session, ctx, status, total, upstream);
+pub(super) fn tell(snapshot: &Snapshot, story: &Story<'_>, ctx: &mut Ctx) {
+    count(story, ctx);
     if snapshot.access.is_on() {
-        line(&snapshot, session, ctx, status, total, upstream);
+        line(snapshot, story, ctx);
     }
     if let Some(fault) = ctx.fault {
-        say(fault, session, ctx);
+        say(fault, story, ctx);
     }
     if let Some(mut picked) = ctx.picked.take() {
-        picked.record(ctx.blamed(ctx.fault), status);
+        picked.record(ctx.blamed(ctx.fault), story.status);
     }
 }
 
 /// The whole, and the part of it that was spent waiting for targets, pauses between tries included.
-fn times(ctx: &Ctx) -> (Duration, Duration) {
+pub(super) fn times(ctx: &Ctx) -> (Duration, Duration) {
     let now = Instant::now();
     let waited = ctx.upstream.first.map(|first| ctx.upstream.ended.unwrap_or(now).saturating_duration_since(first));
     (now.saturating_duration_since(ctx.started), waited.unwrap_or_default())
+}
+
+/// What of the query may stand in a log.
+pub(super) fn query<'r>(request: &'r RequestHeader, route: Option<&Route>) -> Option<Cow<'r, str>> {
+    let secret = route.and_then(|route| route.guards.as_deref()).map_or(&[][..], Guards::secret_params);
+    request.uri.query().and_then(|query| shown(query, secret))
 }
 
 /// The status that was sent; where none was, the one that the fault stands for.
@@ -53,14 +100,11 @@ fn status(session: &Session, fault: Option<Fault>) -> u16 {
     }
 }
 
-fn count(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: Duration, upstream: Duration) {
+fn count(story: &Story<'_>, ctx: &Ctx) {
+    let (total, upstream) = story.took;
     let overhead = total.saturating_sub(upstream).as_secs_f64();
-    let method = &session.req_header().method;
-    let Some(connection) = &ctx.connection else { return };
-    let listener = &connection.listener.name;
-    let counted = ctx.route.as_ref().map_or(&snapshot.nowhere, |route| &route.counted);
-    if let Some(counted) = counted.through(listener) {
-        counted.count(method, status, total.as_secs_f64(), overhead);
+    if let Some(counted) = story.counted {
+        counted.count(&story.request.method, story.status, total.as_secs_f64(), overhead);
         if let Some(fault) = ctx.fault {
             counted.fault(fault);
         }
@@ -68,43 +112,41 @@ fn count(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: 
             counted.would_refuse(refusal.fault);
         }
     }
-    if let (Some(counted), Some(asked)) = (ctx.pool.as_deref().and_then(Pool::counted), ctx.upstream.asked) {
-        let answered = ctx.upstream.answered.is_some().then_some(status);
+    if let (Some(counted), Some(asked)) = (story.pool_counted, ctx.upstream.asked) {
+        let answered = ctx.upstream.answered.is_some().then_some(story.status);
         let before = ctx.upstream.first.map_or(Duration::ZERO, |first| asked.saturating_duration_since(first));
         counted.count(answered, upstream.saturating_sub(before).as_secs_f64());
     }
 }
 
-fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: Duration, upstream: Duration) {
-    let Some(connection) = &ctx.connection else { return };
-    let request = session.req_header();
+fn line(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) {
+    let (request, connection) = (story.request, story.connection);
     let host = ctx.intake.as_ref().map_or(b"-".as_slice(), |intake| intake.host.as_bytes());
     let client = ctx.intake.as_ref().map_or_else(|| connection.peer.ip().to_canonical(), |intake| intake.client);
     let said = |name| request.headers.get(name).map(header::HeaderValue::as_bytes);
     let target = ctx.picked.as_ref().map(|picked| picked.target().name());
     let first_byte = ctx.upstream.asked.zip(ctx.upstream.answered).map(|(asked, answered)| answered - asked);
     let found = ctx.found.as_deref();
-    let secret = ctx.route.as_ref().and_then(|route| route.guards.as_deref()).map_or(&[][..], Guards::secret_params);
-    let query = request.uri.query().and_then(|query| shown(query, secret));
     let would_refuse = found.filter(|found| !found.would_refuse.is_empty()).map(would_refuse);
+    let (total, upstream) = if story.tunnel.is_some() { times(ctx) } else { story.took };
     snapshot.access.write(&Entry {
         time: ctx.arrived,
         request_id: ctx.id(),
         trace_id: ctx.trace.id(),
         listener: connection.listener.name.as_str(),
-        route: ctx.route.as_ref().map(|route| route.name.as_str()),
+        route: story.route,
         method: request.method.as_str(),
         host,
         path: request.uri.path().as_bytes(),
-        query: query.as_deref().map(str::as_bytes),
+        query: story.query.as_deref().map(str::as_bytes),
         protocol: protocol(request.version),
-        status,
-        bytes_in: session.body_bytes_read() as u64,
-        bytes_out: session.body_bytes_sent() as u64,
+        status: story.status,
+        bytes_in: story.bytes_in,
+        bytes_out: story.bytes_out,
         user_agent: said(header::USER_AGENT),
         referer: said(header::REFERER),
         client,
-        pool: ctx.pool.as_ref().map(|pool| pool.name().as_str()),
+        pool: story.pool,
         target,
         tries: ctx.upstream.tries,
         retried_after: ctx.further.after(),
@@ -113,6 +155,7 @@ fn line(snapshot: &Snapshot, session: &Session, ctx: &Ctx, status: u16, total: D
         consumer: found.and_then(|found| found.identity.consumer.as_deref()),
         rule: found.and_then(|found| found.refused.as_ref()).map(|refusal| &*refusal.rule),
         would_refuse: would_refuse.as_deref(),
+        tunnel: story.tunnel,
         detail: ctx.why.as_deref(),
         timings: Timings {
             total,
@@ -147,7 +190,7 @@ fn protocol(version: Version) -> &'static str {
 const MOST_WORDS: u64 = 20;
 
 /// What an operator must know of; what a client did wrong is for the access log only.
-fn say(fault: Fault, session: &Session, ctx: &Ctx) {
+fn say(fault: Fault, story: &Story<'_>, ctx: &Ctx) {
     static SECOND: AtomicU64 = AtomicU64::new(0);
     static SAID: AtomicU64 = AtomicU64::new(0);
     let level = fault.level();
@@ -164,10 +207,10 @@ fn say(fault: Fault, session: &Session, ctx: &Ctx) {
     log::log!(
         level,
         "{fault}: {} {} (route {}, pool {}, target {}, request {}): {}",
-        session.req_header().method,
-        session.req_header().uri.path(),
-        ctx.route.as_ref().map_or("-", |route| route.name.as_str()),
-        ctx.pool.as_ref().map_or("-", |pool| pool.name().as_str()),
+        story.request.method,
+        story.request.uri.path(),
+        story.route.unwrap_or("-"),
+        story.pool.unwrap_or("-"),
         ctx.picked.as_ref().map_or("-", |picked| picked.target().name()),
         ctx.id(),
         ctx.why.as_deref().unwrap_or("no further cause"),

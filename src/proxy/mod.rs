@@ -11,6 +11,7 @@ mod reply;
 mod response;
 mod time;
 pub mod view;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,11 +30,12 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Sess
 use self::ctx::Ctx;
 use self::intake::field;
 use self::view::View;
+use self::websocket::Websockets;
 use crate::fault::Fault;
 use crate::listener::connection_of;
-use crate::pool::Pool;
 use crate::pool::connection::Connections;
 use crate::pool::retry::MOST_ATTEMPTS;
+use crate::pool::{Picked, Pool};
 use crate::route::{Action, Found, Params};
 use crate::snapshot::Live;
 use crate::telemetry::metrics::RouteMetrics;
@@ -43,6 +45,7 @@ use crate::telemetry::trace::Trace;
 pub struct Proxy {
     live: Arc<Live>,
     connections: Arc<Connections>,
+    websockets: Websockets,
 }
 
 /// What a worker runs for each request.
@@ -56,7 +59,7 @@ pub fn app(live: Arc<Live>, connections: Arc<Connections>) -> App {
         upstream_keepalive_pool_size: connections.most().max(1),
         ..ServerConf::default()
     };
-    let mut app = HttpProxy::new(Proxy { live, connections }, Arc::new(conf));
+    let mut app = HttpProxy::new(Proxy { live, connections, websockets: Websockets::default() }, Arc::new(conf));
     app.handle_init_modules();
     app
 }
@@ -119,8 +122,16 @@ impl ProxyHttp for Proxy {
         }
         match &route.action {
             Action::Forward(_) => {
+                let upgrades = session.is_upgrade_req();
+                let wanted = if upgrades { Some(websocket::check(session, ctx)?) } else { None };
                 let instead = ctx.choose(session.req_header()).await?;
-                response::instead(session, ctx, instead.as_deref()).await
+                if response::instead(session, ctx, instead.as_deref()).await? {
+                    return Ok(true);
+                }
+                match wanted.filter(|_| ctx.picked.as_ref().is_some_and(Picked::speaks_h1)) {
+                    Some(wanted) => Box::pin(self.websockets.serve(&self.live, session, ctx, &wanted)).await,
+                    None => Ok(false),
+                }
             }
             Action::Redirect(redirect) => response::redirect(session, ctx, redirect).await,
             Action::Respond(respond) => response::respond(session, ctx, respond).await,
@@ -135,9 +146,6 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        if session.was_upgraded() {
-            return Ok(());
-        }
         let bytes = session.body_bytes_read() as u64;
         let came = pace::check(bytes, session.is_http2(), ctx).and_then(|()| ctx.receive(bytes));
         let came = came.and_then(|()| ctx.look_at_body(piece, end, bytes, &session.req_header().method));
@@ -205,10 +213,6 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         ctx.upstream.shares = out.version == Version::HTTP_2;
-        if session.is_upgrade_req() {
-            // What follows its head is no body.
-            ctx.upstream.all_sent();
-        }
         forward::request(out, session.req_header().version, ctx)
     }
 
@@ -284,7 +288,7 @@ impl ProxyHttp for Proxy {
 
     /// Tell.
     async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Box<Ctx>) {
-        finish::tell(&self.live, session, ctx);
+        finish::of_session(&self.live, session, ctx);
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Box<Ctx>, _: &Error) -> bool {

@@ -10,6 +10,9 @@ use crate::fault::Fault;
 use crate::pool::timeout;
 use crate::units;
 
+/// What ends later ends for nobody.
+pub(super) const FOREVER: Duration = Duration::from_hours(24 * 365);
+
 /// When the answer must be whole.
 #[derive(Debug, Clone)]
 pub struct End {

@@ -44,6 +44,7 @@ use crate::policy::respond::{self, Respond};
 use crate::policy::rewrite::{self, Rewrite};
 use crate::policy::template::Offer;
 use crate::policy::validate;
+use crate::policy::websocket::{self, Websocket};
 use crate::pool::{Pool, Retry, Timeout};
 use crate::problem::{Path, Problems};
 use crate::telemetry::counted::Counted;
@@ -90,6 +91,9 @@ pub struct Config {
     /// What parameters and bodies have to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validate: Option<validate::Config>,
+    /// How its WebSockets are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub websocket: Option<websocket::Config>,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -136,6 +140,9 @@ impl Config {
         if self.rewrite.is_some() {
             problems.error(at.key("rewrite"), "changes what is forwarded, and this route forwards nothing");
         }
+        if self.websocket.is_some() {
+            problems.error(at.key("websocket"), "keeps WebSockets to a pool, and this route forwards nothing");
+        }
         if guards.is_some_and(|guards| guards.looks_at_bodies().is_some()) {
             let described = self.validate.as_ref().is_some_and(|validate| validate.openapi.is_some());
             let sentence = "looks at bodies on their way to a pool, and this route forwards nothing";
@@ -171,6 +178,7 @@ pub struct Route {
     pub priority: u32,
     /// What a request must pass; nothing where everyone may.
     pub guards: Option<Box<Guards>>,
+    pub websocket: Option<Box<Websocket>>,
     pub action: Action,
     pub rewrite: Option<Rewrite>,
     pub host: host::UpstreamHost,
@@ -218,6 +226,8 @@ impl Route {
             let sentence = "goes by what `auth` finds out, and the route has none: nobody stays on one side by that";
             problems.warn(at.key("stick"), sentence);
         }
+        let websocket = config.websocket.as_ref();
+        let websocket = websocket.and_then(|said| Websocket::compile(said, &at.key("websocket"), tools, problems));
         let action = Action::compile(config, &offers, at, pools, problems);
         let rewrite = config.rewrite.as_ref();
         let rewrite = rewrite.and_then(|config| Rewrite::compile(config, &offers, &at.key("rewrite"), problems));
@@ -234,6 +244,7 @@ impl Route {
             matches: config.matches.0.clone().into(),
             priority: config.priority.unwrap_or(0),
             guards,
+            websocket,
             action: action?,
             rewrite,
             host: config.host.clone(),

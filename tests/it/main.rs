@@ -60,5 +60,6 @@ mod sticky;
 mod stores;
 mod timeouts;
 mod tokens;
+mod tunnels;
 mod validate;
 mod websocket;

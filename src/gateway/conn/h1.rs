@@ -78,6 +78,12 @@ where
         let (stream, kept) = app.process_new_http(session, shutdown).await?.consume();
         settings = kept;
         conn = stream.into_any().downcast().ok()?;
+        if conn.out.may_switch()
+            && let Some(successor) = conn.connection().successor()
+        {
+            successor.serve(conn).await;
+            return None;
+        }
         if !conn.is_reusable() {
             return None;
         }

@@ -49,6 +49,10 @@ impl Outbox {
     pub(super) fn switched(&self) -> bool {
         self.answer == Answer::Switched
     }
+    /// The client has asked for another protocol, and was not answered.
+    pub(super) fn may_switch(&self) -> bool {
+        self.answer == Answer::Awaited { upgrade: true }
+    }
     pub(super) fn expect_answer(&mut self, upgrade: bool) {
         self.answer = Answer::Awaited { upgrade };
     }

@@ -116,8 +116,9 @@ where
             peer,
             trusted,
             listener,
+            closing: self.stop.subscribe(),
         };
-        let (app, door, stop) = (self.app.clone(), self.door.clone(), self.stop.subscribe());
+        let (app, door, stop) = (self.app.clone(), self.door.clone(), guest.closing.clone());
         tokio::spawn(async move {
             // The handshake needs much that the connection does not: it lives in a box of its own.
             let Some((conn, h2, stay)) = Box::pin(guest.enter(socket)).await else { return };
@@ -158,6 +159,7 @@ struct Guest {
     /// Whether a PROXY header must come first.
     trusted: bool,
     until: Instant,
+    closing: watch::Receiver<bool>,
 }
 
 impl Guest {
@@ -187,8 +189,8 @@ impl Guest {
             }
         };
         let h2 = tls.as_ref().is_some_and(|tls| tls.h2);
-        let Self { listener, visit, permit, peer, .. } = self;
-        let conn = Conn::new(io, Arc::new(Connection::new(listener, peer, local, tls))).ok()?;
+        let Self { listener, visit, permit, peer, closing, .. } = self;
+        let conn = Conn::new(io, Arc::new(Connection::new(listener, peer, local, tls, closing))).ok()?;
         Some((conn, h2, (visit, permit)))
     }
 

@@ -120,7 +120,7 @@ impl ApiKeys {
         Ok(Identity {
             consumer: Some(Arc::clone(&consumer.name)),
             attributes: Some(Arc::clone(&consumer.attributes)),
-            claims: None,
+            ..Identity::default()
         })
     }
 }

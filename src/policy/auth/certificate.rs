@@ -169,7 +169,7 @@ impl Certificates {
         let other = || uri.iter().chain(dns).chain(email).next();
         let consumer = Some(subject).filter(|subject| !subject.is_empty()).or_else(other);
         let consumer = consumer.map(|name| Arc::from(&**name));
-        Ok(Identity { consumer, attributes: Some(Arc::new(attributes)), claims: None })
+        Ok(Identity { consumer, attributes: Some(Arc::new(attributes)), ..Identity::default() })
     }
 }
 

@@ -138,7 +138,7 @@ mod tests {
         }) else {
             panic!("an object")
         };
-        let identity = Identity { claims: Some(Arc::new(claims)), consumer: Some("c".into()), attributes: None };
+        let identity = Identity { claims: Some(Arc::new(claims)), consumer: Some("c".into()), ..Identity::default() };
         let value = |part: &str| {
             let value = part.parse::<Part>().unwrap().value(&identity)?;
             Some(value.to_str().unwrap().to_owned())

@@ -274,7 +274,8 @@ fn believed(most: std::time::Duration, left: f64) -> std::time::Duration {
 }
 
 fn identity(known: &Verified) -> Identity {
-    Identity { consumer: known.consumer.clone(), attributes: None, claims: Some(Arc::clone(&known.claims)) }
+    let ends = known.ends.is_finite().then_some(known.ends);
+    Identity { consumer: known.consumer.clone(), attributes: None, claims: Some(Arc::clone(&known.claims)), ends }
 }
 
 /// What a value takes in memory, about.

@@ -171,6 +171,7 @@ impl Jwt {
             consumer: verified.consumer.clone(),
             attributes: None,
             claims: Some(Arc::clone(&verified.claims)),
+            ends: verified.ends.is_finite().then_some(verified.ends),
         })
     }
 

@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use self::forward::Part;
 use self::scheme::Pass;
 use super::guard::{Mode, Rule, Tools};
-use crate::exchange::{Exchange, Stop};
+use crate::exchange::{Exchange, Identity, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems, Step};
 use crate::telemetry::metrics::{AuthMetrics, Decision};
@@ -205,7 +205,8 @@ impl Auth {
             found.forward.extend(pass.forward);
             found.answer.extend(pass.answer);
         }
-        exchange.found.identity = pass.identity;
+        let ends = pass.identity.ends.filter(|_| enforces);
+        exchange.found.identity = Identity { ends, ..pass.identity };
         Ok(())
     }
 }

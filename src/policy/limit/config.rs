@@ -71,6 +71,28 @@ pub struct Config {
     pub mode: Mode,
 }
 
+impl Config {
+    /// Nothing but a key: the number is still to be said.
+    pub fn by(key: Key) -> Self {
+        Self {
+            rate: None,
+            quota: None,
+            in_flight: None,
+            algorithm: Algorithm::default(),
+            burst: None,
+            queue: None,
+            key,
+            otherwise: None,
+            when: None,
+            keys: MOST_KEYS,
+            share: None,
+            if_store_down: IfStoreDown::default(),
+            headers: Headers::default(),
+            mode: Mode::default(),
+        }
+    }
+}
+
 const MOST_KEYS: NonZeroU32 = NonZeroU32::MIN.saturating_add(999_999);
 
 fn most_keys() -> NonZeroU32 {

@@ -58,6 +58,11 @@ impl Limits {
         Some(Self { route: route.to_string().into(), limits: limits.into() })
     }
 
+    /// Only this one; `at` is what stands for the route in keys.
+    pub fn of(limit: Arc<Limit>, at: &Path) -> Self {
+        Self { route: at.to_string().into(), limits: [limit].into() }
+    }
+
     /// What their keys ask of the route's match.
     pub fn params(&self) -> impl Iterator<Item = &str> {
         self.limits.iter().flat_map(|limit| limit.config.key.params())

@@ -48,9 +48,22 @@ pub struct Entry<'a> {
     pub rule: Option<&'a str>,
     /// The codes of refusals that only would have been, with their rules.
     pub would_refuse: Option<&'a str>,
+    /// How its WebSocket ended, if it became one.
+    pub tunnel: Option<Tunnel<'a>>,
     /// What the operator should know of it and the client should not, e.g. the nearest miss of a 404.
     pub detail: Option<&'a str>,
     pub timings: Timings,
+}
+
+/// How a WebSocket ended, and what went through it.
+#[derive(Debug, Clone, Copy)]
+pub struct Tunnel<'a> {
+    /// The code of the goodbye; nothing where there was none.
+    pub close_code: Option<u16>,
+    pub closed_by: &'a str,
+    /// Messages of the client, and of the target.
+    pub messages_in: u64,
+    pub messages_out: u64,
 }
 
 /// How long what took.
@@ -109,12 +122,18 @@ impl Entry<'_> {
         optional(to, b"\",\"rule\":\"", self.rule);
         optional(to, b"\",\"would_refuse\":\"", self.would_refuse);
         optional(to, b"\",\"detail\":\"", self.detail);
+        if let Some(tunnel) = self.tunnel {
+            plain(to, b"\",\"closed_by\":\"", tunnel.closed_by);
+        }
         to.extend_from_slice(b"\",\"client.address\":\"");
         address(to, self.client);
         number(to, b"\",\"http.response.status_code\":", self.status.into());
         number(to, b",\"bytes_in\":", self.bytes_in);
         number(to, b",\"bytes_out\":", self.bytes_out);
         number(to, b",\"tries\":", self.tries.into());
+        if let Some(tunnel) = self.tunnel {
+            tunnel.json(to);
+        }
         self.timings.json(to);
         to.extend_from_slice(b"}\n");
     }
@@ -142,6 +161,16 @@ impl Entry<'_> {
         to.extend_from_slice(b"\" \"");
         escape::apache(to, self.user_agent.map_or(b"-", cut));
         to.extend_from_slice(b"\"\n");
+    }
+}
+
+impl Tunnel<'_> {
+    fn json(&self, to: &mut Vec<u8>) {
+        if let Some(code) = self.close_code {
+            number(to, b",\"close_code\":", code.into());
+        }
+        number(to, b",\"messages_in\":", self.messages_in);
+        number(to, b",\"messages_out\":", self.messages_out);
     }
 }
 
@@ -261,6 +290,7 @@ pub(super) mod tests {
             consumer: None,
             rule: None,
             would_refuse: None,
+            tunnel: None,
             detail: None,
             timings: Timings {
                 total: Duration::from_micros(12_345),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use prometheus::IntCounter;
 
 pub use config::{Config, Destination, Format};
-pub use line::{Entry, Timings};
+pub use line::{Entry, Timings, Tunnel};
 
 use writer::Desk;
 

@@ -8,6 +8,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::family::Lease;
 use super::list::Families;
+use super::websocket::WebsocketMetrics;
 use crate::fault::Fault;
 
 const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "OTHER"];
@@ -84,6 +85,7 @@ pub struct RouteMetrics {
     faults: [OnceLock<IntCounter>; Fault::ALL.len()],
     times: OnceLock<Times>,
     in_flight: OnceLock<IntGauge>,
+    websockets: OnceLock<Arc<WebsocketMetrics>>,
 }
 
 struct Times {
@@ -98,6 +100,7 @@ impl RouteMetrics {
             faults: [const { OnceLock::new() }; Fault::ALL.len()],
             times: OnceLock::new(),
             in_flight: OnceLock::new(),
+            websockets: OnceLock::new(),
             families: Arc::clone(families),
             listener: listener.into(),
             route: route.into(),
@@ -140,6 +143,12 @@ impl RouteMetrics {
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight().inc();
         InFlight(Arc::clone(self))
+    }
+
+    /// What its WebSockets count, which may outlast the route.
+    pub fn websockets(&self) -> &Arc<WebsocketMetrics> {
+        let make = || Arc::new(WebsocketMetrics::new(&self.families, self.alone.again(), &self.route));
+        self.websockets.get_or_init(make)
     }
 
     fn in_flight(&self) -> &IntGauge {

@@ -50,6 +50,14 @@ families! {
     shadow_refusals: IntCounterVec = "yumen_shadow_refusals_total" ["route", "reason"],
         "Requests that a guard would have refused if it did not only watch, or stay open while its service is down, by reason code.";
 
+    websockets: IntGaugeVec = "yumen_websockets" ["route"], "WebSockets that are open.";
+    websocket_messages: IntCounterVec = "yumen_websocket_messages_total" ["route", "from"],
+        "Messages that went through WebSockets, by who sent them.";
+    websocket_bytes: IntCounterVec = "yumen_websocket_bytes_total" ["route", "from"],
+        "Bytes that went through WebSockets, frames included, by who sent them.";
+    websocket_closes: IntCounterVec = "yumen_websocket_closes_total" ["route", "code", "by"],
+        "WebSockets that were closed, by their code (none without a goodbye) and by who closed them.";
+
     auth_decisions: IntCounterVec = "yumen_auth_decisions_total" ["route", "method", "result"],
         "Requests whose credentials were looked at, by what came of it.";
     auth_questions: IntCounterVec = "yumen_auth_questions_total" ["auth", "result"],

@@ -7,6 +7,7 @@ mod pool;
 mod process;
 mod quota;
 mod store;
+mod websocket;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -22,6 +23,7 @@ pub use list::LIST;
 pub use pool::PoolMetrics;
 pub use quota::QuotaMetrics;
 pub use store::StoreMetrics;
+pub use websocket::{By, Tunnelled, WebsocketMetrics};
 
 use family::Book;
 use list::Families;
@@ -201,6 +203,9 @@ mod tests {
         route.count(&Method::from_bytes(b"BREW").unwrap(), 999, 0.02, 0.000_03);
         route.fault(Fault::PoolEmpty);
         route.would_refuse(Fault::ClientRefused);
+        let tunnel = route.websockets().open();
+        route.websockets().passed(By::Client, 1, 10);
+        route.websockets().closed(Some(1000), By::Client);
         let limit = metrics.limit("per-user");
         limit.admitted();
         let bound = metrics.overshoot("per-user");
@@ -234,8 +239,7 @@ mod tests {
         cert.set(1_800_000_000);
         metrics.applied(1, "abc");
         let held: Vec<Box<dyn std::any::Any>> = vec![
-            Box::new(route.begin()),
-            Box::new(pool.wait()),
+            Box::new((route.begin(), pool.wait(), tunnel)),
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
@@ -259,6 +263,9 @@ mod tests {
             r#"yumen_connections{listener="edge"} 1"#,
             r#"yumen_faults_total{reason="pool.empty",route="orders"} 1"#,
             r#"yumen_limit_decisions_total{limit="per-user",result="admitted"} 1"#,
+            r#"yumen_websockets{route="orders"} 1"#,
+            r#"yumen_websocket_bytes_total{from="client",route="orders"} 10"#,
+            r#"yumen_websocket_closes_total{by="client",code="1000",route="orders"} 1"#,
             r#"yumen_overhead_seconds_bucket{route="orders",le="0.00005"} 2"#,
         ] {
             assert!(page.contains(line), "{line} is missing:\n{page}");

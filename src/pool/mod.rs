@@ -246,6 +246,7 @@ impl Pool {
         let errors = problems.errors();
         endpoint::complain(config, at, problems);
         endpoint::complain_of_protocol(config, at, problems);
+        health::complain_of_protocol(config, at, problems);
         timeout::complain(&config.timeout, &at.key("timeout"), problems);
         config.retry.complain(&at.key("retry"), problems);
         let tls = config.tls.as_ref().map(|tls| Tls::compile(tls, &at.key("tls"), problems));

@@ -52,6 +52,7 @@ mod routing;
 mod seeing;
 mod shadow;
 mod stores;
+mod streams;
 mod timeouts;
 mod tokens;
 mod tunnels;

@@ -85,7 +85,12 @@ fn deed(route: &Route, question: &Question, places: &Places) -> String {
         format!("\n  guard {}{shadow}", rule.name)
     };
     let guards: String = route.guards.iter().flat_map(|guards| guards.rules()).map(guard).collect();
-    guards + &action(route, question, places)
+    guards + &websocket(route, places) + &action(route, question, places)
+}
+
+fn websocket(route: &Route, places: &Places) -> String {
+    let at = Path::of(["routes", route.name.as_str(), "websocket"]);
+    route.websocket.as_ref().map(|kept| format!("\n  websocket  {}  {kept}", places.at(&at))).unwrap_or_default()
 }
 
 fn action(route: &Route, question: &Question, places: &Places) -> String {

@@ -6,6 +6,7 @@
 //!
 //! With this key what both sides send has to be WebSocket, frame by frame (RFC 6455); who breaks it is closed with 1002.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Instant;
@@ -125,6 +126,23 @@ impl Websocket {
             Some(limit) => limit.admit(exchange, Instant::now()).map(drop),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Websocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |time: Option<std::time::Duration>| time.map(Duration::from);
+        match time(self.idle) {
+            Some(idle) => write!(f, "closed after a silence of {idle}")?,
+            None => f.write_str("closed after a silence of timeout.idle")?,
+        }
+        if let Some(ping) = time(self.ping) {
+            write!(f, ", clients pinged after {ping}")?;
+        }
+        if let Some(most) = self.max_message {
+            write!(f, ", messages of at most {}", Size::from_bytes(most))?;
+        }
+        Ok(())
     }
 }
 

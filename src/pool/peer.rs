@@ -98,7 +98,7 @@ impl Settings {
         once: bool,
         connections: &Arc<Connections>,
     ) -> Option<Arc<Errand>> {
-        if self.tls.is_some() || !matches!(self.alpn, ALPN::H1) {
+        if !self.has_errands() {
             return None;
         }
         let limits = Limits {
@@ -141,6 +141,11 @@ impl Settings {
             options.connection_timeout = Some(connect);
             options.total_connection_timeout = Some(connect);
         }
+    }
+
+    /// Whether its connections are our own.
+    pub(super) fn has_errands(&self) -> bool {
+        self.tls.is_none() && matches!(self.alpn, ALPN::H1)
     }
 
     /// Whether HTTP/1.1 can be spoken with the targets.

@@ -268,6 +268,10 @@ impl Picked {
         }
         (peer, errand)
     }
+    /// Whether its connections are Pingora's, which has one limit for every wait.
+    pub fn waits_alike(&self) -> bool {
+        !self.target.settings.has_errands()
+    }
     /// Whether a WebSocket can be asked for.
     pub fn speaks_h1(&self) -> bool {
         self.target.settings.speaks_h1()

@@ -34,6 +34,9 @@ pub struct Config {
     pub per_try: Option<Duration>,
     /// The longest silence of the upstream: before its head, or between bytes of its body.
     pub idle: Duration,
+    /// The same in a stream of events (`accept: text/event-stream`) or a call of gRPC; `idle` when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_idle: Option<Duration>,
     /// The longest time in which the upstream takes no byte of the request.
     pub write: Duration,
     /// The longest that a request may take from its head to the last byte of its answer, all tries included; no limit when
@@ -90,6 +93,7 @@ impl Default for Config {
             first_byte: None,
             per_try: None,
             idle: Duration::from_secs(60),
+            stream_idle: None,
             write: Duration::from_secs(60),
             total: None,
             deadline_header: None,
@@ -117,6 +121,9 @@ pub struct Timeout {
     /// The longest silence of the upstream: before its head, or between bytes of its body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<Duration>,
+    /// The same in a stream of events (`accept: text/event-stream`) or a call of gRPC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_idle: Option<Duration>,
     /// The longest time in which the upstream takes no byte of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write: Option<Duration>,
@@ -142,6 +149,7 @@ impl Timeout {
             first_byte: self.first_byte.or(pool.first_byte),
             per_try: self.per_try.or(pool.per_try),
             idle: self.idle.unwrap_or(pool.idle),
+            stream_idle: self.stream_idle.or(pool.stream_idle),
             write: self.write.unwrap_or(pool.write),
             total: self.total.or(pool.total),
             deadline_header: self.deadline_header.clone().or_else(|| pool.deadline_header.clone()),
@@ -149,10 +157,25 @@ impl Timeout {
     }
 }
 
+impl Config {
+    /// The limits of a stream whose connection is Pingora's, where one limit holds for every wait, or of one of ours.
+    pub fn stream(&mut self, idle: Duration, shared: bool) {
+        self.idle = idle;
+        if shared {
+            (self.first_byte, self.per_try) = (None, None);
+        }
+    }
+}
+
 /// A limit of zero would refuse everything.
 pub(super) fn complain(config: &Config, at: &Path, problems: &mut Problems) {
     let always = [("connect", config.connect), ("tls", config.tls), ("idle", config.idle), ("write", config.write)];
-    let if_said = [("first_byte", config.first_byte), ("per_try", config.per_try), ("total", config.total)];
+    let if_said = [
+        ("first_byte", config.first_byte),
+        ("per_try", config.per_try),
+        ("stream_idle", config.stream_idle),
+        ("total", config.total),
+    ];
     let if_said = if_said.into_iter().filter_map(|(key, limit)| limit.map(|limit| (key, limit)));
     for (key, _) in always.into_iter().chain(if_said).filter(|(_, limit)| limit.get().is_zero()) {
         problems.error(at.key(key), "must be more than zero");

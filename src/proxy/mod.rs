@@ -161,7 +161,10 @@ impl ProxyHttp for Proxy {
         again::pause(ctx).await;
         again::begin(ctx, Instant::now());
         let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
-        let timeouts = picked.timeouts(route.timeout.as_ref());
+        let mut timeouts = picked.timeouts(route.timeout.as_ref());
+        if let Some(idle) = timeouts.stream_idle.filter(|_| time::is_stream(session.req_header())) {
+            timeouts.to_mut().stream(idle, picked.waits_alike());
+        }
         if ctx.upstream.tries == 1 {
             ctx.upstream.end = time::end(&timeouts, session.req_header(), ctx.started);
         }

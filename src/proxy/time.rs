@@ -50,6 +50,13 @@ pub(super) fn left(end: &End, now: Instant) -> Option<(&HeaderName, HeaderValue)
     HeaderValue::try_from(text).ok().map(|left| (name, left))
 }
 
+/// Whether the answer may rest for longer than others: a stream of events, or a call of gRPC.
+pub(super) fn is_stream(request: &request::Parts) -> bool {
+    let accepts = |accept: &HeaderValue| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream"));
+    (request.method == Method::POST && is_grpc(&request.headers))
+        || request.headers.get(http::header::ACCEPT).is_some_and(accepts)
+}
+
 fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }

@@ -59,6 +59,7 @@ mod seeing;
 mod shadow;
 mod sticky;
 mod stores;
+mod streams;
 mod timeouts;
 mod tokens;
 mod tunnels;

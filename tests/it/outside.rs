@@ -1,4 +1,4 @@
-//! Programs that others wrote: h2load, slowhttptest, gRPC in Python, a real application as upstream.
+//! Programs that others wrote: h2load, slowhttptest, gRPC and WebSocket in Python, a real application as upstream.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -75,6 +75,61 @@ fn grpc_of_python_calls_through_a_route() {
     let _ = server.kill();
     let _ = server.wait();
     assert_eq!(ended.out.lines().last(), Some("all calls passed"), "{}{}", ended.out, ended.err);
+}
+
+/// What each case of the table got, by its name: the answers, of goodbyes only their code.
+fn cases(said: &str) -> Vec<(String, Vec<String>)> {
+    let rows = said.lines().map(|line| serde_json::from_str::<(String, Vec<serde_json::Value>)>(line).unwrap());
+    let told = |answer: serde_json::Value| match answer.to_string() {
+        goodbye if goodbye.starts_with("[136,") => goodbye.chars().take(10).collect(),
+        other => other,
+    };
+    rows.map(|(name, answers)| (name, answers.into_iter().map(told).collect())).collect()
+}
+
+#[test]
+fn what_a_websocket_gets_through_a_gateway_is_what_it_gets_without() {
+    let Some(python) = python("websockets") else { return };
+    let setup = Setup::new().file("cases.py", include_str!("outside/websocket_cases.py"));
+    let path = setup.path().join("cases.py");
+    let mut server =
+        Command::new(&python).arg(&path).arg("serve").stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().unwrap()), &mut line).unwrap();
+    let (bare, whole) = line.trim().split_once(' ').unwrap();
+    let gateway = setup.start(format!(
+        "listeners: {{ passing: {{ bind: '127.0.0.1:0' }}, strict: {{ bind: '127.0.0.1:0' }}, whole: {{ bind: '127.0.0.1:0' }} }}\n\
+         pools: {{ bare: ['127.0.0.1:{bare}'], whole: ['127.0.0.1:{whole}'] }}\nroutes:\n  \
+         passing: {{ match: passing.example/*, to: bare }}\n  \
+         strict: {{ match: strict.example/*, websocket: {{ idle: 1m }}, to: bare }}\n  \
+         whole: {{ match: /*, websocket: {{ idle: 1m }}, to: whole }}\n"
+    ));
+    let port = gateway.listener("passing").rsplit(':').next().unwrap().to_owned();
+    let ran = |port: &str, host: &str| {
+        let ended = finish(Command::new(&python).arg(&path).args(["run", port, host]));
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        cases(&ended.out)
+    };
+    let direct = ran(bare, "passing.example");
+    let passing = ran(&port, "passing.example");
+    let strict = ran(&port, "strict.example");
+    let compressed = finish(Command::new(&python).arg(&path).args(["compressed", &port]));
+    let _ = server.kill();
+    let _ = server.wait();
+    assert!(direct.len() > 180 && strict.len() == direct.len(), "{}", direct.len());
+    let others: Vec<_> = direct.iter().zip(&passing).filter(|(direct, passing)| direct != passing).collect();
+    assert!(others.is_empty(), "{others:#?}");
+    // What is wrong never comes to the target then: the answers before it may be cut off, but not the verdict. Lengths that
+    // are longer than need be are wrong here, and the package takes them.
+    let wrong = |answers: &[String]| answers.iter().any(|answer| answer.starts_with("[136,\"03ea"));
+    for ((name, direct), (_, strict)) in direct.iter().zip(&strict) {
+        if wrong(direct) || name.starts_with("length ") {
+            assert!(wrong(strict), "{name}: {direct:?}, then {strict:?}");
+        } else {
+            assert_eq!(direct, strict, "{name}");
+        }
+    }
+    assert_eq!(compressed.out.trim(), "compressed and closed with 1000", "{}", compressed.err);
 }
 
 #[test]

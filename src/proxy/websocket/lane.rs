@@ -59,6 +59,8 @@ pub(super) struct Lane {
     pub(super) closed: Option<Goodbye>,
     pub(super) ended: bool,
     pub(super) bytes: u64,
+    /// Messages that have passed before it turned out that these are no frames.
+    before: u64,
 }
 
 impl Lane {
@@ -77,12 +79,13 @@ impl Lane {
             closed: None,
             ended: false,
             bytes: 0,
+            before: 0,
         }
     }
 
     /// Messages that have passed.
     pub(super) fn messages(&self) -> u64 {
-        self.frames.as_ref().map_or(0, |frames| frames.messages)
+        self.frames.as_ref().map_or(self.before, |frames| frames.messages)
     }
 
     /// Since when the other side takes nothing of what waits for it.
@@ -249,7 +252,10 @@ impl Lane {
             at += pass;
             said |= pass > 0;
             match behind {
-                Err(_) if !self.strict => self.frames = None,
+                Err(_) if !self.strict => {
+                    self.before = frames.messages;
+                    self.frames = None;
+                }
                 Err(wrong) => {
                     self.send(cx, part(from, at), to);
                     return Event::Wrong(wrong);

@@ -74,11 +74,11 @@ impl Tunnel {
         loop {
             let up = self.up.poll(cx, &mut self.client, &mut self.target, self.word);
             let down = self.down.poll(cx, &mut self.target, &mut self.client, None);
-            let moves = [(up, By::Client), (down, By::Target)];
-            let moved = moves.iter().any(|(polled, _)| polled.is_ready());
+            let lanes = [(up, By::Client), (down, By::Target)];
+            let moved = lanes.iter().any(|(polled, _)| polled.is_ready());
             if moved {
                 let now = Instant::now();
-                for (polled, side) in moves {
+                for (polled, side) in lanes {
                     if let Poll::Ready(event) = polled {
                         self.notice(event, side, now);
                     }
@@ -203,7 +203,10 @@ impl Tunnel {
 
     fn over(&self) -> Option<End> {
         let (end, until) = self.end.as_ref()?;
-        let done = self.up.is_silent() && self.down.is_silent() && self.up.is_empty() && self.down.is_empty();
+        // Nobody is left to hear an answer to the goodbye of a target that has ended after it.
+        let left = self.down.ended && self.down.closed.is_some();
+        let up = left || (self.up.is_silent() && self.up.is_empty());
+        let done = up && self.down.is_silent() && self.down.is_empty();
         (done || *until <= Instant::now()).then(|| end.clone())
     }
 
@@ -211,8 +214,9 @@ impl Tunnel {
     fn count(&mut self) {
         let now = [self.up.messages(), self.down.messages(), self.up.bytes, self.down.bytes];
         if let Some(counted) = self.counted.as_ref().filter(|_| now != self.told) {
-            let [up, down, up_bytes, down_bytes] =
-                std::array::from_fn(|at| now.get(at).zip(self.told.get(at)).map_or(0, |(now, told)| now - told));
+            let [up, down, up_bytes, down_bytes] = std::array::from_fn(|at| {
+                now.get(at).zip(self.told.get(at)).map_or(0, |(now, told)| now.saturating_sub(*told))
+            });
             counted.passed(By::Client, up, up_bytes);
             counted.passed(By::Target, down, down_bytes);
             self.told = now;

@@ -12,8 +12,9 @@
 //! ```
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -35,13 +36,14 @@ mod budget;
 mod chance;
 mod chores;
 pub mod connection;
-mod discover;
+pub mod discover;
 mod endpoint;
 pub mod fallback;
 pub mod health;
 mod live;
 mod observer;
 mod peer;
+mod renew;
 mod resume;
 pub mod retry;
 mod standing;
@@ -52,6 +54,8 @@ pub mod tls;
 
 use breaker::{Breaker, Held};
 pub use budget::Budget;
+use discover::Terms;
+use discover::file::Targets;
 use endpoint::Endpoint;
 use fallback::Fallback;
 use health::Check;
@@ -61,7 +65,6 @@ pub use retry::Retry;
 pub use standing::Shelves;
 use standing::Standing;
 pub use status::{PoolState, Status};
-use target::Cell;
 pub use target::{Picked, Target};
 pub use timeout::Timeout;
 use tls::Tls;
@@ -74,8 +77,12 @@ pub struct Config {
     /// Another pool whose settings hold where this one says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub like: Option<Name>,
-    /// Where requests go: addresses, each with an optional weight.
-    pub targets: Vec<target::Config>,
+    /// Where requests go: addresses, each with an optional weight, or `file:/path` of a list of them.
+    #[serde(skip_serializing_if = "discover::file::Targets::is_empty")]
+    pub targets: discover::file::Targets,
+    /// Where targets come from when they are not named here, and which of them are believed.
+    #[serde(skip_serializing_if = "discover::Config::is_default")]
+    pub discover: discover::Config,
     /// What is spoken with the targets.
     pub protocol: Protocol,
     /// TLS towards the targets; plain when left out.
@@ -133,7 +140,7 @@ impl Default for KeepAlive {
 
 fn also_a_list(long: &mut schemars::Schema) {
     let description = "A list of addresses, or a map with targets and how they are used.";
-    let items = long.pointer("/properties/targets/items").cloned().unwrap_or_else(|| true.into());
+    let items = serde_json::json!({ "$ref": "#/$defs/PoolTarget" });
     let short = serde_json::json!({ "type": "array", "items": items, "minItems": 1 });
     *long = schemars::json_schema!({ "description": description, "anyOf": [short, long.clone()] });
 }
@@ -147,7 +154,7 @@ impl<'de> Deserialize<'de> for Config {
                 f.write_str("a list of addresses, e.g. [10.0.0.5:8080], or a map with `targets`")
             }
             fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<Config, A::Error> {
-                let targets = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                let targets = Targets::Here(Vec::deserialize(SeqAccessDeserializer::new(list))?);
                 Ok(Config { targets, ..Config::default() })
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
@@ -167,7 +174,8 @@ impl Serialize for Config {
 impl Config {
     /// The files that the pool is made of, to be watched for changes.
     pub fn files(&self) -> Vec<PathBuf> {
-        self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned().collect()
+        let tls = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();
+        tls.chain(self.targets.file()).cloned().chain(self.discover.files()).collect()
     }
 }
 
@@ -175,6 +183,8 @@ impl Config {
 pub struct Tools<'a> {
     pub shelves: &'a Shelves,
     pub observer: &'a Arc<dyn Observer>,
+    /// Where this gateway listens; who is found there would be a loop.
+    pub listeners: &'a [SocketAddr],
     /// What its requests count.
     pub counted: Option<Arc<PoolMetrics>>,
 }
@@ -197,6 +207,7 @@ impl From<Fault> for Unserved {
 pub struct Pool {
     name: Name,
     endpoints: Vec<Endpoint>,
+    terms: Terms,
     settings: Arc<peer::Settings>,
     check: Option<Arc<Check>>,
     breaker: Option<Arc<breaker::Rule>>,
@@ -230,7 +241,9 @@ impl Pool {
         problems: &mut Problems,
     ) -> Option<Arc<Self>> {
         let errors = problems.errors();
-        endpoint::complain(config, at, problems);
+        let said = endpoint::said(config, at, problems);
+        endpoint::complain(config, &said, at, problems);
+        discover::complain(&config.discover, !config.targets.is_empty(), &at.key("discover"), problems);
         endpoint::complain_of_protocol(config, at, problems);
         timeout::complain(&config.timeout, &at.key("timeout"), problems);
         config.retry.complain(&at.key("retry"), problems);
@@ -256,7 +269,8 @@ impl Pool {
         let breaker = breaker.map(|rule| Arc::new(rule.within(&standing.breaker, &standing.hand)));
         let pool = Self {
             name: name.clone(),
-            endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
+            endpoints: Endpoint::all(name, &said, config, &shelves),
+            terms: Terms::new(config, tools.listeners, shelves.resolver(&config.discover.dns)),
             settings,
             check: check.map(Arc::new),
             breaker,
@@ -310,9 +324,9 @@ impl Pool {
         chores::of(self)
     }
 
-    /// Returns once every host name was looked up, well or not: without that a new pool has no targets.
+    /// Returns once every source was asked, well or not: without that a new pool has no targets.
     pub async fn ready(&self) {
-        for (_, lookup) in self.endpoints.iter().filter_map(Endpoint::lookup) {
+        for (_, _, lookup) in self.endpoints.iter().filter_map(Endpoint::asks) {
             lookup.tried().await;
         }
     }
@@ -337,62 +351,6 @@ impl Pool {
     /// The files that the pool is made of, to be watched for changes.
     pub fn files(&self) -> &[PathBuf] {
         &self.files
-    }
-
-    /// Makes the live set anew from the addresses known now.
-    fn renew(&self) {
-        let _alone = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = self.live.load_full();
-        let mut all: Vec<Arc<Target>> = Vec::new();
-        let mut fresh = Vec::new();
-        for found in self.endpoints.iter().flat_map(Endpoint::found) {
-            if let Some(same) = old.all().iter().find(|target| target.name() == &*found.name) {
-                all.push(Arc::clone(same));
-                continue;
-            }
-            let (cell, is_fresh) = self.cell(&found.name);
-            if is_fresh {
-                fresh.push(Arc::clone(&cell));
-            }
-            all.push(Arc::new(Target::new(found, cell, &self.settings, self.breaker.as_ref())));
-        }
-        // Who comes to a pool that serves has to prove itself first; who finds nobody serves at once.
-        if !all.iter().any(|target| target.weight() > 0 && target.cell().serves()) {
-            for cell in &fresh {
-                cell.found();
-            }
-        }
-        let same = all.len() == old.all().len() && all.iter().zip(old.all()).all(|(new, old)| Arc::ptr_eq(new, old));
-        if !same {
-            self.publish(all);
-            self.renewed.send_replace(());
-        }
-    }
-
-    /// Makes the live set anew if the health of a target has changed since.
-    fn settle(&self) {
-        if self.live.load().changes() != self.standing.changes() {
-            let _alone = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-            self.publish(self.live.load().all().to_vec());
-        }
-    }
-
-    fn publish(&self, all: Vec<Arc<Target>>) {
-        let changes = self.standing.changes();
-        let live = self.live.load();
-        let next = live.next(all, &self.balance, &self.standing.turn, self.check.is_some(), changes);
-        self.live.store(Arc::new(next));
-    }
-
-    /// The live cell of an address, and whether it is new.
-    fn cell(&self, address: &str) -> (Arc<Cell>, bool) {
-        let mut fresh = false;
-        let cell = self.shelves.cells.keep((self.name.clone(), address.into()), || {
-            fresh = true;
-            let (observer, pool, target) = (Arc::clone(&self.observer), self.name.clone(), address.to_owned());
-            Cell::new(Instant::now(), move || observer.target_gone(pool.as_str(), &target))
-        });
-        (cell, fresh)
     }
 }
 

@@ -41,6 +41,12 @@ fn one() -> u16 {
     1
 }
 
+impl From<Address> for Config {
+    fn from(at: Address) -> Self {
+        Self { at, weight: 1 }
+    }
+}
+
 fn also_an_address(long: &mut schemars::Schema) {
     let description = "An address, or an address and its weight.";
     let short = serde_json::json!({ "type": "string", "examples": ["10.0.0.5:8080"] });
@@ -56,7 +62,7 @@ impl<'de> Deserialize<'de> for Config {
                 f.write_str("an address, e.g. 10.0.0.5:8080, or { at: 10.0.0.5:8080, weight: 2 }")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Config, E> {
-                Ok(Config { at: text.parse().map_err(E::custom)?, weight: 1 })
+                text.parse::<Address>().map(Config::from).map_err(E::custom)
             }
             fn visit_u64<E: de::Error>(self, port: u64) -> Result<Config, E> {
                 Err(E::custom(format!("`{port}` needs a host, e.g. 127.0.0.1:{port}")))

@@ -20,6 +20,7 @@ mod body;
 mod breakers;
 mod client_address;
 mod cors;
+mod discover;
 mod errors;
 mod examples;
 mod fallbacks;

@@ -84,6 +84,10 @@ families! {
         "Further tries that were not made because the pool's budget for them was used up.";
     pool_fallbacks: IntCounterVec = "yumen_pool_fallbacks_total" ["pool"],
         "Requests for a pool of which no target took any, that its fallback served or answered.";
+    discover_up: IntGaugeVec = "yumen_discover_up" ["pool", "source"],
+        "1 while a source says where a pool's targets are, 0 while the last known ones are used.";
+    discover_refused: IntGaugeVec = "yumen_discover_refused" ["pool", "source"],
+        "Addresses that a source names and that are not used because they lead back to this machine.";
     target_up: IntGaugeVec = "yumen_target_up" ["pool", "target"], "1 while a target gets requests, 0 while it is unhealthy.";
     breaker: IntGaugeVec = "yumen_breaker_state" ["pool", "target"],
         "0 while a target's breaker is closed, 1 while a few requests try the target, 2 while it is open.";

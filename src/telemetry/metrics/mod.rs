@@ -1,5 +1,6 @@
 //! What is counted: every metric in one list, its series handed down to those who count.
 
+mod discover;
 mod family;
 mod handles;
 mod list;
@@ -13,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounter, Registry, TextEncoder};
 
+pub use discover::DiscoverMetrics;
 pub use family::{CEILING, Row};
 pub use handles::{
     AskedMetrics, AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics,
@@ -210,6 +212,8 @@ mod tests {
         pool.retried("reset", true);
         pool.over_budget();
         pool.fell_back();
+        let discover = pool.discover("consul:orders");
+        discover.set(true, 1);
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         metrics.handshake("1.3", "ok");
@@ -224,6 +228,7 @@ mod tests {
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
+            Box::new(discover),
         ];
         (metrics, held)
     }
@@ -239,6 +244,7 @@ mod tests {
             r#"yumen_http_requests_total{code="200",listener="edge",method="GET",route="orders"} 1"#,
             r#"yumen_http_requests_total{code="other",listener="edge",method="OTHER",route="orders"} 1"#,
             r#"yumen_pool_requests_total{code="-",pool="orders"} 1"#,
+            r#"yumen_discover_refused{pool="orders",source="consul:orders"} 1"#,
             r#"yumen_http_requests_in_flight{route="orders"} 1"#,
             r#"yumen_connections{listener="edge"} 1"#,
             r#"yumen_faults_total{reason="pool.empty",route="orders"} 1"#,

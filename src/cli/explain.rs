@@ -97,7 +97,11 @@ fn action(route: &Route, places: &Places) -> String {
                 let place = places.at(&Path::of(["pools", pool]));
                 format!("\n  pool {pool}  {place}  weight {weight}")
             };
-            split.weights().map(line).collect()
+            let copies = route.copy_to.iter().map(|copies| {
+                let pool = copies.pool().name().as_str();
+                format!("\n  copy_to {pool}  {}  sample {}", places.at(&Path::of(["pools", pool])), copies.sample())
+            });
+            split.weights().map(line).chain(copies).collect()
         }
     }
 }

@@ -249,6 +249,12 @@ impl Picked {
         }
         (peer, errand)
     }
+    /// Where to connect for work that nobody waits for and that ends within `limit`.
+    pub fn aside(&self, limit: std::time::Duration) -> HttpPeer {
+        let (mut peer, settings) = (self.target.peer.clone(), &self.target.settings);
+        settings.limit(&mut peer, settings.timeouts(), Some(limit));
+        peer
+    }
     /// The head of the answer came: a request that tries the target for its breaker has found out enough, and a failure
     /// is one whatever follows. Others are told of at their end, because an answer can break off.
     pub fn answered(&mut self, status: u16) {

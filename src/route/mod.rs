@@ -15,6 +15,7 @@
 //! that no spelling of a path gets around a route; what is forwarded keeps its spelling.
 
 mod build;
+pub mod copy;
 pub mod explain;
 pub mod host;
 pub mod matches;
@@ -48,6 +49,7 @@ use crate::telemetry::counted::Counted;
 use crate::units::Name;
 
 pub use crate::policy::template::Params;
+pub use copy::Copies;
 pub use explain::{Explanation, Nearest, Question, Why};
 pub use predicate::{Methods, Predicate};
 pub use split::{Pools, Split};
@@ -91,6 +93,9 @@ pub struct Config {
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
+    /// Another pool that gets copies of the requests; nobody waits for its answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_to: Option<copy::Config>,
     /// Sends the client elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<redirect::Config>,
@@ -122,6 +127,9 @@ impl Config {
     fn forwards_nothing(&self, guards: Option<&Guards>, at: &Path, problems: &mut Problems) {
         if self.rewrite.is_some() {
             problems.error(at.key("rewrite"), "changes what is forwarded, and this route forwards nothing");
+        }
+        if self.copy_to.is_some() {
+            problems.error(at.key("copy_to"), "copies what is forwarded, and this route forwards nothing");
         }
         if guards.is_some_and(|guards| guards.looks_at_bodies().is_some()) {
             let described = self.validate.as_ref().is_some_and(|validate| validate.openapi.is_some());
@@ -159,6 +167,8 @@ pub struct Route {
     /// What a request must pass; nothing where everyone may.
     pub guards: Option<Box<Guards>>,
     pub action: Action,
+    /// Copies for another pool; nothing where there are none.
+    pub copy_to: Option<Arc<Copies>>,
     pub rewrite: Option<Rewrite>,
     pub host: host::UpstreamHost,
     pub request: Fields,
@@ -201,6 +211,10 @@ impl Route {
                 .error(at.key("limit"), format!("counts by `path.{name}`, and `:{name}` is not in the route's match"));
         }
         let action = Action::compile(config, &offers, at, pools, problems);
+        let copies = config.copy_to.as_ref().and_then(|config| {
+            let counted = tools.metrics.map(|metrics| metrics.copies(name.as_str()));
+            Copies::compile(config, pools, &at.key("copy_to"), counted, problems)
+        });
         let rewrite = config.rewrite.as_ref();
         let rewrite = rewrite.and_then(|config| Rewrite::compile(config, &offers, &at.key("rewrite"), problems));
         if config.to.is_none() {
@@ -217,6 +231,7 @@ impl Route {
             priority: config.priority.unwrap_or(0),
             guards,
             action: action?,
+            copy_to: copies,
             rewrite,
             host: config.host.clone(),
             request,

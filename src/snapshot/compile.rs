@@ -214,8 +214,9 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
         }
     }
     // A name that means nothing was reported by the reader, at its place.
-    for to in document.routes.values().filter_map(|route| route.to.as_ref()) {
-        for name in to.0.keys() {
+    for route in document.routes.values() {
+        let copies = route.copy_to.iter().map(|copies| &copies.pool);
+        for name in route.to.iter().flat_map(|to| to.0.keys()).chain(copies) {
             pools.entry(name.clone()).or_insert(None);
         }
     }

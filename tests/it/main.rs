@@ -19,6 +19,7 @@ mod auth;
 mod body;
 mod breakers;
 mod client_address;
+mod copies;
 mod cors;
 mod discover;
 mod errors;

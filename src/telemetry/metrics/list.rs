@@ -84,6 +84,8 @@ families! {
         "Further tries that were not made because the pool's budget for them was used up.";
     pool_fallbacks: IntCounterVec = "yumen_pool_fallbacks_total" ["pool"],
         "Requests for a pool of which no target took any, that its fallback served or answered.";
+    copies: IntCounterVec = "yumen_copies_total" ["route", "result"],
+        "Copies of requests for another pool: answered, failed, not taken by any target, too large, dropped, or broken off.";
     discover_up: IntGaugeVec = "yumen_discover_up" ["pool", "source"],
         "1 while a source says where a pool's targets are, 0 while the last known ones are used.";
     discover_refused: IntGaugeVec = "yumen_discover_refused" ["pool", "source"],

@@ -41,6 +41,7 @@ fn a_copy_is_what_the_first_target_gets() {
     }
     assert_eq!((copy.field("x-yumen-copy"), first.field("x-yumen-copy")), (Some("1"), None));
     comes_to(&gateway, "answered", 1);
+    assert_eq!(gateway.admin("/routes").json()["all"]["copy_to"], "next");
     gateway.get("/plain");
     let plain = eventually("another copy", || next.seen().get(1).cloned());
     assert_eq!((plain.method.as_str(), plain.target.as_str(), plain.field("content-length")), ("GET", "/plain", None));
@@ -78,6 +79,20 @@ fn a_chunked_body_is_copied_whole() {
 }
 
 #[test]
+fn requests_over_http_2_are_copied_too() {
+    let (live, next) = (Origin::answering("live"), Origin::answering("next"));
+    let gateway = copying(&live, &next, "next");
+    let url = "http://a.example/over-h2?x";
+    h2::ask(&gateway.edge(), http::Request::get(url).body(()).unwrap(), b"").unwrap();
+    let plain = eventually("the copy", || next.seen().first().cloned());
+    assert_eq!((plain.method.as_str(), plain.target.as_str()), ("GET", "/over-h2?x"));
+    assert_eq!((plain.field("host"), plain.body.len()), (Some("a.example"), 0));
+    h2::ask(&gateway.edge(), http::Request::post(url).body(()).unwrap(), b"a body").unwrap();
+    let posted = eventually("another", || next.seen().get(1).cloned());
+    assert_eq!((posted.body.as_slice(), posted.field("content-length")), (b"a body".as_slice(), Some("6")));
+}
+
+#[test]
 fn whatever_becomes_of_a_copy_the_client_does_not_notice() {
     let live = Origin::answering("live");
     let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -107,14 +122,17 @@ fn a_share_of_the_requests_is_copied() {
     let (live, next) = (Origin::answering("live"), Origin::answering("next"));
     let mut gateway = copying(&live, &next, "{ pool: next, sample: 50%, in_flight: 400 }");
     let mut connection = gateway.connect();
-    times(200, || connection.get("/"));
-    eventually("copies", || (next.seen().len() as u64 == ended(&gateway, "answered")).then_some(()));
-    assert!((60..140).contains(&next.seen().len()), "{}", next.seen().len());
+    times(200, || connection.get("/half"));
     drop(connection);
-    let before = next.seen().len();
-    gateway.reload(document(&live, &format!("[\"{next}\"]"), "{ pool: next, sample: 0% }"));
-    times(20, || gateway.get("/"));
-    assert_eq!(next.seen().len(), before);
+    let with = |sample: &str| document(&live, &format!("[\"{next}\"]"), &format!("{{ pool: next, sample: {sample} }}"));
+    gateway.reload(with("0%"));
+    times(20, || gateway.get("/never"));
+    gateway.reload(with("100%"));
+    gateway.get("/always");
+    let copied = |target: &str| next.seen().iter().filter(|seen| seen.target == target).count();
+    eventually("the last copy", || (copied("/always") == 1).then_some(()));
+    eventually("about half", || (copied("/half") > 60).then_some(()));
+    assert!(copied("/half") < 140 && copied("/never") == 0, "{}", copied("/half"));
 }
 
 #[test]

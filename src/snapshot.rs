@@ -107,7 +107,11 @@ impl Snapshot {
     pub fn describe_routes(&self) -> Value {
         let row = |route: &Arc<Route>| {
             let pools: Vec<_> = route.pools().iter().map(|pool| pool.name().as_str()).collect();
-            (route.name.to_string(), json!({ "place": route.place, "match": route.matches, "pools": pools }))
+            let mut row = json!({ "place": route.place, "match": route.matches, "pools": pools });
+            if let (Some(copies), Some(row)) = (&route.copy_to, row.as_object_mut()) {
+                row.insert("copy_to".to_owned(), json!(copies.pool().name()));
+            }
+            (route.name.to_string(), row)
         };
         Value::Object(self.routes.iter().map(row).collect::<Map<_, _>>())
     }

@@ -104,7 +104,11 @@ fn action(route: &Route, question: &Question, places: &Places) -> String {
             };
             let stick = split.stick().map(|stick| format!("\n  the same user stays with one pool, by {stick}"));
             let asked = split.asked(question).map(|pool| format!("\n  this request asks for pool {pool}"));
-            split.weights().map(line).chain(stick).chain(asked).collect()
+            let copies = route.copy_to.iter().map(|copies| {
+                let pool = copies.pool().name().as_str();
+                format!("\n  copy_to {pool}  {}  sample {}", places.at(&Path::of(["pools", pool])), copies.sample())
+            });
+            split.weights().map(line).chain(stick).chain(asked).chain(copies).collect()
         }
     }
 }

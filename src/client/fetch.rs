@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONNECTION, HOST, USER_AGENT};
-use http::{HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use pingora::connectors::http::Connector;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
@@ -34,22 +34,28 @@ pub struct Document {
     pub body: Vec<u8>,
     /// For how long its server says that it holds.
     pub max_age: Option<Duration>,
+    pub fields: HeaderMap,
 }
 
 /// The document at `url`, if the answer is 200. The error is one sentence.
 pub async fn get(url: &Url, terms: &Terms) -> Result<Document, String> {
-    match tokio::time::timeout(terms.deadline, attempts(url, terms)).await {
+    get_with(url, &HeaderMap::new(), terms).await
+}
+
+/// The same, asked with these fields.
+pub async fn get_with(url: &Url, fields: &HeaderMap, terms: &Terms) -> Result<Document, String> {
+    match tokio::time::timeout(terms.deadline, attempts(url, fields, terms)).await {
         Ok(answer) => answer,
         Err(_) => Err(format!("{url} was not complete within {:?}", terms.deadline)),
     }
 }
 
-async fn attempts(url: &Url, terms: &Terms) -> Result<Document, String> {
+async fn attempts(url: &Url, fields: &HeaderMap, terms: &Terms) -> Result<Document, String> {
     let found = tokio::net::lookup_host((&*url.host, url.port)).await;
     let found = found.map_err(|why| format!("{} cannot be looked up: {why}", url.host))?;
     let mut last = format!("{} has no address", url.host);
     for address in found.take(MOST_ADDRESSES) {
-        match ask(url, address, terms).await {
+        match ask(url, address, fields, terms).await {
             Err((true, why)) => last = why,
             Err((false, why)) => return Err(why),
             Ok(document) => return Ok(document),
@@ -59,7 +65,7 @@ async fn attempts(url: &Url, terms: &Terms) -> Result<Document, String> {
 }
 
 /// An error says whether another address may do better.
-async fn ask(url: &Url, address: SocketAddr, terms: &Terms) -> Result<Document, (bool, String)> {
+async fn ask(url: &Url, address: SocketAddr, fields: &HeaderMap, terms: &Terms) -> Result<Document, (bool, String)> {
     let fail = |again: bool| {
         move |why: Box<pingora_error::Error>| (again, format!("{url} at {address}: {}", why.etype().as_str()))
     };
@@ -76,13 +82,16 @@ async fn ask(url: &Url, address: SocketAddr, terms: &Terms) -> Result<Document, 
     ] {
         request.insert_header(name, value).map_err(&wrong)?;
     }
+    for (name, value) in fields {
+        request.insert_header(name, value).map_err(&wrong)?;
+    }
     session.write_request_header(Box::new(request)).await.map_err(&wrong)?;
     session.finish_request_body().await.map_err(&wrong)?;
-    let max_age = loop {
+    let fields = loop {
         session.read_response_header().await.map_err(&wrong)?;
         let head = session.response_header().ok_or_else(|| (false, format!("{url}: no answer")))?;
         match head.status.as_u16() {
-            200 => break max_age(head.headers.get(CACHE_CONTROL)),
+            200 => break head.headers.clone(),
             100..=199 => {}
             status => return Err((false, format!("{url} answered {status}"))),
         }
@@ -94,7 +103,7 @@ async fn ask(url: &Url, address: SocketAddr, terms: &Terms) -> Result<Document, 
         }
         body.extend_from_slice(&piece);
     }
-    Ok(Document { body, max_age })
+    Ok(Document { body, max_age: max_age(fields.get(CACHE_CONTROL)), fields })
 }
 
 fn max_age(said: Option<&HeaderValue>) -> Option<Duration> {

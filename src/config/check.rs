@@ -62,6 +62,18 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
             }
         }
     }
+    for route in section("routes").iter() {
+        let Some(copies) = route.node.get("copy_to") else { continue };
+        let at = Path::of(["routes", &route.key, "copy_to"]);
+        let (node, at) = copies.get("pool").map_or((copies, at.clone()), |pool| (pool, at.key("pool")));
+        let Some(name) = node.text() else { continue };
+        used.insert(name);
+        if section("pools").get(name).is_none() {
+            all_known = false;
+            let sentence = undefined("pool", name, &pools, notes);
+            notes.error(at, node.place, sentence);
+        }
+    }
     for pool in section("pools").iter() {
         let Some((node, name)) = pool.node.get("fallback").and_then(|node| Some((node, node.text()?))) else {
             continue;

@@ -62,10 +62,12 @@ pub(super) fn complete(
         let base =
             bases.get(name).and_then(|base| section.get(base)).map(|entry| taken_over(&entry.node, Origin::Like));
         let base = base.or_else(|| defaults.map(|node| taken_over(node, Origin::Defaults)));
-        if let (Some(base), Some(entry)) = (base, section.get_mut(name)) {
+        if let (Some(mut base), Some(entry)) = (base, section.get_mut(name)) {
+            one_source(&entry.node, &mut base);
             over(&mut entry.node, base, kind.whole);
         }
     }
+    section.iter_mut().for_each(|entry| only_what_is_used(&mut entry.node));
     let found = |name: &str| match section.get(name).map(|entry| &entry.node) {
         Some(node) => node.get("like").is_none() || bases.contains_key(name),
         None => false,
@@ -169,6 +171,35 @@ fn mark(node: &mut Node, origin: Origin) {
     }
 }
 
+/// What of `discover` is said to Consul.
+const OF_CONSUL: [&str; 5] = ["tag", "at", "token", "datacenter", "ca"];
+
+/// A pool's targets come from one place: who says where from takes over no other one.
+fn one_source(own: &Node, base: &mut Node) {
+    let asks = |key| own.get("discover").is_some_and(|discover| discover.get(key).is_some());
+    let said = [("targets", own.get("targets").is_some()), ("srv", asks("srv")), ("consul", asks("consul"))];
+    let (Some(base), true) = (base.map_mut(), said.iter().any(|(_, said)| *said)) else { return };
+    for (other, _) in said.iter().filter(|(_, said)| !said) {
+        base.take(other);
+        if let Some(discover) = base.get_mut("discover").and_then(|entry| entry.node.map_mut()) {
+            discover.take(other);
+        }
+    }
+}
+
+/// What was taken over for Consul means nothing to a pool that does not ask it.
+fn only_what_is_used(node: &mut Node) {
+    let Some(discover) = node.map_mut().and_then(|map| map.get_mut("discover")?.node.map_mut()) else { return };
+    if discover.get("consul").is_some() {
+        return;
+    }
+    for key in OF_CONSUL {
+        if discover.get(key).is_some_and(|entry| entry.node.origin != Origin::Own) {
+            discover.take(key);
+        }
+    }
+}
+
 /// Puts `base` under `node`: what `node` does not say comes from there.
 fn over(node: &mut Node, base: Node, whole: &[&str]) {
     let (Value::Map(own), Value::Map(base)) = (&mut node.value, base.value) else { return };
@@ -227,6 +258,22 @@ mod tests {
         assert_eq!(text(&pools, &["c", "health", "http"]), None, "a probe by TCP is not also one by HTTP");
         assert!(pools.get("c").unwrap().node.get("targets").is_some());
         assert!(pools.get("a").unwrap().node.get("like").is_none());
+    }
+
+    #[test]
+    fn targets_come_from_one_source() {
+        let (pools, said) = merged(
+            POOLS,
+            "{ a: [x:1], b: { like: a, discover: { consul: b } }, c: { discover: { srv: _a._b.c } }, d: { like: b, targets: [y:1] } }",
+            "{ discover: { at: here, dns: [there], allow: [loopback] } }",
+        );
+        assert_eq!(said, Vec::<String>::new());
+        assert!(pools.get("b").unwrap().node.get("targets").is_none());
+        assert_eq!(text(&pools, &["b", "discover", "at"]), Some("here"));
+        for (pool, none) in [("a", "at"), ("c", "at"), ("d", "at"), ("d", "consul")] {
+            assert_eq!(text(&pools, &[pool, "discover", none]), None, "{pool} {none}");
+            assert!(pools.get(pool).unwrap().node.get("discover").unwrap().get("allow").is_some(), "{pool}");
+        }
     }
 
     #[test]

@@ -9,12 +9,14 @@ const FILES: &[&[&str]] = &[
     &["listeners", "*", "tls", "certs", "*", "cert"],
     &["listeners", "*", "tls", "certs", "*", "key"],
     &["listeners", "*", "tls", "client_ca", "file"],
+    &["pools", "*", "discover", "ca"],
     &["pools", "*", "tls", "ca"],
     &["pools", "*", "tls", "cert"],
     &["pools", "*", "tls", "key"],
     &["defaults", "listener", "tls", "certs", "*", "cert"],
     &["defaults", "listener", "tls", "certs", "*", "key"],
     &["defaults", "listener", "tls", "client_ca", "file"],
+    &["defaults", "pool", "discover", "ca"],
     &["defaults", "pool", "tls", "ca"],
     &["defaults", "pool", "tls", "cert"],
     &["defaults", "pool", "tls", "key"],
@@ -52,6 +54,7 @@ pub(super) fn resolve(root: &mut Node, directory: &Path) {
     for steps in FILES {
         each(root, steps, &change);
     }
+    each(root, &["pools", "*", "targets"], &|node| beside_reference(node, directory));
     for scheme in SCHEMES {
         each(root, scheme, &|node| FILES_OF_SCHEMES.iter().for_each(|steps| each(node, steps, &change)));
     }
@@ -64,6 +67,16 @@ fn beside(node: &mut Node, directory: &Path) {
     };
     let plain = name.strip_prefix("./").unwrap_or(name);
     *name = directory.join(plain).to_string_lossy().into();
+}
+
+/// The same for `file:NAME`, where a text without that mark is no file.
+fn beside_reference(node: &mut Node, directory: &Path) {
+    let Value::Text(text) = &mut node.value else { return };
+    let Some(name) = text.strip_prefix("file:").filter(|name| !name.is_empty() && !name.starts_with('/')) else {
+        return;
+    };
+    let plain = name.strip_prefix("./").unwrap_or(name);
+    *text = format!("file:{}", directory.join(plain).display()).into();
 }
 
 fn each(node: &mut Node, steps: &[&str], change: &dyn Fn(&mut Node)) {

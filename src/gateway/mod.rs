@@ -113,7 +113,9 @@ impl Gateway {
         let crew = workers.handles().iter().map(|handle| {
             let connections = Arc::new(Connections::new(kept));
             handle.spawn(sweep(connections.clone()));
-            Worker { runtime: handle.clone(), app: Arc::new(proxy::app(live.clone(), connections)) }
+            let runtime = handle.clone();
+            let aside = Arc::new(move |work| drop(runtime.spawn(work)));
+            Worker { runtime: handle.clone(), app: Arc::new(proxy::app(live.clone(), connections, aside)) }
         });
         let listeners = Listeners::new(crew.collect(), door::door(live.clone()), stopped);
         let reloader = Reloader::start(source, live.clone(), listeners, keeper).map_err(Error::Bind)?;

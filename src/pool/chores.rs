@@ -1,4 +1,4 @@
-//! What a pool does beside the requests: it asks its targets and looks up its host names.
+//! What a pool does beside the requests: it asks how its targets are, and where they are.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +7,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 
-use super::discover::{Change, Lookup};
+use super::discover::{Change, Lookup, Refused, Source};
+use super::endpoint::Endpoint;
 use super::health::{Check, State};
 use super::target::Target;
 use super::{Pool, chance, eject, endpoint};
@@ -15,6 +16,8 @@ use crate::chore::Chore;
 
 /// Targets of one pool that are asked at the same time.
 const AT_ONCE: usize = 64;
+/// Addresses that one line of the log names.
+const SHOWN: usize = 16;
 
 /// The chores of a pool whose generation has begun to serve.
 pub(super) fn of(pool: &Arc<Pool>) -> Vec<Chore> {
@@ -26,9 +29,13 @@ pub(super) fn of(pool: &Arc<Pool>) -> Vec<Chore> {
     if let Some(rule) = &pool.rules.eject {
         chores.push(Chore::new(format!("eject/{}", pool.name), eject(Arc::clone(pool), Arc::clone(rule))));
     }
-    for (host, lookup) in pool.endpoints.iter().filter_map(|endpoint| endpoint.lookup()) {
-        let work = follow(Arc::clone(pool), host.to_owned(), Arc::clone(lookup));
-        chores.push(Chore::new(format!("dns/{}/{host}", pool.name), work));
+    for (source, label, lookup) in pool.endpoints.iter().filter_map(Endpoint::asks) {
+        let work = follow(Arc::clone(pool), Arc::clone(source), label.to_owned(), Arc::clone(lookup));
+        chores.push(Chore::new(format!("discover/{}/{label}", pool.name), work));
+    }
+    for refused in pool.endpoints.iter().filter_map(|endpoint| endpoint.refused(&pool.terms)) {
+        let file = pool.terms.file.as_deref().unwrap_or(std::path::Path::new(""));
+        say_refused(pool, &file.display(), &[refused]);
     }
     chores
 }
@@ -105,22 +112,52 @@ pub(super) fn learn(pool: &Pool, check: &Check, target: &Target, verdict: Result
     pool.settle();
 }
 
-/// Looks a host name up, for ever.
-async fn follow(pool: Arc<Pool>, host: String, lookup: Arc<Lookup>) {
-    // What a lookup of the generation before found after this one was compiled.
-    pool.renew();
-    loop {
-        match lookup.ask(&host, &pool.shelves.resolver).await {
-            Change::Nothing => {}
-            Change::Addresses(addresses) => {
-                let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-                log::info!("pool {}: {host} is now {}", pool.name, addresses.join(", "));
-                pool.renew();
-            }
-            Change::Failed(reason) => {
-                let kept = lookup.addresses().len();
-                log::warn!("pool {}: {host} cannot be looked up, {kept} addresses kept: {reason}", pool.name);
-            }
+/// Asks a source, for ever.
+async fn follow(pool: Arc<Pool>, source: Arc<Source>, label: String, lookup: Arc<Lookup>) {
+    let counted = pool.counted.as_ref().map(|counted| counted.discover(&label));
+    let count = || {
+        if let Some(counted) = &counted {
+            let state = lookup.state();
+            counted.set(state.reason.is_none() && lookup.is_tried(), state.refused.len());
         }
+    };
+    // What a question of the generation before found after this one was compiled.
+    pool.renew();
+    count();
+    loop {
+        let change = lookup.ask(&source, &pool.terms).await;
+        count();
+        tell(&pool, &label, &lookup, &change);
+        if change.instances.is_some() {
+            pool.renew();
+        }
+    }
+}
+
+/// What an operator wants to know of an answer.
+fn tell(pool: &Pool, label: &str, lookup: &Lookup, change: &Change) {
+    let name = &pool.name;
+    if let Some(reason) = &change.failed {
+        let kept = lookup.state().found;
+        log::warn!("pool {name}: {label} does not say where its targets are, {kept} kept: {reason}");
+    }
+    if change.given_up {
+        log::warn!("pool {name}: {label} has not said for too long where its targets are: none is kept");
+    } else if let Some(instances) = &change.instances {
+        let shown: Vec<_> = instances.iter().take(SHOWN).map(|one| one.address.to_string()).collect();
+        let more =
+            if instances.len() > SHOWN { format!(" and {} more", instances.len() - SHOWN) } else { String::new() };
+        log::info!("pool {name}: {label} is now {}{more}", shown.join(", "));
+    }
+    if change.back {
+        log::info!("pool {name}: {label} says again where its targets are");
+    }
+    say_refused(pool, &label, change.refused.as_deref().unwrap_or_default());
+}
+
+fn say_refused(pool: &Pool, label: &dyn std::fmt::Display, refused: &[Refused]) {
+    for one in refused.iter().take(SHOWN) {
+        let (address, why) = (one.address, one.why);
+        log::warn!("pool {}: {label} names {address}, which {why}: refused{}", pool.name, why.remedy());
     }
 }

@@ -12,6 +12,7 @@
 //! ```
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -34,7 +35,7 @@ mod cause;
 mod chance;
 mod chores;
 pub mod connection;
-mod discover;
+pub mod discover;
 pub mod eject;
 mod endpoint;
 pub mod fallback;
@@ -60,6 +61,8 @@ pub mod tls;
 
 use breaker::Breaker;
 pub use budget::Budget;
+use discover::Terms;
+use discover::file::Targets;
 use endpoint::Endpoint;
 use fallback::Fallback;
 use health::Check;
@@ -83,8 +86,12 @@ pub struct Config {
     /// Another pool whose settings hold where this one says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub like: Option<Name>,
-    /// Where requests go: addresses, each with an optional weight.
-    pub targets: Vec<target::Config>,
+    /// Where requests go: addresses, each with an optional weight, or `file:/path` of a list of them.
+    #[serde(skip_serializing_if = "discover::file::Targets::is_empty")]
+    pub targets: discover::file::Targets,
+    /// Where targets come from when they are not named here, and which of them are believed.
+    #[serde(skip_serializing_if = "discover::Config::is_default")]
+    pub discover: discover::Config,
     /// What is spoken with the targets.
     pub protocol: Protocol,
     /// TLS towards the targets; plain when left out.
@@ -158,7 +165,7 @@ impl Default for KeepAlive {
 
 fn also_a_list(long: &mut schemars::Schema) {
     let description = "A list of addresses, or a map with targets and how they are used.";
-    let items = long.pointer("/properties/targets/items").cloned().unwrap_or_else(|| true.into());
+    let items = serde_json::json!({ "$ref": "#/$defs/PoolTarget" });
     let short = serde_json::json!({ "type": "array", "items": items, "minItems": 1 });
     *long = schemars::json_schema!({ "description": description, "anyOf": [short, long.clone()] });
 }
@@ -172,7 +179,7 @@ impl<'de> Deserialize<'de> for Config {
                 f.write_str("a list of addresses, e.g. [10.0.0.5:8080], or a map with `targets`")
             }
             fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<Config, A::Error> {
-                let targets = Vec::deserialize(SeqAccessDeserializer::new(list))?;
+                let targets = Targets::Here(Vec::deserialize(SeqAccessDeserializer::new(list))?);
                 Ok(Config { targets, ..Config::default() })
             }
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
@@ -194,7 +201,7 @@ impl Config {
     pub fn files(&self) -> Vec<PathBuf> {
         let secret = self.sticky.as_ref().and_then(|sticky| sticky.secret.file());
         let tls = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned();
-        tls.chain(secret).collect()
+        tls.chain(secret).chain(self.targets.file().cloned()).chain(self.discover.files()).collect()
     }
 }
 
@@ -202,6 +209,8 @@ impl Config {
 pub struct Tools<'a> {
     pub shelves: &'a Shelves,
     pub observer: &'a Arc<dyn Observer>,
+    /// Where this gateway listens; who is found there would be a loop.
+    pub listeners: &'a [SocketAddr],
     /// What its requests count.
     pub counted: Option<Arc<PoolMetrics>>,
 }
@@ -210,6 +219,7 @@ pub struct Tools<'a> {
 pub struct Pool {
     name: Name,
     endpoints: Vec<Endpoint>,
+    terms: Terms,
     settings: Arc<peer::Settings>,
     check: Option<Arc<Check>>,
     rules: Arc<Rules>,
@@ -244,7 +254,9 @@ impl Pool {
         problems: &mut Problems,
     ) -> Option<Arc<Self>> {
         let errors = problems.errors();
-        endpoint::complain(config, at, problems);
+        let said = endpoint::said(config, at, problems);
+        endpoint::complain(config, &said, at, problems);
+        discover::complain(&config.discover, !config.targets.is_empty(), &at.key("discover"), problems);
         endpoint::complain_of_protocol(config, at, problems);
         health::complain_of_protocol(config, at, problems);
         timeout::complain(&config.timeout, &at.key("timeout"), problems);
@@ -267,7 +279,8 @@ impl Pool {
         });
         let pool = Self {
             name: name.clone(),
-            endpoints: config.targets.iter().filter_map(|target| Endpoint::new(name, target, &shelves)).collect(),
+            endpoints: Endpoint::all(name, &said, config, &shelves),
+            terms: Terms::new(config, tools.listeners, shelves.resolver(&config.discover.dns)),
             settings,
             check: check.map(Arc::new),
             rules: rules(&standing),
@@ -308,9 +321,9 @@ impl Pool {
         chores::of(self)
     }
 
-    /// Returns once every host name was looked up, well or not: without that a new pool has no targets.
+    /// Returns once every source was asked, well or not: without that a new pool has no targets.
     pub async fn ready(&self) {
-        for (_, lookup) in self.endpoints.iter().filter_map(Endpoint::lookup) {
+        for (_, _, lookup) in self.endpoints.iter().filter_map(Endpoint::asks) {
             lookup.tried().await;
         }
     }

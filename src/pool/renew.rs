@@ -1,11 +1,12 @@
 //! The live set of a pool, made anew when its addresses or the health of its targets change.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use super::Pool;
-use super::endpoint::Endpoint;
+use super::endpoint::Found;
 use super::live::Terms;
 use super::target::{Cell, Target};
 
@@ -22,8 +23,16 @@ impl Pool {
         let old = self.live.load_full();
         let mut all: Vec<Arc<Target>> = Vec::new();
         let mut fresh = Vec::new();
-        for found in self.endpoints.iter().flat_map(Endpoint::found) {
-            if let Some(same) = old.all().iter().find(|target| target.name() == &*found.name) {
+        let before: HashMap<&str, &Arc<Target>> = old.all().iter().map(|target| (target.name(), target)).collect();
+        let mut seen = HashSet::new();
+        let is_same =
+            |target: &Target, found: &Found| (target.weight(), target.priority()) == (found.weight, found.priority);
+        for found in self.endpoints.iter().flat_map(|endpoint| endpoint.found(&self.terms)) {
+            // Two sources may name one address.
+            if !seen.insert(found.name.clone()) {
+                continue;
+            }
+            if let Some(same) = before.get(&*found.name).filter(|target| is_same(target, &found)) {
                 all.push(Arc::clone(same));
                 continue;
             }

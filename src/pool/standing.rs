@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::breaker::{Breaker, Hand, Held};
-use super::discover::{Lookup, Resolver};
+use super::discover::{Lookup, Resolver, Server};
 use super::health::Prober;
 use super::max_in_flight::Line;
 use super::target::Cell;
@@ -15,14 +15,21 @@ use super::{Budget, Pool};
 use crate::state::Shelf;
 use crate::units::Name;
 
-/// What lives longer than a generation: cells of targets, addresses of host names, and what asks for both.
+/// What lives longer than a generation: cells of targets, what sources have said, and what asks for both.
 #[derive(Clone, Default)]
 pub struct Shelves {
     pub(super) cells: Arc<Shelf<(Name, Box<str>), Cell>>,
     pub(super) lookups: Arc<Shelf<(Name, Box<str>), Lookup>>,
     pub(super) standings: Arc<Shelf<Name, Standing>>,
-    pub(super) resolver: Arc<Resolver>,
+    resolvers: Arc<Shelf<Vec<Server>, Resolver>>,
     pub(super) prober: Arc<Prober>,
+}
+
+impl Shelves {
+    /// What asks these name servers, or those of the system.
+    pub(super) fn resolver(&self, servers: &[Server]) -> Arc<Resolver> {
+        self.resolvers.keep(servers.to_vec(), || Resolver::new(servers))
+    }
 }
 
 /// What of one pool does.

@@ -1,6 +1,5 @@
 //! What a pool tells of itself, on the admin listener and the command line.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -8,7 +7,7 @@ use serde::Serialize;
 use super::Pool;
 use super::breaker::{self, Breaker, Held};
 use super::budget::Budget;
-use super::discover::Lookup;
+use super::discover::SourceStatus;
 use super::eject;
 use super::endpoint::Endpoint;
 use super::health::State;
@@ -27,9 +26,9 @@ pub struct Status {
     /// Targets with weight.
     pub total: usize,
     pub targets: Vec<TargetStatus>,
-    /// Host names whose last lookup failed, and why.
+    /// Where its targets come from, beside the document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unresolved: Vec<Unresolved>,
+    pub discover: Vec<SourceStatus>,
     #[serde(flatten)]
     pub whole: Whole,
 }
@@ -47,11 +46,8 @@ impl Pool {
             let own = target.breaker().filter(|_| self.shared().is_none());
             TargetStatus::new(target, self.check.is_some(), own.map(Breaker::status), live.why_not(target), now)
         });
-        let lookups = || self.endpoints.iter().filter_map(Endpoint::lookup);
-        let failed = |(host, lookup): (&str, &Arc<Lookup>)| {
-            lookup.reason().map(|reason| Unresolved { host: host.to_owned(), reason })
-        };
-        let pending = lookups().any(|(_, lookup)| !lookup.is_tried());
+        let asks = || self.endpoints.iter().filter_map(Endpoint::asks);
+        let pending = asks().any(|(.., lookup)| !lookup.is_tried());
         let whole = Whole {
             breaker: self.shared().map(Breaker::status),
             panic: live.panics(),
@@ -59,7 +55,7 @@ impl Pool {
             by_hand: self.standing.hand.held().map(ByHand::from),
             retries: (self.retry.attempts > 0).then(|| Retries::new(self.budget(), now)),
         };
-        Status::new(&self.name, targets.collect(), lookups().filter_map(failed).collect(), pending, whole)
+        Status::new(&self.name, targets.collect(), self.sources(now), pending, whole)
     }
 }
 
@@ -171,19 +167,12 @@ impl TargetStatus {
     }
 }
 
-/// A host name without a fresh answer; addresses known from before stay in use.
-#[derive(Debug, Clone, Serialize)]
-pub struct Unresolved {
-    pub host: String,
-    pub reason: String,
-}
-
 impl Status {
     /// `pending` tells whether addresses are still being looked up for the first time.
     pub(super) fn new(
         name: &Name,
         targets: Vec<TargetStatus>,
-        unresolved: Vec<Unresolved>,
+        discover: Vec<SourceStatus>,
         pending: bool,
         whole: Whole,
     ) -> Self {
@@ -198,7 +187,7 @@ impl Status {
             (healthy, total) if healthy == total => PoolState::Up,
             _ => PoolState::Degraded,
         };
-        Self { name: name.clone(), state, healthy, total, targets, unresolved, whole }
+        Self { name: name.clone(), state, healthy, total, targets, discover, whole }
     }
 }
 

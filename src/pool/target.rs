@@ -282,6 +282,12 @@ impl Picked {
         self.target.settings.tunnel(&mut peer, timeouts, left);
         peer
     }
+    /// Where to connect for work that nobody waits for and that ends within `limit`.
+    pub fn aside(&self, limit: Duration) -> HttpPeer {
+        let (mut peer, settings) = (self.target.peer.clone(), &self.target.settings);
+        settings.limit(&mut peer, &settings.timeouts(None), Some(limit));
+        peer
+    }
     /// Whether anyone wants to know how late its answer begins.
     pub fn is_timed(&self) -> bool {
         let rules = &self.target.rules;

@@ -16,7 +16,7 @@ pub(super) fn read(yaml: &str) -> Result<Config, String> {
 pub(super) fn compile(yaml: &str, shelves: &Shelves, observer: &Arc<dyn Observer>) -> Arc<Pool> {
     let mut problems = Problems::default();
     let (name, at) = ("orders".parse().unwrap(), Path::of(["pools", "orders"]));
-    let tools = Tools { shelves, observer, counted: None };
+    let tools = Tools { shelves, observer, listeners: &[], counted: None };
     let pool = Pool::compile(&name, &read(yaml).unwrap(), &at, &tools, &mut problems);
     pool.unwrap_or_else(|| panic!("{problems:?}"))
 }
@@ -28,7 +28,7 @@ fn pool(yaml: &str, shelves: &Shelves) -> Arc<Pool> {
 fn problems(yaml: &str) -> Vec<String> {
     let mut problems = Problems::default();
     let (name, at) = ("orders".parse().unwrap(), Path::of(["orders"]));
-    let tools = Tools { shelves: &Shelves::default(), observer: &(Arc::new(()) as _), counted: None };
+    let tools = Tools { shelves: &Shelves::default(), observer: &(Arc::new(()) as _), listeners: &[], counted: None };
     let pool = Pool::compile(&name, &read(yaml).unwrap(), &at, &tools, &mut problems);
     assert_eq!(pool.is_none(), problems.errors() > 0);
     problems.iter().map(|problem| format!("{}: {}", problem.at, problem.sentence)).collect()
@@ -68,6 +68,44 @@ fn short_and_long_forms_are_the_same() {
     )
     .unwrap();
     assert_eq!(read(&serde_yaml::to_string(&there).unwrap()).unwrap(), there);
+}
+
+#[test]
+fn targets_have_one_source() {
+    assert!(matches!(read("targets: 'file:/etc/a.targets'").unwrap().targets, Targets::File(_)));
+    assert!(read("targets: /etc/a.targets").unwrap_err().contains("write [/etc/a.targets], or file:/path"));
+    assert!(read("discover: { srv: _a._b.c, alow: [loopback] }").unwrap_err().contains("alow"));
+    assert!(read("discover: { allow: [lopback] }").is_err());
+    for (yaml, sentence) in [
+        ("discover: { allow: [loopback] }", "orders.targets: needs at least one address, e.g. [10.0.0.5:8080]"),
+        (
+            "{ targets: [a:1], discover: { srv: _a._b.c } }",
+            "orders.discover.srv: stands beside `targets`; targets have one source",
+        ),
+        (
+            "discover: { srv: _a._b.c, consul: a }",
+            "orders.discover.consul: stands beside `srv`; targets have one source",
+        ),
+        (
+            "discover: { srv: a.b.c }",
+            "orders.discover.srv: `a.b.c` is not the name of a service, e.g. _http._tcp.app.internal",
+        ),
+        ("{ targets: [a:1], discover: { tag: a } }", "orders.discover.tag: is asked for beside `consul` only"),
+        ("discover: { consul: '' }", "orders.discover.consul: is empty; name a service, e.g. events"),
+        (
+            "discover: { consul: a, at: 'http://c:1/?x' }",
+            "orders.discover.at: has a query; say where Consul answers, e.g. http://127.0.0.1:8500",
+        ),
+        (
+            "discover: { consul: a, token: 'env:NOT_SET_HERE' }",
+            "orders.discover.token: environment variable NOT_SET_HERE is not set",
+        ),
+    ] {
+        assert_eq!(problems(yaml), [sentence], "{yaml}");
+    }
+    assert_eq!(problems("discover: { srv: _a._b.c }"), [""; 0]);
+    let told = problems("discover: { consul: a, at: 'http://consul.internal:8500', token: abc }");
+    assert_eq!(told.len(), 2, "a literal token, and over http: {told:?}");
 }
 
 #[test]
@@ -342,7 +380,7 @@ fn many_pools_and_large_ones_are_made_in_no_time() {
     let start = Instant::now();
     let shelves = Shelves::default();
     let (observer, mut problems) = (Arc::new(()) as Arc<dyn Observer>, Problems::default());
-    let tools = Tools { shelves: &shelves, observer: &observer, counted: None };
+    let tools = Tools { shelves: &shelves, observer: &observer, listeners: &[], counted: None };
     let config = read("{ targets: ['1.1.1.1:1', '1.1.1.1:2'], health: { http: / } }").unwrap();
     let make = |number: usize| {
         let name = format!("pool-{number}").parse().unwrap();

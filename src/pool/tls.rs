@@ -113,6 +113,16 @@ impl Tls {
     }
 }
 
+/// The authorities in a file, once [`complain_of_authorities`] had nothing to say of it.
+pub(super) fn believed(file: &File) -> Option<Arc<CaType>> {
+    let certificates = authorities(file, &Path::default(), &mut Problems::default())?;
+    Some(certificates.into_iter().map(|der| WrappedX509::new(der, parse_x509)).collect())
+}
+
+pub(super) fn complain_of_authorities(file: &File, at: &Path, problems: &mut Problems) {
+    authorities(file, at, problems);
+}
+
 /// The certificates in `file`, each one an authority that can be believed.
 fn authorities(file: &File, at: &Path, problems: &mut Problems) -> Option<Vec<Vec<u8>>> {
     let chain = certificates(file, at, problems)?;

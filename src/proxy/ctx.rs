@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use pingora_http::RequestHeader;
 
 use super::again::Further;
+use super::copy::Copying;
 use super::intake::{Intake, field};
 use super::time::{self, End};
 use super::view::View;
@@ -48,6 +49,7 @@ pub struct Ctx {
     pub tried: Vec<Arc<Target>>,
     pub upstream: Upstream,
     pub further: Further,
+    pub copying: Copying,
     /// Why it was not served as asked, and what only the log is told about it.
     pub fault: Option<Fault>,
     pub why: Option<String>,
@@ -105,6 +107,7 @@ impl Default for Ctx {
             tried: Vec::new(),
             upstream: Upstream::default(),
             further: Further::default(),
+            copying: Copying::default(),
             fault: None,
             why: None,
             held: BytesMut::new(),

@@ -31,7 +31,8 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
     for (name, value) in &out.headers {
         let stays_here = (*name == header::TE && out.version != Version::HTTP_2)
             || (*name == field::TRACESTATE && !ctx.trace.is_continued())
-            || *name == field::X_YUMEN_ATTEMPT;
+            || *name == field::X_YUMEN_ATTEMPT
+            || (*name == field::X_YUMEN_COPY && !intake.trusted);
         if !stays_here {
             cookies += usize::from(*name == header::COOKIE);
             fields.append(name.clone(), value.clone());

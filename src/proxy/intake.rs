@@ -35,6 +35,7 @@ pub mod field {
     pub const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
     pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     pub const X_YUMEN_ATTEMPT: HeaderName = HeaderName::from_static("x-yumen-attempt");
+    pub const X_YUMEN_COPY: HeaderName = HeaderName::from_static("x-yumen-copy");
     pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
     pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
     pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");

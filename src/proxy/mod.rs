@@ -1,6 +1,7 @@
 //! One request, from first byte to log line: Pingora's phases, each a few lines, in the order in which they happen.
 
 mod again;
+mod copy;
 mod ctx;
 mod fail;
 mod finish;
@@ -13,6 +14,7 @@ mod time;
 pub mod view;
 mod websocket;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,20 +48,25 @@ pub struct Proxy {
     live: Arc<Live>,
     connections: Arc<Connections>,
     websockets: Websockets,
+    aside: Aside,
 }
+
+/// Runs work that no request waits for.
+pub type Aside = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
 /// What a worker runs for each request.
 pub type App = HttpProxy<Proxy>;
 
 /// One worker's proxy with its own connections to targets; as many of those that Pingora opens are kept while idle.
-pub fn app(live: Arc<Live>, connections: Arc<Connections>) -> App {
+pub fn app(live: Arc<Live>, connections: Arc<Connections>, aside: Aside) -> App {
     let conf = ServerConf {
         threads: 1,
         max_retries: 1 + MOST_ATTEMPTS as usize,
         upstream_keepalive_pool_size: connections.most().max(1),
         ..ServerConf::default()
     };
-    let mut app = HttpProxy::new(Proxy { live, connections, websockets: Websockets::default() }, Arc::new(conf));
+    let websockets = Websockets::default();
+    let mut app = HttpProxy::new(Proxy { live, connections, websockets, aside }, Arc::new(conf));
     app.handle_init_modules();
     app
 }
@@ -152,6 +159,9 @@ impl ProxyHttp for Proxy {
         if end {
             ctx.upstream.all_sent();
         }
+        if came.is_ok() {
+            copy::receive(session.req_header(), piece.as_ref(), end, ctx, &self.aside);
+        }
         // Said to be the client's: any other error waits for the answer of a target that speaks HTTP/2.
         came.map_err(|fault| Box::<Error>::from(fault).into_down())
     }
@@ -216,7 +226,9 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         ctx.upstream.shares = out.version == Version::HTTP_2;
-        forward::request(out, session.req_header().version, ctx)
+        forward::request(out, session.req_header().version, ctx)?;
+        copy::begin(session, out, ctx);
+        Ok(())
     }
 
     /// Once more, or not.

@@ -15,6 +15,7 @@
 //! that no spelling of a path gets around a route; what is forwarded keeps its spelling.
 
 mod build;
+pub mod copy;
 pub mod explain;
 pub mod host;
 pub mod matches;
@@ -51,6 +52,7 @@ use crate::telemetry::counted::Counted;
 use crate::units::Name;
 
 pub use crate::policy::template::Params;
+pub use copy::Copies;
 pub use explain::{Explanation, Nearest, Question, Why};
 pub use predicate::{Methods, Predicate};
 pub use split::{Pools, Split};
@@ -103,6 +105,9 @@ pub struct Config {
     /// Who gets one of the pools for the asking, whatever the weights say.
     #[serde(default, skip_serializing_if = "opt_in::Config::is_empty")]
     pub opt_in: opt_in::Config,
+    /// Another pool that gets copies of the requests; nobody waits for its answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_to: Option<copy::Config>,
     /// Sends the client elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<redirect::Config>,
@@ -143,6 +148,9 @@ impl Config {
         if self.websocket.is_some() {
             problems.error(at.key("websocket"), "keeps WebSockets to a pool, and this route forwards nothing");
         }
+        if self.copy_to.is_some() {
+            problems.error(at.key("copy_to"), "copies what is forwarded, and this route forwards nothing");
+        }
         if guards.is_some_and(|guards| guards.looks_at_bodies().is_some()) {
             let described = self.validate.as_ref().is_some_and(|validate| validate.openapi.is_some());
             let sentence = "looks at bodies on their way to a pool, and this route forwards nothing";
@@ -180,6 +188,8 @@ pub struct Route {
     pub guards: Option<Box<Guards>>,
     pub websocket: Option<Box<Websocket>>,
     pub action: Action,
+    /// Copies for another pool; nothing where there are none.
+    pub copy_to: Option<Arc<Copies>>,
     pub rewrite: Option<Rewrite>,
     pub host: host::UpstreamHost,
     pub request: Fields,
@@ -229,6 +239,10 @@ impl Route {
         let websocket = config.websocket.as_ref();
         let websocket = websocket.and_then(|said| Websocket::compile(said, &at.key("websocket"), tools, problems));
         let action = Action::compile(config, &offers, at, pools, problems);
+        let copies = config.copy_to.as_ref().and_then(|config| {
+            let counted = tools.metrics.map(|metrics| metrics.copies(name.as_str()));
+            Copies::compile(config, pools, &at.key("copy_to"), counted, problems)
+        });
         let rewrite = config.rewrite.as_ref();
         let rewrite = rewrite.and_then(|config| Rewrite::compile(config, &offers, &at.key("rewrite"), problems));
         if config.to.is_none() {
@@ -246,6 +260,7 @@ impl Route {
             guards,
             websocket,
             action: action?,
+            copy_to: copies,
             rewrite,
             host: config.host.clone(),
             request,

@@ -124,6 +124,15 @@ impl Split {
     }
 }
 
+/// The pool of this name; nothing where it has problems of its own.
+pub(super) fn named(name: &Name, pools: &Pools, at: &Path, problems: &mut Problems) -> Option<Arc<Pool>> {
+    let known = pools.get(name);
+    if known.is_none() {
+        problems.error(at.clone(), not_defined(name, pools));
+    }
+    known.cloned().flatten()
+}
+
 fn not_defined(name: &Name, pools: &Pools) -> String {
     let known: Vec<&str> = pools.keys().map(Name::as_str).collect();
     match known.len() {

@@ -1,6 +1,7 @@
 //! Names become things: a document that was read becomes a snapshot, or every problem that keeps it from being one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::problem::{Path, Problems};
 use crate::route::{Route, Table};
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::counted::Counted;
-use crate::units::Name;
+use crate::units::{Address, Name};
 
 /// What came of it, and what there is to say about it.
 pub struct Compiled {
@@ -200,9 +201,10 @@ impl Parts {
 }
 
 fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMap<Name, Option<Arc<Pool>>> {
+    let listeners = addresses(document);
     let compile = |(name, config)| {
         let at = Path::of(["pools", Name::as_str(name)]);
-        (name.clone(), Pool::compile(name, config, &at, &tools.for_pool(name), problems))
+        (name.clone(), Pool::compile(name, config, &at, &tools.for_pool(name, &listeners), problems))
     };
     let mut pools: BTreeMap<_, _> = document.pools.iter().map(compile).collect();
     for (name, config) in &document.pools {
@@ -212,12 +214,20 @@ fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMa
         }
     }
     // A name that means nothing was reported by the reader, at its place.
-    for to in document.routes.values().filter_map(|route| route.to.as_ref()) {
-        for name in to.0.keys() {
+    for route in document.routes.values() {
+        let copies = route.copy_to.iter().map(|copies| &copies.pool);
+        for name in route.to.iter().flat_map(|to| to.0.keys()).chain(copies) {
             pools.entry(name.clone()).or_insert(None);
         }
     }
     pools
+}
+
+/// Where the gateway listens, as far as the document says it.
+fn addresses(document: &Document) -> Vec<SocketAddr> {
+    let listeners = document.listeners.values().flat_map(|listener| &listener.bind.0);
+    let all = listeners.chain([&document.admin.bind]);
+    all.filter_map(|address| if let Address::Ip(ip) = address { Some(*ip) } else { None }).collect()
 }
 
 fn falls_back_on(config: &pool::Config) -> Option<&Name> {

@@ -1,6 +1,7 @@
 //! What the process holds through all reloads: the snapshot that serves, the figures, the shelves of live state.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -44,10 +45,10 @@ impl Tools {
         })
     }
 
-    /// What a pool is compiled with.
-    pub fn for_pool(&self, name: &Name) -> pool::Tools<'_> {
+    /// What a pool is compiled with, in a gateway that listens there.
+    pub fn for_pool<'a>(&'a self, name: &Name, listeners: &'a [SocketAddr]) -> pool::Tools<'a> {
         let counted = Some(self.metrics.pool(name.as_str()));
-        pool::Tools { shelves: &self.shelves, observer: &self.observer, counted }
+        pool::Tools { shelves: &self.shelves, observer: &self.observer, listeners, counted }
     }
 }
 

@@ -1,134 +1,63 @@
-//! Host names become addresses, again and again as their time to live tells; the last good set is kept.
+//! Names become addresses, and services names of hosts with ports, each with its time to live.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hickory_resolver::config::{LookupIpStrategy, ResolveHosts};
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::op::Query;
-use hickory_resolver::proto::rr::{Name, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, ResolverBuilder, TokioResolver};
-use tokio::sync::watch;
 
-use super::super::chance;
-use super::super::resume::Resume;
-
-/// Addresses are asked for again not sooner and not later than this, whatever their time to live.
-const SOONEST: Duration = Duration::from_secs(1);
-const LATEST: Duration = Duration::from_mins(5);
 /// Entries of the hosts file have no time to live.
 const HOSTS_TTL: Duration = Duration::from_secs(5);
-/// Pauses after failures double up to this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A lookup is given up after this.
-pub(in crate::pool) const PATIENCE: Duration = Duration::from_secs(10);
-/// More addresses of one name are not used.
-const MOST: usize = 256;
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
-/// Addresses and how long they hold, or why there are none.
-type Answer = Result<(Vec<IpAddr>, Duration), String>;
+/// A name server: its address, and its port where that is not 53.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Server(SocketAddr);
 
-/// What is known of one host name; it outlives reloads.
-pub(in crate::pool) struct Lookup {
-    known: Mutex<Known>,
-    /// Whether one lookup has ended, well or not.
-    tried: watch::Sender<bool>,
-    running: Resume<Answer>,
+impl FromStr for Server {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bare = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let server = bare.map(|ip| SocketAddr::new(ip, 53)).or_else(|_| text.parse());
+        let wrong = |_| format!("`{text}` is no address of a name server, e.g. 10.0.0.53 or 10.0.0.53:5353");
+        server.map(Self).map_err(wrong)
+    }
 }
 
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.port() == 53 { self.0.ip().fmt(f) } else { self.0.fmt(f) }
+    }
+}
+
+crate::units::scalar!(Server, "an address of a name server", example "10.0.0.53",
+    bare number |n| n.to_string().parse(),
+    "The IP address of a name server, with its port unless that is 53.");
+
+/// The instances of a service, as DNS has them (RFC 2782).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Service {
+    pub(super) priority: u16,
+    pub(super) weight: u16,
+    pub(super) port: u16,
+    pub(super) host: Box<str>,
+}
+
+/// How names are resolved: by the servers that are named, else the system's way, read again when its files change.
 #[derive(Default)]
-struct Known {
-    addresses: Vec<IpAddr>,
-    next: Option<Instant>,
-    failures: u32,
-    reason: Option<String>,
+pub(in crate::pool) struct Resolver {
+    servers: Vec<Server>,
+    system: Mutex<Option<System>>,
 }
-
-/// What an answer changed.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::pool) enum Change {
-    Nothing,
-    Addresses(Vec<IpAddr>),
-    /// The first failure after a success.
-    Failed(String),
-}
-
-impl Default for Lookup {
-    fn default() -> Self {
-        Self { known: Mutex::default(), tried: watch::Sender::new(false), running: Resume::default() }
-    }
-}
-
-impl Lookup {
-    pub(in crate::pool) fn addresses(&self) -> Vec<IpAddr> {
-        self.with(|known| known.addresses.clone())
-    }
-    /// Why the last lookup failed, if it did.
-    pub(in crate::pool) fn reason(&self) -> Option<String> {
-        self.with(|known| known.reason.clone())
-    }
-    pub(in crate::pool) fn is_tried(&self) -> bool {
-        *self.tried.borrow()
-    }
-    /// Returns once one lookup has ended, well or not.
-    pub(in crate::pool) async fn tried(&self) {
-        // An error means that the sender is gone, which is `self`.
-        let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
-    }
-
-    /// Waits until the name is due, and asks.
-    pub(in crate::pool) async fn ask(&self, host: &str, resolver: &Arc<Resolver>) -> Change {
-        let now = Instant::now();
-        if !self.running.waits(0, now, PATIENCE) {
-            let next = self.with(|known| known.next).unwrap_or(now);
-            tokio::time::sleep(next.saturating_duration_since(now)).await;
-        }
-        let (resolver, host) = (Arc::clone(resolver), host.to_owned());
-        let begin = || Box::pin(async move { resolver.lookup(&host).await }) as _;
-        let answer = self.running.run(0, PATIENCE, begin).await;
-        let change = self.with(|known| known.learn(answer, Instant::now(), chance::share()));
-        self.tried.send_replace(true);
-        change
-    }
-
-    fn with<R>(&self, change: impl FnOnce(&mut Known) -> R) -> R {
-        change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Known {
-    fn learn(&mut self, answer: Answer, now: Instant, share: f64) -> Change {
-        match answer {
-            Ok((mut addresses, ttl)) if !addresses.is_empty() => {
-                addresses.sort_unstable();
-                addresses.dedup();
-                addresses.truncate(MOST);
-                let ttl = ttl.clamp(SOONEST, LATEST);
-                self.next = Some(now + ttl + ttl.mul_f64(share / 10.0));
-                (self.failures, self.reason) = (0, None);
-                if self.addresses == addresses {
-                    return Change::Nothing;
-                }
-                self.addresses.clone_from(&addresses);
-                Change::Addresses(addresses)
-            }
-            nothing => {
-                let reason = nothing.err().unwrap_or_else(|| "no addresses".into());
-                let pause = SOONEST.saturating_mul(1 << self.failures.min(10)).min(LONGEST_PAUSE);
-                self.next = Some(now + chance::about(pause, share));
-                self.failures = self.failures.saturating_add(1);
-                self.reason = Some(reason.clone());
-                if self.failures == 1 { Change::Failed(reason) } else { Change::Nothing }
-            }
-        }
-    }
-}
-
-/// The system's way of resolving names, read again when its files change.
-#[derive(Default)]
-pub(in crate::pool) struct Resolver(Mutex<Option<System>>);
 
 #[derive(Clone)]
 struct System {
@@ -138,28 +67,60 @@ struct System {
 }
 
 impl Resolver {
-    async fn lookup(&self, host: &str) -> Answer {
+    pub(in crate::pool) fn new(servers: &[Server]) -> Self {
+        Self { servers: servers.to_vec(), system: Mutex::default() }
+    }
+
+    pub(super) async fn lookup(&self, host: &str) -> Result<(Vec<IpAddr>, Duration), String> {
         let system = self.system()?;
         let name = Name::from_utf8(host).map_err(|why| why.to_string())?;
         let known = in_hosts(&system.hosts, &name);
         if !known.is_empty() {
             return Ok((reachable(known), HOSTS_TTL));
         }
-        let asked = tokio::time::timeout(PATIENCE, system.dns.lookup_ip(name)).await;
-        let answer = asked.map_err(|_| format!("no answer within {PATIENCE:?}"))?.map_err(|why| why.to_string())?;
-        let ttl = answer.valid_until().saturating_duration_since(Instant::now());
-        Ok((reachable(answer.iter().collect()), ttl))
+        let answer = system.dns.lookup_ip(name).await.map_err(|why| why.to_string())?;
+        Ok((reachable(answer.iter().collect()), left(answer.valid_until())))
+    }
+
+    pub(super) async fn services(&self, name: &str) -> Result<(Vec<Service>, Duration), String> {
+        // A name without a dot at its end would be looked for in the search domains too.
+        let mut name = Name::from_utf8(name).map_err(|why| why.to_string())?;
+        name.set_fqdn(true);
+        let answer = self.system()?.dns.srv_lookup(name).await.map_err(|why| why.to_string())?;
+        let one = |data: &RData| match data {
+            RData::SRV(srv) if !srv.target.is_root() => {
+                let host = srv.target.to_utf8().trim_end_matches('.').to_ascii_lowercase().into();
+                Some(Service { priority: srv.priority, weight: srv.weight, port: srv.port, host })
+            }
+            _ => None,
+        };
+        let services = answer.answers().iter().filter_map(|record| one(&record.data)).collect();
+        Ok((services, left(answer.valid_until())))
     }
 
     fn system(&self) -> Result<System, String> {
         let stamps = stamps();
-        let mut system = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(system) = system.as_ref().filter(|system| system.stamps == stamps) {
             return Ok(system.clone());
         }
-        let builder = TokioResolver::builder_tokio().map_err(|why| why.to_string())?;
+        let builder = if self.servers.is_empty() {
+            TokioResolver::builder_tokio().map_err(|why| why.to_string())?
+        } else {
+            let servers = self.servers.iter().map(|server| {
+                let mut config = NameServerConfig::udp_and_tcp(server.0.ip());
+                config.connections.iter_mut().for_each(|connection| connection.port = server.0.port());
+                config
+            });
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        };
         Ok(system.insert(System::new(stamps, builder)?).clone())
     }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }
 
 fn stamps() -> [Option<SystemTime>; 2] {
@@ -206,54 +167,11 @@ fn has_route(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hickory_resolver::config::{NameServerConfig, ResolverConfig};
     use hickory_resolver::proto::op::{Message, ResponseCode};
-    use hickory_resolver::proto::rr::{RData, Record};
+    use hickory_resolver::proto::rr::Record;
+    use hickory_resolver::proto::rr::rdata::SRV;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use tokio::task::JoinSet;
-
-    #[allow(clippy::unnecessary_wraps)]
-    fn good(addresses: &[&str], ttl: u64) -> Answer {
-        Ok((addresses.iter().map(|text| text.parse().unwrap()).collect(), Duration::from_secs(ttl)))
-    }
-
-    #[test]
-    fn the_last_good_set_is_kept() {
-        let now = Instant::now();
-        let mut known = Known::default();
-        let both = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
-        assert_eq!(known.learn(good(&["10.0.0.2", "10.0.0.1"], 30), now, 0.0), Change::Addresses(both.to_vec()));
-        assert_eq!(known.learn(good(&["10.0.0.1", "10.0.0.2"], 30), now, 0.0), Change::Nothing);
-        assert_eq!(known.learn(good(&[], 30), now, 0.5), Change::Failed("no addresses".into()));
-        assert_eq!(known.learn(Err("refused".into()), now, 0.5), Change::Nothing, "told once");
-        assert_eq!(known.addresses, both);
-        assert_eq!(known.learn(good(&["10.0.0.1", "10.0.0.2"], 30), now, 0.0), Change::Nothing);
-        assert_eq!(known.reason, None);
-    }
-
-    #[test]
-    fn the_time_to_live_is_bounded_and_failures_wait_longer_each_time() {
-        let now = Instant::now();
-        let after = |known: &Known| known.next.map(|next| next - now);
-        let mut known = Known::default();
-        for (ttl, wait) in [(0, 1), (30, 30), (86_400, 300)] {
-            known.learn(good(&["10.0.0.1"], ttl), now, 0.0);
-            assert_eq!(after(&known), Some(Duration::from_secs(wait)));
-        }
-        for wait in [1, 2, 4, 8, 16, 30, 30] {
-            known.learn(Err("refused".into()), now, 0.5);
-            assert_eq!(after(&known), Some(Duration::from_secs(wait)));
-        }
-    }
-
-    #[tokio::test]
-    async fn localhost_is_found_without_a_server() {
-        let lookup = Lookup::default();
-        assert!(!lookup.is_tried());
-        assert!(matches!(lookup.ask("localhost", &Arc::default()).await, Change::Addresses(_)));
-        lookup.tried().await;
-        assert!(lookup.addresses().iter().all(IpAddr::is_loopback));
-    }
 
     /// A name server on the loopback that knows `app.test` and counts the questions.
     async fn name_server(asked: Arc<AtomicUsize>) -> (Arc<Resolver>, JoinSet<()>) {
@@ -272,6 +190,12 @@ mod tests {
                         let address = RData::A(std::net::Ipv4Addr::new(127, 0, 0, 9).into());
                         answer.answers.push(Record::from_rdata(query.name().clone(), 77, address));
                     }
+                    ("_http._tcp.app.test.", RecordType::SRV) => {
+                        for (target, weight) in [("App.test.", 3), (".", 1)] {
+                            let service = RData::SRV(SRV::new(10, weight, 8080, target.parse().unwrap()));
+                            answer.answers.push(Record::from_rdata(query.name().clone(), 55, service));
+                        }
+                    }
                     ("app.test.", _) => {}
                     _ => answer.metadata.response_code = ResponseCode::NXDomain,
                 }
@@ -279,12 +203,7 @@ mod tests {
                 socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
             }
         });
-        let mut server = NameServerConfig::udp([127, 0, 0, 1].into());
-        server.connections[0].port = port;
-        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
-        let builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        let system = System::new(stamps(), builder).unwrap();
-        (Arc::new(Resolver(Mutex::new(Some(system)))), work)
+        (Arc::new(Resolver::new(&[format!("127.0.0.1:{port}").parse().unwrap()])), work)
     }
 
     #[tokio::test]
@@ -298,5 +217,23 @@ mod tests {
         resolver.lookup("app.test").await.unwrap();
         assert_eq!(asked.load(SeqCst), 4, "nothing is kept");
         assert!(resolver.lookup("other.test").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn services_are_asked_for_and_no_host_is_none() {
+        let (resolver, _work) = name_server(Arc::default()).await;
+        let (services, ttl) = resolver.services("_http._tcp.app.test").await.unwrap();
+        assert_eq!(services, [Service { priority: 10, weight: 3, port: 8080, host: "app.test".into() }]);
+        assert!((50..=55).contains(&ttl.as_secs()), "{ttl:?}");
+        assert!(resolver.services("_http._tcp.other.test").await.is_err());
+    }
+
+    #[test]
+    fn a_name_server_has_a_port_where_that_is_not_53() {
+        for text in ["10.0.0.53", "10.0.0.53:5353", "2001:db8::53", "[2001:db8::53]:5353"] {
+            assert_eq!(text.parse::<Server>().unwrap().to_string(), text);
+        }
+        assert_eq!("10.0.0.53:53".parse::<Server>().unwrap().to_string(), "10.0.0.53");
+        assert!("dns.internal".parse::<Server>().is_err());
     }
 }

@@ -42,6 +42,12 @@ impl Config {
     }
 }
 
+impl From<Address> for Config {
+    fn from(at: Address) -> Self {
+        Self { at, weight: one(), priority: 0, backup: false }
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
 fn is_zero(priority: &u8) -> bool {
     *priority == 0
@@ -66,7 +72,7 @@ impl<'de> Deserialize<'de> for Config {
                 f.write_str("an address, e.g. 10.0.0.5:8080, or { at: 10.0.0.5:8080, weight: 2 }")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Config, E> {
-                Ok(Config { at: text.parse().map_err(E::custom)?, weight: 1, priority: 0, backup: false })
+                text.parse::<Address>().map(Config::from).map_err(E::custom)
             }
             fn visit_u64<E: de::Error>(self, port: u64) -> Result<Config, E> {
                 Err(E::custom(format!("`{port}` needs a host, e.g. 127.0.0.1:{port}")))

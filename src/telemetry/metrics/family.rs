@@ -146,6 +146,11 @@ impl Lease {
         self.book.lease(self.owner.to_string())
     }
 
+    /// A hold on the series of another owner.
+    pub(super) fn other(&self, owner: String) -> Self {
+        self.book.lease(owner)
+    }
+
     /// The series of these label values, put on the page for as long as the owner has a lease.
     pub(super) fn child<V: Vector>(&self, family: &Family<V>, labels: &[&str]) -> V::Child {
         let mut entries = self.book.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -94,6 +94,12 @@ families! {
         "Requests for a pool of which no target took any, that its fallback served or answered.";
     pool_queue: IntGaugeVec = "yumen_pool_queue_length" ["pool"],
         "Requests that wait because every target of a pool has as many as `max_in_flight` allows.";
+    copies: IntCounterVec = "yumen_copies_total" ["route", "result"],
+        "Copies of requests for another pool: answered, failed, not taken by any target, too large, dropped, or broken off.";
+    discover_up: IntGaugeVec = "yumen_discover_up" ["pool", "source"],
+        "1 while a source says where a pool's targets are, 0 while the last known ones are used.";
+    discover_refused: IntGaugeVec = "yumen_discover_refused" ["pool", "source"],
+        "Addresses that a source names and that are not used because they lead back to this machine.";
     target_up: IntGaugeVec = "yumen_target_up" ["pool", "target"], "1 while a target gets requests, 0 while it is unhealthy.";
     breaker: IntGaugeVec = "yumen_breaker_state" ["pool", "target"],
         "0 while a target's breaker is closed, 1 while a few requests try the target, 2 while it is open.";

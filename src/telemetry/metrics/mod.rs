@@ -1,5 +1,7 @@
 //! What is counted: every metric in one list, its series handed down to those who count.
 
+mod copy;
+mod discover;
 mod family;
 mod handles;
 mod list;
@@ -14,6 +16,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounter, Registry, TextEncoder};
 
+pub use copy::{CopyMetrics, CopyResult};
+pub use discover::DiscoverMetrics;
 pub use family::{CEILING, Row};
 pub use handles::{
     AskedMetrics, AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics,
@@ -63,6 +67,11 @@ impl Metrics {
 
     pub fn pool(&self, pool: &str) -> Arc<PoolMetrics> {
         Arc::new(PoolMetrics::new(&self.families, self.book.lease(format!("pool\0{pool}")), pool))
+    }
+
+    /// The copies of a route's requests.
+    pub fn copies(&self, route: &str) -> CopyMetrics {
+        CopyMetrics::new(&self.families, self.book.lease(format!("copies\0{route}")), route)
     }
 
     pub fn limit(&self, limit: &str) -> LimitMetrics {
@@ -229,6 +238,10 @@ mod tests {
         pool.fell_back();
         pool.ejected("errors", "ejected");
         let (ejected, panics) = (metrics.ejected("orders", "10.0.0.1:80"), metrics.panics("orders"));
+        let discover = pool.discover("consul:orders");
+        discover.set(true, 1);
+        let copies = metrics.copies("orders");
+        copies.count(CopyResult::TooLarge);
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         metrics.handshake("1.3", "ok");
@@ -243,7 +256,7 @@ mod tests {
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
-            Box::new((ejected, panics)),
+            Box::new((ejected, panics, discover, copies)),
         ];
         (metrics, held)
     }
@@ -259,6 +272,8 @@ mod tests {
             r#"yumen_http_requests_total{code="200",listener="edge",method="GET",route="orders"} 1"#,
             r#"yumen_http_requests_total{code="other",listener="edge",method="OTHER",route="orders"} 1"#,
             r#"yumen_pool_requests_total{code="-",pool="orders"} 1"#,
+            r#"yumen_copies_total{result="too_large",route="orders"} 1"#,
+            r#"yumen_discover_refused{pool="orders",source="consul:orders"} 1"#,
             r#"yumen_http_requests_in_flight{route="orders"} 1"#,
             r#"yumen_connections{listener="edge"} 1"#,
             r#"yumen_faults_total{reason="pool.empty",route="orders"} 1"#,

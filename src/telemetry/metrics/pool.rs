@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
+use super::discover::DiscoverMetrics;
 use super::family::Lease;
 use super::handles::{NO_STATUS, Slots, code, known};
 use super::list::Families;
@@ -36,6 +37,12 @@ impl PoolMetrics {
             pool: pool.into(),
             lease,
         }
+    }
+
+    /// A source of its targets.
+    pub fn discover(&self, source: &str) -> DiscoverMetrics {
+        let lease = self.lease.other(format!("discover\0{}\0{source}", self.pool));
+        DiscoverMetrics::new(&self.families, lease, &self.pool, source)
     }
 
     /// One try has ended: with the status of its answer, or with none.

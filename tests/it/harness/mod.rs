@@ -1,7 +1,9 @@
 //! What every test stands on: the real program, origins that say what they are told, clients that hide nothing.
 
+pub mod consul;
 pub mod gateway;
 pub mod h2;
+pub mod names;
 pub mod origin;
 pub mod redis;
 pub mod tls;
@@ -11,7 +13,9 @@ pub mod wire;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use consul::Consul;
 pub use gateway::{Gateway, Setup};
+pub use names::Names;
 pub use origin::Origin;
 pub use redis::Redis;
 pub use wire::{Connection, Request};

@@ -136,7 +136,9 @@ impl Live {
     pub(super) fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Option<&Arc<Target>> {
         let serves = |target: &Target| self.out(target, self.trust, true).is_none();
         let is_new = |target: &Target| !tried.iter().any(|other| other.is(target));
-        let is_due = |target: &Target| target.share().is_none_or(|share| chance::share() < share);
+        // Drawn once, however often the choice looks at a target.
+        let drawn = if self.grows { chance::share() } else { 0.0 };
+        let is_due = |target: &Target| target.share().is_none_or(|share| drawn < share);
         if let Some(target) = self.named(request).filter(|target| serves(target) && is_new(target)) {
             return Some(target);
         }

@@ -9,6 +9,7 @@ mod explain;
 mod key;
 mod limits;
 mod password;
+mod pools;
 mod reload;
 mod run;
 mod schema;
@@ -74,6 +75,8 @@ enum Verb {
     Reload(reload::Options),
     /// Print how the limits of the running gateway are used.
     Limits(limits::Options),
+    /// Print how the pools of the running gateway are, and who of their targets takes requests.
+    Pools(pools::Options),
     /// Hold the breakers of a pool open or closed for a while, or let them decide again.
     Breaker(breaker::Options),
     /// Make keys for consumers.
@@ -134,6 +137,7 @@ impl Verb {
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
             Self::Limits(options) => limits::run(&options),
+            Self::Pools(options) => pools::run(&options),
             Self::Breaker(options) => breaker::run(&options),
             Self::Key { deed } => key::run(&deed),
             Self::Password { name } => password::run(&name),

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use pingora_http::ResponseHeader;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::auth::{self, Auth, Schemes};
 use super::body::{self, Body};
@@ -19,23 +17,7 @@ use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::telemetry::metrics::Metrics;
-
-/// Whether a refusal holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// What is refused goes no further.
-    #[default]
-    Enforce,
-    /// What would be refused is counted and logged, and goes on.
-    Shadow,
-}
-
-impl Mode {
-    pub fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
+pub use crate::units::Mode;
 
 /// Where a guard stands in the document and whether its word holds.
 #[derive(Debug, Clone)]

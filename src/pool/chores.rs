@@ -11,7 +11,7 @@ use super::discover::{Change, Lookup, Refused, Source};
 use super::endpoint::Endpoint;
 use super::health::{Check, State};
 use super::target::Target;
-use super::{Pool, chance, endpoint};
+use super::{Pool, chance, eject, endpoint};
 use crate::chore::Chore;
 
 /// Targets of one pool that are asked at the same time.
@@ -25,6 +25,9 @@ pub(super) fn of(pool: &Arc<Pool>) -> Vec<Chore> {
     if let Some(check) = &pool.check {
         let work = watch_all(Arc::clone(pool), Arc::clone(check));
         chores.push(Chore::new(format!("health/{}", pool.name), work));
+    }
+    if let Some(rule) = &pool.rules.eject {
+        chores.push(Chore::new(format!("eject/{}", pool.name), eject(Arc::clone(pool), Arc::clone(rule))));
     }
     for (source, label, lookup) in pool.endpoints.iter().filter_map(Endpoint::asks) {
         let work = follow(Arc::clone(pool), Arc::clone(source), label.to_owned(), Arc::clone(lookup));
@@ -75,6 +78,15 @@ async fn watch(pool: &Arc<Pool>, check: &Arc<Check>, target: &Arc<Target>, permi
     }
 }
 
+/// Ejects who stands out and lets those in again whose time is over, for ever.
+async fn eject(pool: Arc<Pool>, rule: Arc<eject::Rule>) {
+    loop {
+        let wait = rule.tend(Instant::now());
+        pool.settle();
+        rule.stirred(wait).await;
+    }
+}
+
 /// Takes in an answer, and tells everyone if it changed something.
 pub(super) fn learn(pool: &Pool, check: &Check, target: &Target, verdict: Result<(), String>) {
     let served = target.cell().serves();
@@ -88,6 +100,9 @@ pub(super) fn learn(pool: &Pool, check: &Check, target: &Target, verdict: Result
             _ => log::info!("pool {}: target {} is {}", pool.name, target.name(), state.word()),
         }
         pool.observer.target_up(pool.name.as_str(), target.name(), state == State::Up);
+        if state == State::Up && !served && pool.live.load().well() > 0 {
+            target.begin();
+        }
         // Who served before its first probe and passes it changes nothing for the others.
         if state == State::Down || !served {
             pool.standing.change();

@@ -1,6 +1,6 @@
 //! The targets of the document, checked: fixed addresses, and sources that are asked for more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pingora::protocols::l4::socket::SocketAddr;
@@ -37,6 +37,7 @@ pub(super) enum Endpoint {
         address: SocketAddr,
         asked: Box<str>,
         weight: u16,
+        priority: u8,
         /// It was found in a file, and does not stand in the document itself.
         read: bool,
     },
@@ -45,6 +46,7 @@ pub(super) enum Endpoint {
         label: Box<str>,
         lookup: Arc<Lookup>,
         weight: u16,
+        priority: u8,
     },
 }
 
@@ -56,55 +58,73 @@ pub(super) struct Found {
     /// What the target is asked for: its host name or IP address.
     pub(super) asked: Box<str>,
     pub(super) weight: u16,
+    pub(super) priority: u8,
 }
 
 impl Endpoint {
     /// Everything that a pool is told to use.
     pub(super) fn all(pool: &Name, said: &[Said], config: &Config, shelves: &Shelves) -> Vec<Self> {
-        let source = Source::of(&config.discover).map(|source| Self::found_by(pool, source, 1, shelves));
+        let source = Source::of(&config.discover).map(|source| Self::found_by(pool, source, (1, 0), shelves));
         said.iter().filter_map(|said| Self::new(pool, said, shelves)).chain(source).collect()
     }
 
     fn new(pool: &Name, said: &Said, shelves: &Shelves) -> Option<Self> {
-        let (name, weight, read) = (said.target.at.to_string().into(), said.target.weight, said.place.is_some());
+        let (name, read) = (said.target.at.to_string().into(), said.place.is_some());
+        let (weight, priority) = (said.target.weight, said.target.group());
         Some(match &said.target.at {
-            Address::Ip(ip) => {
-                Self::Fixed { name, address: SocketAddr::Inet(*ip), asked: ip.ip().to_string().into(), weight, read }
-            }
+            Address::Ip(ip) => Self::Fixed {
+                name,
+                address: SocketAddr::Inet(*ip),
+                asked: ip.ip().to_string().into(),
+                weight,
+                priority,
+                read,
+            },
             Address::Unix(path) => {
                 let address = std::os::unix::net::SocketAddr::from_pathname(path).ok()?;
-                Self::Fixed { name, address: SocketAddr::Unix(address), asked: "localhost".into(), weight, read }
+                Self::Fixed {
+                    name,
+                    address: SocketAddr::Unix(address),
+                    asked: "localhost".into(),
+                    weight,
+                    priority,
+                    read,
+                }
             }
             Address::Host { name: host, port } => {
                 let source = Source::Host { name: host.clone(), port: *port, written: !read };
-                Self::found_by(pool, source, weight, shelves)
+                Self::found_by(pool, source, (weight, priority), shelves)
             }
         })
     }
 
-    fn found_by(pool: &Name, source: Source, weight: u16, shelves: &Shelves) -> Self {
+    fn found_by(pool: &Name, source: Source, (weight, priority): (u16, u8), shelves: &Shelves) -> Self {
         let label: Box<str> = source.label().into();
         let lookup = shelves.lookups.keep((pool.clone(), label.clone()), Lookup::default);
-        Self::Found { source: Arc::new(source), label, lookup, weight }
+        Self::Found { source: Arc::new(source), label, lookup, weight, priority }
     }
 
     /// The addresses known now that may be used.
     pub(super) fn found(&self, terms: &Terms) -> Vec<Found> {
         match self {
             Self::Fixed { .. } if self.refused(terms).is_some() => Vec::new(),
-            Self::Fixed { name, address, asked, weight, .. } => {
+            Self::Fixed { name, address, asked, weight, priority, .. } => {
                 let (name, address, asked) = (name.clone(), address.clone(), asked.clone());
-                vec![Found { name, address, asked, weight: *weight }]
+                vec![Found { name, address, asked, weight: *weight, priority: *priority }]
             }
-            Self::Found { source, lookup, weight, .. } => {
+            Self::Found { source, lookup, weight, priority, .. } => {
+                let instances = lookup.instances();
+                let may = |one: &Instance| terms.rule.refuses(source.written(), one.address).is_none();
+                let groups: BTreeSet<_> = instances.iter().filter(|one| may(one)).map(|one| one.priority).collect();
+                let group = |one: &Instance| groups.iter().take_while(|group| **group < one.priority).count();
                 let one = |one: Instance| Found {
                     name: format!("{}/{}", source.family().unwrap_or(&one.host), one.address).into(),
                     address: SocketAddr::Inet(one.address),
-                    asked: one.host,
                     weight: one.weight.saturating_mul(*weight),
+                    priority: u8::try_from(group(&one)).unwrap_or(u8::MAX).max(*priority),
+                    asked: one.host,
                 };
-                let may = |one: &Instance| terms.rule.refuses(source.written(), one.address).is_none();
-                lookup.instances().into_iter().filter(may).map(one).collect()
+                instances.into_iter().filter(may).map(one).collect()
             }
         }
     }
@@ -158,6 +178,10 @@ pub(super) fn complain(config: &Config, said: &[Said], at: &Path, problems: &mut
         };
         if target.weight > target::MAX_WEIGHT {
             wrong(Some("weight"), format!("`{}` is too heavy; at most 1000", target.weight));
+        }
+        if target.backup && target.priority > 0 {
+            let sentence = "stands beside `priority`, and means `priority: 1`; say one of them";
+            wrong(Some("backup"), sentence.to_owned());
         }
         if let Some(first) = places.insert(&target.at, index) {
             wrong(None, format!("`{}` is the same address as targets[{first}]", target.at));

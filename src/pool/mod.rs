@@ -24,35 +24,41 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use tokio::sync::watch;
 
 use crate::chore::Chore;
-use crate::exchange::Request;
-use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::telemetry::metrics::PoolMetrics;
-use crate::units::{Duration, Name, Use};
+use crate::units::{Duration, Name, Share, Use};
 
 pub mod balance;
 pub mod breaker;
 mod budget;
+mod cause;
 mod chance;
 mod chores;
 pub mod connection;
 pub mod discover;
+pub mod eject;
 mod endpoint;
 pub mod fallback;
 pub mod health;
 mod live;
 mod observer;
 mod peer;
+mod pick;
 mod renew;
+mod rest;
 mod resume;
 pub mod retry;
+mod rotation;
+mod rules;
 mod standing;
+mod start;
 pub mod status;
+pub mod sticky;
 pub mod target;
 pub mod timeout;
 pub mod tls;
 
-use breaker::{Breaker, Held};
+use breaker::Breaker;
 pub use budget::Budget;
 use discover::Terms;
 use discover::file::Targets;
@@ -61,7 +67,9 @@ use fallback::Fallback;
 use health::Check;
 use live::Live;
 pub use observer::Observer;
+pub use pick::Unserved;
 pub use retry::Retry;
+use rules::Rules;
 pub use standing::Shelves;
 use standing::Standing;
 pub use status::{PoolState, Status};
@@ -90,12 +98,25 @@ pub struct Config {
     pub tls: Option<tls::Config>,
     /// How requests are spread over the targets.
     pub balance: balance::Config,
+    /// How later requests of a client come back to the target of its first one; by `balance` alone, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<sticky::Config>,
+    /// How long the share of a target grows that comes (back) to a pool in which others serve; at once, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Duration>,
     /// How targets are asked whether they can serve; never asked, and always taken for up, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<health::Config>,
     /// When a target that fails requests is left alone for a while; never, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<breaker::Config>,
+    /// When a target is taken out for a while because its requests go worse than those of the others; never, when left
+    /// out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eject: Option<eject::Config>,
+    /// Below which share of targets that are healthy and not ejected all of them are used; never, when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panic_below: Option<Share>,
     /// When a request that failed is tried again, at another target where there is one.
     pub retry: retry::Config,
     /// Who serves, or what is answered, while no target takes requests.
@@ -174,8 +195,9 @@ impl Serialize for Config {
 impl Config {
     /// The files that the pool is made of, to be watched for changes.
     pub fn files(&self) -> Vec<PathBuf> {
+        let secret = self.sticky.as_ref().and_then(|sticky| sticky.secret.file());
         let tls = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();
-        tls.chain(self.targets.file()).cloned().chain(self.discover.files()).collect()
+        tls.chain(self.targets.file()).cloned().chain(self.discover.files()).chain(secret).collect()
     }
 }
 
@@ -189,20 +211,6 @@ pub struct Tools<'a> {
     pub counted: Option<Arc<PoolMetrics>>,
 }
 
-/// Why no target takes a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unserved {
-    pub fault: Fault,
-    /// How long until the first breaker lets requests through again.
-    pub wait: Option<std::time::Duration>,
-}
-
-impl From<Fault> for Unserved {
-    fn from(fault: Fault) -> Self {
-        Self { fault, wait: None }
-    }
-}
-
 /// A set of targets, watched and balanced.
 pub struct Pool {
     name: Name,
@@ -210,7 +218,8 @@ pub struct Pool {
     terms: Terms,
     settings: Arc<peer::Settings>,
     check: Option<Arc<Check>>,
-    breaker: Option<Arc<breaker::Rule>>,
+    rules: Arc<Rules>,
+    panic_below: Option<Share>,
     retry: retry::Config,
     fallback: OnceLock<Fallback>,
     balance: balance::Config,
@@ -252,10 +261,7 @@ impl Pool {
         let settings = Arc::new(peer::Settings::new(tls, config.protocol, config.timeout.clone(), keep));
         let check = config.health.as_ref();
         let check = check.map(|health| Check::compile(health, settings.group(), &at.key("health"), problems));
-        let breaker = config
-            .breaker
-            .as_ref()
-            .map(|config| breaker::Rule::compile(config, name, tools.observer, &at.key("breaker"), problems));
+        let rules = Rules::compile(config, name, tools, at, problems);
         let answer = config.fallback.as_ref().and_then(Use::here);
         let answer = answer.map(|said| fallback::Answer::compile(said, &at.key("fallback"), problems));
         if problems.errors() > errors {
@@ -266,14 +272,14 @@ impl Pool {
             let (observer, name) = (Arc::clone(tools.observer), name.clone());
             Standing::new(Instant::now(), move || observer.target_gone(name.as_str(), breaker::ALL))
         });
-        let breaker = breaker.map(|rule| Arc::new(rule.within(&standing.breaker, &standing.hand)));
         let pool = Self {
             name: name.clone(),
             endpoints: Endpoint::all(name, &said, config, &shelves),
             terms: Terms::new(config, tools.listeners, shelves.resolver(&config.discover.dns)),
             settings,
             check: check.map(Arc::new),
-            breaker,
+            rules: rules(&standing),
+            panic_below: config.panic_below,
             retry: config.retry.clone(),
             fallback: answer.map(|answer| Fallback::Answer(Arc::new(answer)).into()).unwrap_or_default(),
             balance: config.balance.clone(),
@@ -286,28 +292,8 @@ impl Pool {
             renewed: watch::Sender::new(()),
             renewing: Mutex::new(()),
         };
-        pool.renew();
+        pool.remake();
         Some(Arc::new(pool))
-    }
-
-    /// The target for one try: not one of `tried`, if another serves.
-    pub fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Result<Picked, Unserved> {
-        if let Some((Held::Open, wait)) = self.standing.hand.held() {
-            return Err(Unserved { fault: Fault::BreakerOpen, wait: Some(wait) });
-        }
-        let live = self.live.load();
-        // Once more where another request was quicker to try a target for its breaker: then that one does not fit.
-        let picks = std::iter::repeat_with(|| live.pick(request, tried)).take(live.all().len() + 1);
-        if let Some(picked) = picks.map_while(|target| target).find_map(|target| Picked::new(Arc::clone(target))) {
-            return Ok(picked);
-        }
-        let wait = live.broken().filter_map(|target| target.breaker()).map(Breaker::wait).min();
-        let fault = match wait {
-            Some(_) => Fault::BreakerOpen,
-            None if live.is_empty() => Fault::PoolEmpty,
-            None => Fault::PoolNoHealthy,
-        };
-        Err(Unserved { fault, wait })
     }
 
     /// Probes and lookups, for the generation that serves; the observer learns how everyone is.
@@ -317,10 +303,16 @@ impl Pool {
             self.observer.target_up(self.name.as_str(), target.name(), up);
             let own = target.breaker().filter(|_| self.shared().is_none());
             self.observer.breaker(self.name.as_str(), target.name(), own.map(Breaker::stage));
+            match &self.rules.eject {
+                Some(rule) => rule.tell(target),
+                None => self.observer.ejected(self.name.as_str(), target.name(), None),
+            }
         }
-        if self.standing.tells(self.shared().is_some()) {
+        if self.standing.tells(self.shared().is_some() || self.panic_below.is_some()) {
             self.observer.breaker(self.name.as_str(), breaker::ALL, self.shared().map(Breaker::stage));
+            self.observer.panics(self.name.as_str(), None);
         }
+        self.tell_panic();
         chores::of(self)
     }
 

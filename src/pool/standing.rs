@@ -1,8 +1,10 @@
 //! What of pools outlives reloads.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
+
+use tokio::sync::Notify;
 
 use super::breaker::{Breaker, Hand, Held};
 use super::discover::{Lookup, Resolver, Server};
@@ -38,7 +40,13 @@ pub(super) struct Standing {
     /// The one breaker of all targets, where the settings say so.
     pub(super) breaker: Arc<Breaker>,
     pub(super) hand: Arc<Hand>,
-    /// Somebody was told of that one breaker, and has to hear of its end.
+    /// Held while one more target is ejected, so that it is never one too many.
+    pub(super) ejecting: Mutex<()>,
+    /// Who was ejected, or is let in again, is to be looked at.
+    pub(super) stirred: Notify,
+    /// All targets are used, because too few are well.
+    pub(super) panics: AtomicBool,
+    /// Somebody was told of the pool as a whole, and has to hear of its end.
     told: AtomicBool,
     gone: Box<dyn Fn() + Send + Sync>,
 }
@@ -52,12 +60,15 @@ impl Standing {
             budget: Budget::new(now),
             breaker: Arc::new(Breaker::new(now)),
             hand: Arc::new(Hand::new(now)),
+            ejecting: Mutex::default(),
+            stirred: Notify::new(),
+            panics: AtomicBool::new(false),
             told: AtomicBool::new(false),
             gone: Box::new(gone),
         }
     }
 
-    /// Whether there is something to tell of the one breaker: that it is there, or no longer.
+    /// Whether there is something to tell of the pool as a whole: that it is there, or no longer.
     pub(super) fn tells(&self, there: bool) -> bool {
         self.told.swap(there, Relaxed) || there
     }

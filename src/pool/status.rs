@@ -8,8 +8,10 @@ use super::Pool;
 use super::breaker::{self, Breaker, Held};
 use super::budget::Budget;
 use super::discover::SourceStatus;
+use super::eject;
 use super::endpoint::Endpoint;
 use super::health::State;
+use super::rotation::Out;
 use super::target::Target;
 use crate::units::Name;
 
@@ -18,7 +20,7 @@ use crate::units::Name;
 pub struct Status {
     pub name: Name,
     pub state: PoolState,
-    /// Targets with weight that are up, with their breakers closed.
+    /// Targets with weight that are up and not ejected, with their breakers closed.
     pub healthy: usize,
     /// Targets with weight.
     pub total: usize,
@@ -33,7 +35,7 @@ pub struct Status {
 impl Pool {
     /// The one breaker of all targets.
     pub(super) fn shared(&self) -> Option<&Breaker> {
-        self.breaker.as_ref()?.shared()
+        self.rules.breaker.as_ref()?.shared()
     }
 
     pub fn status(&self) -> Status {
@@ -41,12 +43,13 @@ impl Pool {
         let live = self.live.load();
         let targets = live.all().iter().map(|target| {
             let own = target.breaker().filter(|_| self.shared().is_none());
-            TargetStatus::new(target, self.check.is_some(), own.map(Breaker::status), now)
+            TargetStatus::new(target, self.check.is_some(), own.map(Breaker::status), live.why_not(target), now)
         });
         let asks = || self.endpoints.iter().filter_map(Endpoint::asks);
         let pending = asks().any(|(.., lookup)| !lookup.is_tried());
         let whole = Whole {
             breaker: self.shared().map(Breaker::status),
+            panic: live.panics(),
             by_hand: self.standing.hand.held().map(ByHand::from),
             retries: (self.retry.attempts > 0).then(|| Retries::new(self.budget(), now)),
         };
@@ -60,6 +63,9 @@ pub struct Whole {
     /// The one breaker of all targets, where they have no own ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<breaker::Status>,
+    /// All targets are used because too few are well.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub panic: bool,
     /// How its breakers are held by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_hand: Option<ByHand>,
@@ -127,6 +133,9 @@ pub enum PoolState {
 pub struct TargetStatus {
     pub address: String,
     pub weight: u16,
+    /// The group that it belongs to, unless that is the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
     pub state: &'static str,
     pub since_seconds: u64,
     /// Why the last probe failed.
@@ -137,12 +146,19 @@ pub struct TargetStatus {
     pub failures: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<breaker::Status>,
+    /// That it was ejected, as long as that matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<eject::Status>,
+    /// Why it takes no requests now: `down`, `ejected`, `breaker`, or `standby` while others before it do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out: Option<&'static str>,
 }
 
 impl TargetStatus {
-    /// Whether its breaker, if it has one, lets requests through.
+    /// Whether its breaker, if it has one, lets requests through, and it is not ejected.
     fn admits(&self) -> bool {
-        self.breaker.as_ref().is_none_or(|breaker| breaker.state == breaker::Stage::Closed)
+        let is_out = self.ejection.as_ref().is_some_and(|ejection| ejection.out && !ejection.shadow);
+        !is_out && self.breaker.as_ref().is_none_or(|breaker| breaker.state == breaker::Stage::Closed)
     }
 }
 
@@ -172,13 +188,20 @@ impl Status {
 
 impl TargetStatus {
     /// Without health checks (`watched`) a target counts as up.
-    pub(super) fn new(target: &Target, watched: bool, breaker: Option<breaker::Status>, now: Instant) -> Self {
+    pub(super) fn new(
+        target: &Target,
+        watched: bool,
+        breaker: Option<breaker::Status>,
+        out: Option<Out>,
+        now: Instant,
+    ) -> Self {
         let cell = target.cell();
         let (state, since, reason) =
             cell.record(|record| (record.state(), record.since(), record.reason().map(str::to_owned)));
         Self {
             address: target.name().into(),
             weight: target.weight(),
+            priority: Some(target.priority()).filter(|priority| *priority > 0),
             state: if watched { state.word() } else { State::Up.word() },
             since_seconds: now.saturating_duration_since(since).as_secs(),
             reason: reason.filter(|_| watched),
@@ -186,6 +209,8 @@ impl TargetStatus {
             picks: cell.picks(),
             failures: cell.failures(),
             breaker,
+            ejection: target.ejection(now),
+            out: out.filter(|_| target.weight() > 0).map(Out::word),
         }
     }
 }

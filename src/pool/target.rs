@@ -1,115 +1,103 @@
 //! One endpoint of a pool and its live cell.
 
+mod config;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+pub use config::{Config, MAX_WEIGHT};
+use http::HeaderValue;
 use pingora::upstreams::peer::HttpPeer;
-use schemars::JsonSchema;
-use serde::de::value::MapAccessDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::balance::Estimate;
 use super::breaker::{self, Breaker, Pass};
 use super::connection::{Connections, Errand};
+use super::eject::{self, Ejection};
 use super::endpoint::Found;
 use super::health::{Record, State, Verdict};
 use super::peer;
 use super::resume::Resume;
-use super::{Timeout, timeout};
+use super::rules::Rules;
+use super::start::SlowStart;
+use super::sticky::Sticky;
+use super::{Timeout, cause, timeout};
+use crate::exchange::Request;
 use crate::fault::Fault;
-use crate::units::Address;
-
-/// The largest weight of a target.
-pub const MAX_WEIGHT: u16 = 1000;
-
-/// Where requests may go: an address, or an address and its weight.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, remote = "Self")]
-#[schemars(rename = "PoolTarget", transform = also_an_address)]
-pub struct Config {
-    /// The address: IP and port, host name and port, or `unix:/path`.
-    pub at: Address,
-    /// Its share of the requests against the other targets, 1 to 1000; 0 drains it: no new requests.
-    #[serde(default = "one")]
-    #[schemars(range(max = 1000))]
-    pub weight: u16,
-}
-
-fn one() -> u16 {
-    1
-}
-
-impl From<Address> for Config {
-    fn from(at: Address) -> Self {
-        Self { at, weight: 1 }
-    }
-}
-
-fn also_an_address(long: &mut schemars::Schema) {
-    let description = "An address, or an address and its weight.";
-    let short = serde_json::json!({ "type": "string", "examples": ["10.0.0.5:8080"] });
-    *long = schemars::json_schema!({ "description": description, "anyOf": [short, long.clone()] });
-}
-
-impl<'de> Deserialize<'de> for Config {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Config;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an address, e.g. 10.0.0.5:8080, or { at: 10.0.0.5:8080, weight: 2 }")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Config, E> {
-                text.parse::<Address>().map(Config::from).map_err(E::custom)
-            }
-            fn visit_u64<E: de::Error>(self, port: u64) -> Result<Config, E> {
-                Err(E::custom(format!("`{port}` needs a host, e.g. 127.0.0.1:{port}")))
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Config, A::Error> {
-                Config::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-        from.deserialize_any(Visitor)
-    }
-}
-
-impl Serialize for Config {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, to)
-    }
-}
 
 /// One address that a pool uses, as its settings have it; what lives longer is its cell.
 pub struct Target {
     name: Box<str>,
     asked: Box<str>,
     weight: u16,
+    priority: u8,
+    /// The value of the cookie that brings a client back here.
+    cookie: Option<Box<str>>,
     cell: Arc<Cell>,
     peer: HttpPeer,
     settings: Arc<peer::Settings>,
-    breaker: Option<Arc<breaker::Rule>>,
+    rules: Arc<Rules>,
 }
 
 impl Target {
-    pub(super) fn new(
-        found: Found,
-        cell: Arc<Cell>,
-        settings: &Arc<peer::Settings>,
-        breaker: Option<&Arc<breaker::Rule>>,
-    ) -> Self {
+    pub(super) fn new(found: Found, cell: Arc<Cell>, settings: &Arc<peer::Settings>, rules: &Arc<Rules>) -> Self {
         let peer = settings.peer(found.address, &found.asked);
-        let (settings, breaker) = (Arc::clone(settings), breaker.cloned());
-        Self { name: found.name, asked: found.asked, weight: found.weight, cell, peer, settings, breaker }
+        let (settings, rules) = (Arc::clone(settings), Arc::clone(rules));
+        let cookie = rules.sticky.as_ref().map(|sticky| sticky.value(&found.name));
+        Self {
+            name: found.name,
+            asked: found.asked,
+            weight: found.weight,
+            priority: found.priority,
+            cookie,
+            cell,
+            peer,
+            settings,
+            rules,
+        }
+    }
+    /// Whether it is kept from requests because its requests go worse than those of the others.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.rules.eject.as_ref().is_some_and(|rule| rule.keeps_from(&self.cell.ejection))
+    }
+    /// The cookie of its pool, if that has one.
+    pub fn sticky(&self) -> Option<&Sticky> {
+        self.rules.sticky.as_ref()
+    }
+    /// The value of that cookie which brings a client back here.
+    pub(super) fn cookie(&self) -> Option<&str> {
+        self.cookie.as_deref()
+    }
+    /// What the client of this request is given to come back here, unless it has that already.
+    pub fn set_cookie(&self, request: &dyn Request) -> Option<HeaderValue> {
+        let (sticky, value) = (self.sticky()?, self.cookie()?);
+        if request.cookie(sticky.name()) == Some(value) { None } else { sticky.set(value, request.is_https()) }
+    }
+    /// How late its answers begin, in seconds, as far as is known.
+    pub(super) fn latency(&self) -> f64 {
+        self.cell.estimate.seconds(Instant::now())
+    }
+    /// Which share of its weight it has, while that grows.
+    pub(super) fn share(&self) -> Option<f64> {
+        self.rules.slow_start.and_then(|length| self.cell.start.share(length))
+    }
+    /// It comes to a pool in which others serve.
+    pub(super) fn begin(&self) {
+        if self.rules.slow_start.is_some() {
+            self.cell.start.begin(Instant::now());
+        }
     }
     /// Whether its breaker lets a request through, as far as one can tell without sending it.
     pub(super) fn admits(&self) -> bool {
-        self.breaker.as_ref().is_none_or(|rule| self.gate(rule).admits(rule))
+        self.rules.breaker.as_ref().is_none_or(|rule| self.gate(rule).admits(rule))
+    }
+    pub(super) fn ejection(&self, now: Instant) -> Option<eject::Status> {
+        self.rules.eject.as_ref().and_then(|rule| rule.status(&self.cell.ejection, now))
     }
     /// The breaker, if the pool has any: its own, or that of the pool.
     pub(super) fn breaker(&self) -> Option<&Breaker> {
-        self.breaker.as_ref().map(|rule| self.gate(rule))
+        self.rules.breaker.as_ref().map(|rule| self.gate(rule))
     }
     fn gate<'a>(&'a self, rule: &'a breaker::Rule) -> &'a Breaker {
         rule.shared().unwrap_or(&self.cell.breaker)
@@ -120,6 +108,10 @@ impl Target {
     }
     pub fn weight(&self) -> u16 {
         self.weight
+    }
+    /// The group that it belongs to: lower ones are used first.
+    pub fn priority(&self) -> u8 {
+        self.priority
     }
     /// Requests that are with the target now.
     pub fn in_flight(&self) -> u32 {
@@ -150,6 +142,9 @@ pub struct Cell {
     picks: AtomicU64,
     failures: AtomicU64,
     breaker: Breaker,
+    estimate: Estimate,
+    pub(super) start: SlowStart,
+    pub(super) ejection: Ejection,
     record: Mutex<Record>,
     /// A probe that a reload cut short.
     pub(super) probe: Resume<Verdict>,
@@ -166,6 +161,9 @@ impl Cell {
             picks: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             breaker: Breaker::new(now),
+            estimate: Estimate::new(now),
+            start: SlowStart::new(now),
+            ejection: Ejection::new(now),
             record: Mutex::new(Record::new(now)),
             probe: Resume::default(),
             gone: Box::new(gone),
@@ -211,18 +209,22 @@ pub struct Picked {
     /// What its breaker waits to hear of; nothing once that was told.
     pass: Option<Pass>,
     told: bool,
+    /// Its outcome was counted for ejection.
+    weighed: bool,
+    /// Its failure was counted for the balance.
+    slowed: bool,
 }
 
 impl Picked {
     /// Nothing where the last request that its breaker lets through was just taken by another.
     pub(super) fn new(target: Arc<Target>) -> Option<Self> {
-        let pass = match &target.breaker {
+        let pass = match &target.rules.breaker {
             Some(rule) => Some(target.gate(rule).enter(rule, &target.name)?),
             None => None,
         };
         target.cell.in_flight.fetch_add(1, Relaxed);
         target.cell.picks.fetch_add(1, Relaxed);
-        Some(Self { target, pass, told: false })
+        Some(Self { target, pass, told: false, weighed: false, slowed: false })
     }
     pub fn target(&self) -> &Arc<Target> {
         &self.target
@@ -255,12 +257,32 @@ impl Picked {
         settings.limit(&mut peer, settings.timeouts(), Some(limit));
         peer
     }
-    /// The head of the answer came: a request that tries the target for its breaker has found out enough, and a failure
-    /// is one whatever follows. Others are told of at their end, because an answer can break off.
-    pub fn answered(&mut self, status: u16) {
-        let failed = || self.target.breaker.as_ref().is_some_and(|rule| rule.judge(None, status) == Some(true));
+    /// Whether anyone wants to know how late its answer begins.
+    pub fn is_timed(&self) -> bool {
+        let rules = &self.target.rules;
+        rules.estimates || rules.eject.as_ref().is_some_and(|rule| rule.times())
+    }
+    /// The head of the answer came, `after` the whole request had gone out: a request that tries the target for its
+    /// breaker has found out enough, and a failure is one whatever follows. Others are told of at their end, because an
+    /// answer can break off.
+    pub fn answered(&mut self, status: u16, after: Option<Duration>) {
+        let failed = || self.target.rules.breaker.as_ref().is_some_and(|rule| rule.judge(None, status) == Some(true));
         if matches!(self.pass, Some(Pass::Probe(_))) || failed() {
             self.judge(None, status);
+        }
+        if let (true, Some(after)) = (self.target.rules.estimates, after) {
+            match status {
+                500.. => self.slowed(None, status),
+                _ => self.target.cell.estimate.learn(after, Instant::now()),
+            }
+        }
+        if let Some(rule) = &self.target.rules.eject {
+            if let Some(after) = after {
+                rule.time(&self.target.cell.ejection, after);
+            }
+            if rule.judge(None, status) == Some(true) {
+                self.weigh(None, status);
+            }
         }
     }
     /// How the try went, told once: the fault if there was one, and the status of the answer.
@@ -274,11 +296,34 @@ impl Picked {
             self.target.cell.failures.fetch_add(1, Relaxed);
         }
         self.judge(fault, status);
+        self.weigh(fault, status);
+        if self.target.rules.estimates {
+            self.slowed(fault, status);
+        }
+    }
+    /// Who fails fast must not look quick.
+    fn slowed(&mut self, fault: Option<Fault>, status: u16) {
+        if cause::usual(fault, status) == Some(true) && !std::mem::replace(&mut self.slowed, true) {
+            self.target.cell.estimate.fail(Instant::now());
+        }
     }
     fn judge(&mut self, fault: Option<Fault>, status: u16) {
-        if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
+        if let (Some(rule), Some(pass)) = (&self.target.rules.breaker, self.pass.take()) {
             let failed = rule.judge(fault, status);
+            let was_closed = self.target.gate(rule).is_closed();
             self.target.gate(rule).leave(rule, &self.target.name, pass, failed);
+            if !was_closed && self.target.gate(rule).is_closed() {
+                self.target.begin();
+            }
+        }
+    }
+    /// After its breaker: who is left alone by that is not ejected as well.
+    fn weigh(&mut self, fault: Option<Fault>, status: u16) {
+        if let Some(rule) = &self.target.rules.eject
+            && !std::mem::replace(&mut self.weighed, true)
+            && let Some(failed) = rule.judge(fault, status)
+        {
+            rule.count(&self.target, failed, self.target.breaker().is_none_or(Breaker::is_closed));
         }
     }
 }
@@ -286,7 +331,7 @@ impl Picked {
 impl Drop for Picked {
     fn drop(&mut self) {
         self.target.cell.in_flight.fetch_sub(1, Relaxed);
-        if let (Some(rule), Some(pass)) = (&self.target.breaker, self.pass.take()) {
+        if let (Some(rule), Some(pass)) = (&self.target.rules.breaker, self.pass.take()) {
             self.target.gate(rule).leave(rule, &self.target.name, pass, None);
         }
     }

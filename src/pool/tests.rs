@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::health::{State, Verdict};
 use super::*;
 use crate::exchange::asked::Asked as Ask;
+use crate::fault::Fault;
 
 pub(super) fn read(yaml: &str) -> Result<Config, String> {
     serde_yaml::from_str(yaml).map_err(|why| why.to_string())

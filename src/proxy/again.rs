@@ -54,6 +54,8 @@ pub(super) fn begin(ctx: &mut Ctx, now: Instant) {
     upstream.tries += 1;
     (upstream.answered, upstream.ended, upstream.reused, upstream.sent) = (None, None, false, false);
     upstream.asked = Some(now);
+    upstream.sent_at = None;
+    upstream.timed = ctx.picked.as_ref().is_some_and(Picked::is_timed);
     ctx.held.clear();
     if upstream.first.is_none() {
         upstream.first = Some(now);

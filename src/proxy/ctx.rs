@@ -71,8 +71,10 @@ pub struct Upstream {
     pub ended: Option<Instant>,
     /// When the request must have been answered.
     pub end: Option<End>,
-    /// The whole request went to the target.
+    /// The whole request went to the target; when, where anyone wants to know.
     pub sent: bool,
+    pub timed: bool,
+    pub sent_at: Option<Instant>,
     /// The present try's connection, where it is our own.
     pub errand: Option<Arc<Errand>>,
     pub reused: bool,
@@ -117,9 +119,21 @@ impl Upstream {
     /// The client has said all: from now on the target is waited for.
     pub fn all_sent(&mut self) {
         self.sent = true;
+        if self.timed {
+            self.sent_at = Some(Instant::now());
+        }
         if let Some(errand) = &self.errand {
             errand.sent();
         }
+    }
+}
+
+impl Ctx {
+    /// How long after the whole request had gone out the answer began, where anyone wants to know.
+    pub fn waited(&self) -> Option<Duration> {
+        let upstream = &self.upstream;
+        let sent = upstream.sent_at.or(upstream.asked).filter(|_| upstream.timed)?;
+        Some(upstream.answered?.saturating_duration_since(sent))
     }
 }
 

@@ -56,6 +56,9 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
             None => drop(fields.remove(name)),
         }
     }
+    if let Some(sticky) = ctx.picked.as_ref().and_then(|picked| picked.target().sticky()) {
+        sticky.hide(&mut fields);
+    }
     if cookies > 1 {
         join_cookies(&mut fields)?;
     }

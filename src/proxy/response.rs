@@ -35,8 +35,9 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
             errand.told(keeps);
         }
     }
+    let waited = ctx.waited();
     if let Some(picked) = &mut ctx.picked {
-        picked.answered(head.status.as_u16());
+        picked.answered(head.status.as_u16(), waited);
     }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !session.is_upgrade_req() {
@@ -58,6 +59,11 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
         guards.clean(head);
     }
     reply::say_found(head, ctx)?;
+    if let (Some(picked), Some(intake)) = (&ctx.picked, &ctx.intake)
+        && let Some(cookie) = picked.target().set_cookie(&View::of(session.req_header(), intake, &ctx.params))
+    {
+        head.append_header(header::SET_COOKIE, cookie)?;
+    }
     if let Some(route) = &ctx.route {
         route.response.response(head);
     }

@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::Snapshot;
 use crate::client::store::Stores;
 use crate::policy::limit;
-use crate::pool::breaker::Stage;
+use crate::pool::breaker::{ALL, Stage};
 use crate::pool::{self, Observer, Shelves};
 use crate::telemetry::metrics::{Figure, Metrics};
 use crate::units::Name;
@@ -29,8 +29,13 @@ impl Tools {
     /// The error says which metric is a mistake.
     pub fn new() -> Result<Self, String> {
         let metrics = Metrics::new().map_err(|why| why.to_string())?;
-        let observer =
-            Arc::new(Health { metrics: metrics.clone(), figures: Mutex::default(), breakers: Mutex::default() });
+        let observer = Arc::new(Health {
+            metrics: metrics.clone(),
+            figures: Mutex::default(),
+            breakers: Mutex::default(),
+            ejected: Mutex::default(),
+            panics: Mutex::default(),
+        });
         Ok(Self {
             metrics,
             shelves: Shelves::default(),
@@ -55,26 +60,40 @@ struct Health {
     metrics: Arc<Metrics>,
     figures: Mutex<Figures>,
     breakers: Mutex<Figures>,
+    ejected: Mutex<Figures>,
+    panics: Mutex<Figures>,
+}
+
+/// Shows a value, or takes it off the page.
+fn show(figures: &Mutex<Figures>, pool: &str, target: &str, value: Option<i64>, new: impl FnOnce() -> Figure) {
+    let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (pool.into(), target.into());
+    match value {
+        Some(value) => figures.entry(key).or_insert_with(new).set(value),
+        None => drop(figures.remove(&key)),
+    }
 }
 
 impl Observer for Health {
     fn target_up(&self, pool: &str, target: &str, up: bool) {
-        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        let figure = figures.entry((pool.into(), target.into())).or_insert_with(|| self.metrics.target(pool, target));
-        figure.set(up.into());
+        show(&self.figures, pool, target, Some(up.into()), || self.metrics.target(pool, target));
     }
 
     fn breaker(&self, pool: &str, target: &str, stage: Option<Stage>) {
-        let mut figures = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (pool.into(), target.into());
-        match stage {
-            Some(stage) => figures.entry(key).or_insert_with(|| self.metrics.breaker(pool, target)).set(stage as i64),
-            None => drop(figures.remove(&key)),
-        }
+        let stage = stage.map(|stage| stage as i64);
+        show(&self.breakers, pool, target, stage, || self.metrics.breaker(pool, target));
+    }
+
+    fn ejected(&self, pool: &str, target: &str, out: Option<bool>) {
+        show(&self.ejected, pool, target, out.map(i64::from), || self.metrics.ejected(pool, target));
+    }
+
+    fn panics(&self, pool: &str, panics: Option<bool>) {
+        show(&self.panics, pool, ALL, panics.map(i64::from), || self.metrics.panics(pool));
     }
 
     fn target_gone(&self, pool: &str, target: &str) {
-        for figures in [&self.figures, &self.breakers] {
+        for figures in [&self.figures, &self.breakers, &self.ejected, &self.panics] {
             let mut figures = figures.lock().unwrap_or_else(PoisonError::into_inner);
             figures.remove(&(Box::from(pool), Box::from(target)));
         }

@@ -2,6 +2,7 @@
 
 mod address;
 mod duration;
+mod mode;
 mod name;
 mod network;
 mod quota;
@@ -14,6 +15,7 @@ mod size;
 
 pub use address::{Address, is_host_name};
 pub use duration::Duration;
+pub use mode::Mode;
 pub use name::Name;
 pub use network::Network;
 pub use quota::{Period, Quota};

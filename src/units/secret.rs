@@ -24,6 +24,10 @@ impl Text {
             }
         }
     }
+    /// The file in which it lies, to be watched for changes.
+    pub fn file(&self) -> Option<std::path::PathBuf> {
+        if let Self::File(path) = self { Some(std::path::PathBuf::from(&**path)) } else { None }
+    }
     pub fn is_literal(&self) -> bool {
         matches!(self, Self::Literal(_))
     }

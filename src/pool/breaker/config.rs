@@ -11,8 +11,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
-use crate::pool::health::Status;
+use crate::pool::cause::Cause;
 use crate::problem::{Path, Problems};
 use crate::units::Duration;
 
@@ -36,14 +35,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let server_errors = "500..599".parse().map(Cause::Status);
-        let on = [Cause::Connect, Cause::Timeout, Cause::Reset].into_iter().chain(server_errors);
         Self {
             open_after: OpenAfter::InRow(5),
             open_for: Duration::from_secs(30),
             probes: 1,
             per: Scope::Target,
-            on: on.collect(),
+            on: Cause::usual(),
         }
     }
 }
@@ -116,69 +113,3 @@ impl fmt::Display for OpenAfter {
 crate::units::scalar!(OpenAfter, "a number of failures or a share", example "50% of 20 in 10s",
     bare number |n| n.to_string().parse(),
     "How many failures in a row, or which share of at least so many requests in a time: `50% of 20 in 10s`.");
-
-/// One kind of failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// No connection, or no TLS.
-    Connect,
-    /// No answer in time.
-    Timeout,
-    /// The connection broke, or what came is not HTTP.
-    Reset,
-    /// An answer with such a status.
-    Status(Status),
-}
-
-impl Cause {
-    pub(super) fn is(self, fault: Fault) -> bool {
-        match self {
-            Self::Connect => matches!(
-                fault,
-                Fault::UpstreamConnect | Fault::UpstreamRefused | Fault::UpstreamConnectTimeout | Fault::UpstreamTls
-            ),
-            Self::Timeout => matches!(
-                fault,
-                Fault::UpstreamTimeoutFirstByte | Fault::UpstreamTimeoutIdle | Fault::UpstreamTimeoutTotal
-            ),
-            Self::Reset => {
-                matches!(fault, Fault::UpstreamReset | Fault::UpstreamProtocol | Fault::UpstreamHeaderTooLarge)
-            }
-            Self::Status(_) => false,
-        }
-    }
-
-    pub(super) fn is_status(self, status: u16) -> bool {
-        matches!(self, Self::Status(range) if range.contains(status))
-    }
-}
-
-impl FromStr for Cause {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "connect" => Ok(Self::Connect),
-            "timeout" => Ok(Self::Timeout),
-            "reset" => Ok(Self::Reset),
-            _ => text.parse().map(Self::Status).map_err(|_| {
-                format!("`{text}` is no failure; it is connect, timeout, reset, a status or a range such as 500..599")
-            }),
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect => f.write_str("connect"),
-            Self::Timeout => f.write_str("timeout"),
-            Self::Reset => f.write_str("reset"),
-            Self::Status(status) => status.fmt(f),
-        }
-    }
-}
-
-crate::units::scalar!(Cause, "a kind of failure", example "timeout",
-    bare number |n| n.to_string().parse(),
-    "A failure: `connect`, `timeout`, `reset`, an HTTP status or a range of them with both ends, `500..599`.");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::Pass;
+use crate::pool::rest::Rest;
 
 /// Whether requests go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -18,19 +19,15 @@ pub enum Stage {
     Open,
 }
 
-/// A breaker that opens again within this many times of its `open_for` stays open longer.
-const SOON: u32 = 2;
-/// How many times longer at most.
-const LONGEST: u32 = 10;
-
 #[derive(Debug)]
-pub(super) struct Machine {
+#[cfg_attr(test, derive(Clone))]
+pub(in crate::pool) struct Machine {
     stage: Stage,
     since: Instant,
     /// When an open one lets requests through again.
     until: Instant,
     /// How long it was open last.
-    length: Duration,
+    rest: Rest,
     /// Requests of this round that were let through, and those that went well.
     given: u32,
     passed: u32,
@@ -42,12 +39,12 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(in crate::pool) fn new(now: Instant) -> Self {
         Self {
             stage: Stage::Closed,
             since: now,
             until: now,
-            length: Duration::ZERO,
+            rest: Rest::default(),
             given: 0,
             passed: 0,
             round: 0,
@@ -56,13 +53,13 @@ impl Machine {
         }
     }
 
-    pub(super) fn stage(&self) -> Stage {
+    pub(in crate::pool) fn stage(&self) -> Stage {
         self.stage
     }
-    pub(super) fn since(&self) -> Instant {
+    pub(in crate::pool) fn since(&self) -> Instant {
         self.since
     }
-    pub(super) fn why(&self) -> String {
+    pub(in crate::pool) fn why(&self) -> String {
         match self.in_vain {
             0 => self.why.clone(),
             1 => format!("{}, and a try in vain since", self.why),
@@ -71,16 +68,16 @@ impl Machine {
     }
 
     /// How long it is open, or was last.
-    pub(super) fn length(&self) -> Duration {
-        self.length
+    pub(in crate::pool) fn length(&self) -> Duration {
+        self.rest.length()
     }
 
     /// How long until requests go through: nothing unless it is open.
-    pub(super) fn wait(&self, now: Instant) -> Duration {
+    pub(in crate::pool) fn wait(&self, now: Instant) -> Duration {
         if self.stage == Stage::Open { self.until.saturating_duration_since(now) } else { Duration::ZERO }
     }
 
-    pub(super) fn admits(&self, probes: u32, now: Instant) -> bool {
+    pub(in crate::pool) fn admits(&self, probes: u32, now: Instant) -> bool {
         match self.stage {
             Stage::Closed => true,
             Stage::Open => now >= self.until,
@@ -89,7 +86,7 @@ impl Machine {
     }
 
     /// The right to send a request, if there is one.
-    pub(super) fn enter(&mut self, probes: u32, now: Instant) -> Option<Pass> {
+    pub(in crate::pool) fn enter(&mut self, probes: u32, now: Instant) -> Option<Pass> {
         if !self.admits(probes, now) {
             return None;
         }
@@ -105,7 +102,7 @@ impl Machine {
     }
 
     /// The outcome of a request that tried the target; whether that changed the stage.
-    pub(super) fn leave(
+    pub(in crate::pool) fn leave(
         &mut self,
         round: u64,
         failed: Option<bool>,
@@ -139,22 +136,18 @@ impl Machine {
     }
 
     /// One failure too many; whether that changed the stage.
-    pub(super) fn trip(&mut self, why: String, open_for: Duration, now: Instant) -> bool {
+    pub(in crate::pool) fn trip(&mut self, why: String, open_for: Duration, now: Instant) -> bool {
         if self.stage != Stage::Closed {
             return false;
         }
         (self.why, self.in_vain) = (why, 0);
-        if now.saturating_duration_since(self.since) > self.length.saturating_mul(SOON) {
-            self.length = Duration::ZERO;
-        }
+        self.rest.served(now.saturating_duration_since(self.since));
         self.open(open_for, now);
         true
     }
 
     fn open(&mut self, open_for: Duration, now: Instant) {
-        let longest = open_for.saturating_mul(LONGEST);
-        self.length = self.length.saturating_mul(2).clamp(open_for, longest);
-        self.until = now + self.length;
+        self.until = now + self.rest.grow(open_for);
         self.go(Stage::Open, now);
     }
 

@@ -4,8 +4,8 @@
 
 mod config;
 mod hand;
-mod machine;
-mod window;
+pub(super) mod machine;
+pub(super) mod window;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
@@ -16,11 +16,12 @@ pub use config::Config;
 pub use hand::{Hand, Held, LONGEST};
 pub use machine::Stage;
 
-use self::config::{Cause, OpenAfter, Scope};
+use self::config::{OpenAfter, Scope};
 use self::machine::Machine;
 use self::window::Window;
 use super::Observer;
-use crate::fault::{Fault, Whose};
+use super::cause::{self, Cause};
+use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::units::Name;
 
@@ -39,7 +40,7 @@ pub(super) struct Rule {
 }
 
 /// What stands for all targets of a pool in logs and metrics.
-pub(super) const ALL: &str = "-";
+pub const ALL: &str = "-";
 
 impl Rule {
     pub(super) fn compile(
@@ -76,14 +77,7 @@ impl Rule {
 
     /// Whether the target failed; nothing where it is not the target's doing.
     pub(super) fn judge(&self, fault: Option<Fault>, status: u16) -> Option<bool> {
-        match fault {
-            // The client left, or we refused: the target had no chance.
-            Some(fault) if fault.row().whose != Whose::Upstream => None,
-            // A kept connection that had died: the target is asked again on a new one.
-            Some(Fault::UpstreamResetReused) => None,
-            Some(fault) => Some(self.on.iter().any(|cause| cause.is(fault))),
-            None => Some(self.on.iter().any(|cause| cause.is_status(status))),
-        }
+        cause::judge(&self.on, fault, status)
     }
 
     /// Tells everyone of a transition.
@@ -130,7 +124,7 @@ impl Breaker {
         }
     }
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         self.stage.load(Relaxed) == Stage::Closed as u8
     }
 

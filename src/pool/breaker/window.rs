@@ -8,7 +8,7 @@ const SLOTS: usize = 10;
 
 /// A slot is one word: the number of its tenth (24 bits), all outcomes, and bad ones (20 bits each, which stay full).
 #[derive(Debug)]
-pub(super) struct Window {
+pub(in crate::pool) struct Window {
     start: Instant,
     slots: [AtomicU64; SLOTS],
 }
@@ -25,7 +25,7 @@ fn unpack(slot: u64) -> (u64, u64, u64) {
 }
 
 impl Window {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(in crate::pool) fn new(now: Instant) -> Self {
         Self { start: now, slots: array::from_fn(|_| AtomicU64::new(0)) }
     }
 
@@ -37,7 +37,7 @@ impl Window {
             .saturating_add(1)
     }
 
-    pub(super) fn count(&self, failed: bool, length: Duration, now: Instant) {
+    pub(in crate::pool) fn count(&self, failed: bool, length: Duration, now: Instant) {
         let tenth = self.tenth(length, now);
         let Some(slot) = usize::try_from(tenth).ok().and_then(|at| self.slots.get(at % SLOTS)) else { return };
         let add = |old: u64| {
@@ -50,14 +50,14 @@ impl Window {
     }
 
     /// All outcomes and bad ones; the oldest tenth is the one that is just ending.
-    pub(super) fn sum(&self, length: Duration, now: Instant) -> (u64, u64) {
+    pub(in crate::pool) fn sum(&self, length: Duration, now: Instant) -> (u64, u64) {
         let tenth = self.tenth(length, now);
         let recent = |known: u64| (tenth & TENTHS).wrapping_sub(known) & TENTHS < SLOTS as u64 && known != 0;
         let slots = self.slots.iter().map(|slot| unpack(slot.load(Relaxed)));
         slots.filter(|(known, ..)| recent(*known)).fold((0, 0), |sum, slot| (sum.0 + slot.1, sum.1 + slot.2))
     }
 
-    pub(super) fn clear(&self) {
+    pub(in crate::pool) fn clear(&self) {
         self.slots.iter().for_each(|slot| slot.store(0, Relaxed));
     }
 }

@@ -30,6 +30,7 @@ impl State {
 
 /// The first answer decides at once; later ones must contradict the state several times in a row to change it.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(in crate::pool) struct Record {
     state: State,
     since: Instant,

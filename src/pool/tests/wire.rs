@@ -103,6 +103,8 @@ impl Observer for Watcher {
         let _ = self.0.send((target.to_owned(), up));
     }
     fn breaker(&self, _: &str, _: &str, _: Option<breaker::Stage>) {}
+    fn ejected(&self, _: &str, _: &str, _: Option<bool>) {}
+    fn panics(&self, _: &str, _: Option<bool>) {}
     fn target_gone(&self, _: &str, target: &str) {
         let _ = self.0.send((format!("gone {target}"), false));
     }

@@ -94,6 +94,12 @@ families! {
     breaker: IntGaugeVec = "yumen_breaker_state" ["pool", "target"],
         "0 while a target's breaker is closed, 1 while a few requests try the target, 2 while it is open.";
 
+    ejected: IntGaugeVec = "yumen_target_ejected" ["pool", "target"],
+        "1 while a target is ejected because its requests went worse than those of the others, else 0.";
+    ejections: IntCounterVec = "yumen_target_ejections_total" ["pool", "cause", "result"],
+        "Targets found bad by their requests (errors, share, slow): ejected, spared because too many are out, or only watched (shadow).";
+    panics: IntGaugeVec = "yumen_pool_panic" ["pool"], "1 while all targets of a pool are used because too few are well, else 0.";
+
     connections: IntGaugeVec = "yumen_connections" ["listener"], "Client connections that are open.";
     connections_refused: IntCounterVec = "yumen_connections_refused_total" ["listener", "reason"],
         "Client connections closed before their first request, by reason.";

@@ -118,6 +118,18 @@ impl Metrics {
         Figure::new(lease.child(&self.families.breaker, &[pool, target]), lease)
     }
 
+    /// Whether a target is ejected: 1 or 0.
+    pub fn ejected(&self, pool: &str, target: &str) -> Figure {
+        let lease = self.book.lease(format!("ejected\0{pool}\0{target}"));
+        Figure::new(lease.child(&self.families.ejected, &[pool, target]), lease)
+    }
+
+    /// Whether a pool uses all its targets because too few are well: 1 or 0.
+    pub fn panics(&self, pool: &str) -> Figure {
+        let lease = self.book.lease(format!("panics\0{pool}"));
+        Figure::new(lease.child(&self.families.panics, &[pool]), lease)
+    }
+
     pub fn listener(&self, listener: &str) -> Arc<ListenerMetrics> {
         Arc::new(ListenerMetrics::new(&self.families, self.book.lease(format!("listener\0{listener}")), listener))
     }
@@ -223,6 +235,8 @@ mod tests {
         discover.set(true, 1);
         let copies = metrics.copies("orders");
         copies.count(CopyResult::TooLarge);
+        pool.ejected("errors", "ejected");
+        let (ejected, panics) = (metrics.ejected("orders", "10.0.0.1:80"), metrics.panics("orders"));
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         metrics.handshake("1.3", "ok");
@@ -238,6 +252,7 @@ mod tests {
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
             Box::new((discover, copies)),
+            Box::new((ejected, panics)),
         ];
         (metrics, held)
     }

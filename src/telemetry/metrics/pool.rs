@@ -67,6 +67,11 @@ impl PoolMetrics {
         self.fallbacks.get_or_init(|| self.lease.child(&self.families.pool_fallbacks, &[&self.pool])).inc();
     }
 
+    /// A target was found bad by its requests; both words come from closed lists.
+    pub fn ejected(&self, cause: &'static str, result: &'static str) {
+        self.lease.child(&self.families.ejections, &[&self.pool, cause, result]).inc();
+    }
+
     /// A further try was not made for want of budget.
     pub fn over_budget(&self) {
         self.over_budget.get_or_init(|| self.lease.child(&self.families.pool_retry_budget, &[&self.pool])).inc();

@@ -45,6 +45,7 @@ fn a_copy_is_what_the_first_target_gets() {
     gateway.get("/plain");
     let plain = eventually("another copy", || next.seen().get(1).cloned());
     assert_eq!((plain.method.as_str(), plain.target.as_str(), plain.field("content-length")), ("GET", "/plain", None));
+    comes_to(&gateway, "answered", 2);
     assert_eq!(
         gateway.metrics().sum("yumen_pool_requests_total", &[("pool", "next"), ("code", "200")]).to_string(),
         "2"

@@ -27,8 +27,10 @@ pub(super) struct Live {
     watched: bool,
     /// Whether nobody is known to serve, so that those who were not asked yet may.
     unproven: bool,
-    /// How many targets with weight there are, and how many of them serve and are not ejected.
+    /// How many targets with weight there are, how many of them are more than newcomers, and how many serve and are not
+    /// ejected.
     weighted: usize,
+    known: usize,
     well: usize,
     /// How many changes of health this set knows of.
     changes: usize,
@@ -46,12 +48,13 @@ impl Group {
     /// With the choice of `old` if that knows the same targets.
     fn new(priority: u8, candidates: Vec<Arc<Target>>, old: &[Self], terms: &Terms<'_>) -> Self {
         let same = |(new, old): (&Arc<Target>, &Arc<Target>)| Arc::ptr_eq(new, old);
-        let knows =
+        let knows_them =
             |old: &&Self| old.candidates.len() == candidates.len() && candidates.iter().zip(&old.candidates).all(same);
-        let choice = old.iter().find(knows).map(|old| Arc::clone(&old.choice)).unwrap_or_else(|| {
-            let known: Vec<_> = candidates.iter().map(|target| (target.name(), target.weight())).collect();
-            Arc::new(Choice::new(terms.balance, &known, terms.turn))
-        });
+        let make = || {
+            let weights: Vec<_> = candidates.iter().map(|target| (target.name(), target.weight())).collect();
+            Arc::new(Choice::new(terms.balance, &weights, terms.turn))
+        };
+        let choice = old.iter().find(knows_them).map_or_else(make, |old| Arc::clone(&old.choice));
         Self { priority, candidates, choice }
     }
 
@@ -86,6 +89,7 @@ impl Live {
             watched: false,
             unproven: false,
             weighted: 0,
+            known: 0,
             well: 0,
             changes: 0,
         }
@@ -102,9 +106,12 @@ impl Live {
         priorities.dedup();
         let of = |priority: u8| weighted.iter().filter(move |target| target.priority() == priority);
         let well = |target: &&Arc<Target>| live.out(target, Trust::Usual, false).is_none();
-        let strength = |priority| Strength { well: of(priority).filter(well).count(), of: of(priority).count() };
+        // Who has to pass its first probe is none of those who could be well.
+        let known = |target: &&Arc<Target>| live.serves(target) || target.cell().state() != State::Unknown;
+        let count = |priority, of_kind: &dyn Fn(&&Arc<Target>) -> bool| of(priority).filter(of_kind).count();
+        let strength = |priority| Strength { well: count(priority, &well), of: count(priority, &known) };
         let strengths: Vec<_> = priorities.iter().map(|&priority| strength(priority)).collect();
-        let well = strengths.iter().map(|group| group.well).sum();
+        let (well, known) = strengths.iter().fold((0, 0), |sum, group| (sum.0 + group.well, sum.1 + group.of));
         let trust = rotation::trust(&strengths, terms.panic_below);
         // Those who are enough come first; in panic all of them stand together.
         let mut order: Vec<_> = priorities.into_iter().zip(strengths).collect();
@@ -121,7 +128,7 @@ impl Live {
         };
         let cookie = |target: &Arc<Target>| Some((target.cookie()?.into(), Arc::clone(target)));
         live.named = weighted.iter().filter_map(cookie).collect();
-        (live.well, live.trust, live.grows) = (well, trust, terms.slow_start && !is_hash);
+        (live.well, live.known, live.trust, live.grows) = (well, known, trust, terms.slow_start && !is_hash);
         live
     }
 
@@ -185,9 +192,9 @@ impl Live {
     pub(super) fn is_empty(&self) -> bool {
         self.weighted == 0
     }
-    /// How many targets with weight there are.
-    pub(super) fn weighted(&self) -> usize {
-        self.weighted
+    /// How many targets with weight there are, beside newcomers.
+    pub(super) fn known(&self) -> usize {
+        self.known
     }
     /// How many of them serve and are not ejected.
     pub(super) fn well(&self) -> usize {

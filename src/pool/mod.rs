@@ -254,6 +254,7 @@ impl Pool {
         endpoint::complain(config, &said, at, problems);
         discover::complain(&config.discover, !config.targets.is_empty(), &at.key("discover"), problems);
         endpoint::complain_of_protocol(config, at, problems);
+        health::complain_of_protocol(config, at, problems);
         timeout::complain(&config.timeout, &at.key("timeout"), problems);
         config.retry.complain(&at.key("retry"), problems);
         let tls = config.tls.as_ref().map(|tls| Tls::compile(tls, &at.key("tls"), problems));

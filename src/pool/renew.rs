@@ -92,7 +92,7 @@ impl Pool {
     pub(super) fn tell_panic(&self) {
         let Some(below) = self.panic_below else { return };
         let live = self.live.load();
-        let (well, of, panics) = (live.well(), live.weighted(), live.panics());
+        let (well, of, panics) = (live.well(), live.known(), live.panics());
         self.observer.panics(self.name.as_str(), Some(panics));
         let name = &self.name;
         match (self.standing.panics.swap(panics, Relaxed), panics) {

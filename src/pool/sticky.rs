@@ -131,20 +131,24 @@ impl Sticky {
 
     /// Takes the cookie out of what the target gets: it is ours alone.
     pub fn hide(&self, fields: &mut HeaderMap) {
-        let ours = |pair: &&str| pair.trim().split_once('=').is_some_and(|(name, _)| name == &*self.name);
-        let says = |line: &HeaderValue| line.to_str().is_ok_and(|line| line.split(';').any(|pair| ours(&pair)));
+        let ours = |pair: &[u8]| {
+            let rest = pair.trim_ascii().strip_prefix(self.name.as_bytes());
+            rest.is_some_and(|rest| rest.trim_ascii_start().starts_with(b"="))
+        };
+        let says = |line: &HeaderValue| line.as_bytes().split(|byte| *byte == b';').any(ours);
         if !fields.get_all(header::COOKIE).iter().any(says) {
             return;
         }
         let lines: Vec<_> = fields.get_all(header::COOKIE).iter().cloned().collect();
         fields.remove(header::COOKIE);
         for line in lines {
-            let Some(text) = line.to_str().ok().filter(|_| says(&line)) else {
+            if !says(&line) {
                 fields.append(header::COOKIE, line);
                 continue;
-            };
-            let kept: Vec<_> = text.split(';').filter(|pair| !ours(pair)).map(str::trim).collect();
-            if let (false, Ok(kept)) = (kept.is_empty(), HeaderValue::try_from(kept.join("; "))) {
+            }
+            let pairs = line.as_bytes().split(|byte| *byte == b';').filter(|pair| !ours(pair));
+            let kept: Vec<_> = pairs.map(<[u8]>::trim_ascii).collect();
+            if let (false, Ok(kept)) = (kept.is_empty(), HeaderValue::from_bytes(&kept.join(&b"; "[..]))) {
                 fields.append(header::COOKIE, kept);
             }
         }
@@ -198,13 +202,18 @@ mod tests {
             (vec!["a=1; at=2; b=3"], vec!["a=1; b=3"]),
             (vec!["a=1", "at=2; at=3", "b=4;at=5"], vec!["a=1", "b=4"]),
             (vec!["cat=1;  b=2"], vec!["cat=1;  b=2"]),
+            (vec!["a=\u{fc}; at =2"], vec!["a=\u{fc}"]),
         ] {
             let mut fields = HeaderMap::new();
             for line in &sent {
-                fields.append(header::COOKIE, HeaderValue::from_str(line).unwrap());
+                fields.append(header::COOKIE, HeaderValue::from_bytes(line.as_bytes()).unwrap());
             }
             sticky.hide(&mut fields);
-            let left: Vec<_> = fields.get_all(header::COOKIE).iter().map(|line| line.to_str().unwrap()).collect();
+            let left: Vec<_> = fields
+                .get_all(header::COOKIE)
+                .iter()
+                .map(|line| std::str::from_utf8(line.as_bytes()).unwrap())
+                .collect();
             assert_eq!(left, kept, "{sent:?}");
         }
     }

@@ -158,7 +158,15 @@ fn what_cannot_work_is_a_problem() {
         "orders.protocol: `h2c` is HTTP/2 without TLS; beside `tls` it is `h2`",
     );
     one("{ targets: [a:1], timeout: { idle: 0s } }", "orders.timeout.idle: must be more than zero");
-    one("{ targets: [a:1], health: {} }", "orders.health: needs `http: /path` or `tcp: true`");
+    one("{ targets: [a:1], health: {} }", "orders.health: needs `http: /path`, `grpc: service` or `tcp: true`");
+    one(
+        "{ targets: [a:1], health: { grpc: a.B } }",
+        "orders.health.grpc: is asked over HTTP/2; say `protocol: h2c`, or `h2` with `tls`",
+    );
+    one(
+        "{ targets: [a:1], protocol: h2c, health: { grpc: a.B, tcp: true } }",
+        "orders.health.tcp: stands beside `grpc`; a target is asked in one way only",
+    );
     one("{ targets: [a:1], health: { http: x } }", "orders.health.http: `x` is not a path, e.g. /healthz");
     one(
         "{ targets: [a:1], health: { tcp: true, body: x } }",
@@ -225,7 +233,7 @@ fn a_pool_without_targets_is_empty_and_without_healthy_ones_says_so() {
 
 #[test]
 fn what_was_tried_is_avoided_while_there_is_another() {
-    for balance in ["round_robin", "least_requests", "random", "hash(client.ip)"] {
+    for balance in ["round_robin", "least_requests", "ewma", "random", "hash(client.ip)"] {
         let yaml = format!("{{ targets: ['1.1.1.1:1', '1.1.1.1:2', '1.1.1.1:3'], balance: {balance} }}");
         let pool = pool(&yaml, &Shelves::default());
         for _ in 0..20 {
@@ -321,11 +329,24 @@ fn newcomers_serve_when_nobody_else_does() {
     drop(old);
 }
 
+#[test]
+fn newcomers_cause_no_panic() {
+    let shelves = Shelves::default();
+    let watched = |targets: &str| pool(&format!("{{ targets: [{targets}], panic_below: 60%, {WATCHED} }}"), &shelves);
+    let old = watched("'1.1.1.1:1', '1.1.1.1:2'");
+    let new = watched("'1.1.1.1:1', '1.1.1.1:2', '1.1.1.1:3', '1.1.1.1:4', '1.1.1.1:5'");
+    assert_eq!((turns(&new, 4).as_str(), new.status().whole.panic), ("1212", false), "they have to prove themselves");
+    new.tell(1, Err("refused".into()));
+    assert!(new.status().whole.panic, "one of the two that are known is too few");
+    assert_eq!(turns(&new, 5).len(), 5);
+    drop(old);
+}
+
 proptest! {
     #[test]
     fn a_target_that_is_down_is_never_picked_while_another_is_up(
         weights in prop::collection::vec(0_u16..5, 1..7),
-        balance in prop::sample::select(vec!["round_robin", "least_requests", "random", "hash(client.ip)"]),
+        balance in prop::sample::select(vec!["round_robin", "least_requests", "ewma", "random", "hash(client.ip)"]),
         changes in prop::collection::vec((0_usize..7, prop::bool::ANY, prop::bool::ANY), 0..20),
     ) {
         let targets = weights.iter().enumerate().map(|(port, weight)| format!("{{ at: '1.1.1.1:{}', weight: {weight} }}", port + 1));

@@ -111,6 +111,31 @@ fn every_example_of_a_policy_passes() {
     }
 }
 
+#[test]
+fn every_example_of_a_pool_passes() {
+    let mut checked = 0;
+    for file in
+        files_below(&top().join("src/pool")).into_iter().filter(|file| file.extension().is_some_and(|end| end == "rs"))
+    {
+        let text = fs::read_to_string(&file).unwrap();
+        let header = text.lines().map_while(|line| line.strip_prefix("//!"));
+        let header: String = header.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
+        for example in fenced(&header).iter().flat_map(|block| alternatives(block)) {
+            let document = if example.starts_with("pools:") {
+                whole(&example)
+            } else {
+                let targets = if example.starts_with("targets:") { "" } else { "    targets: [10.0.0.1:80]\n" };
+                let lines: String = example.lines().map(|line| format!("    {line}\n")).collect();
+                let pools = format!("pools:\n  orders-elsewhere: [10.0.0.9:80]\n  orders:\n{targets}{lines}");
+                whole(&format!("{pools}routes: {{ all: {{ match: /*, to: orders }} }}\n"))
+            };
+            check(&file.display().to_string(), &document);
+            checked += 1;
+        }
+    }
+    assert!(checked > 10, "only {checked} examples");
+}
+
 /// A block that says a key twice shows alternatives: each is an example of its own.
 fn alternatives(block: &str) -> Vec<String> {
     let mut found = vec![String::new()];

@@ -145,6 +145,7 @@ const KEYS: &[(&str, &str)] = &[
     ("pools.*.slow_start", "balances::who_comes_to_a_serving_pool_begins_with_a_small_share"),
     ("pools.*.health", "pools::a_sick_target_gets_no_requests_until_it_is_well_again"),
     ("pools.*.health.http", "pools::health_asks_for_status_body_and_host"),
+    ("pools.*.health.grpc", "grpc_health::a_grpc_service_is_asked_in_its_own_words"),
     ("pools.*.health.tcp", "pools::health_asks_for_status_body_and_host"),
     ("pools.*.health.every", "pools::probes_come_as_often_as_the_document_says"),
     ("pools.*.health.timeout", "pools::a_slow_probe_is_a_failed_one"),

@@ -29,6 +29,7 @@ mod examples;
 mod fallbacks;
 mod forwarding;
 mod framing;
+mod grpc_health;
 mod guards;
 mod harness;
 mod hostile_origin;

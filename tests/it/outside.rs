@@ -8,7 +8,7 @@ use crate::harness::tools::{self, finish};
 use crate::harness::{Gateway, Origin, Setup};
 
 /// Python with the packages of `tests/run`, or why the test is left out.
-fn python(package: &str) -> Option<PathBuf> {
+pub fn python(package: &str) -> Option<PathBuf> {
     let venv = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/tests-venv/bin/python");
     let python = if venv.exists() { venv } else { "python3".into() };
     if finish(Command::new(&python).args(["-c", &format!("import {package}")])).code == 0 {

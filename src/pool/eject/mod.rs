@@ -175,6 +175,8 @@ impl Rule {
         }
         let (first, why_again) = (self.config.length.get(), why.clone());
         let (changed, length, times) = ejection.machine(|machine| {
+            // Its time may be over, and nobody was told yet.
+            machine.let_in(false, now);
             let changed = machine.eject(why_again, first, now);
             (changed, machine.length(), machine.times())
         });

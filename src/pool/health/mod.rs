@@ -14,17 +14,18 @@ use pingora_load_balancing::health_check::TcpHealthCheck;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::chance;
+use super::{Protocol, chance};
 use crate::problem::{Path, Problems};
 use crate::units::{self, Duration};
 
+mod grpc;
 mod http;
 mod record;
 mod tcp;
 
 pub(super) use record::{Record, State, Verdict};
 
-/// How targets are asked whether they can serve: by HTTP or by opening a connection.
+/// How targets are asked whether they can serve: by HTTP, by gRPC or by opening a connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "PoolHealth")]
@@ -32,6 +33,9 @@ pub struct Config {
     /// Ask by `GET` of this path, over the pool's own protocol and TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
+    /// Ask for this service by `grpc.health.v1`, over the pool's own HTTP/2; an empty name asks for the server as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<String>,
     /// Ask by opening a connection (with TLS if the pool has it).
     pub tcp: bool,
     /// How often each target is asked; 10% earlier or later by chance.
@@ -58,6 +62,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             http: None,
+            grpc: None,
             tcp: false,
             every: Duration::from_secs(5),
             timeout: Duration::from_secs(2),
@@ -121,6 +126,7 @@ pub(super) struct Check {
 
 enum Kind {
     Http(http::Ask),
+    Grpc(grpc::Ask),
     Tcp,
 }
 
@@ -128,14 +134,15 @@ impl Check {
     /// `group` tells connections of these settings from others.
     pub(super) fn compile(config: &Config, group: u64, at: &Path, problems: &mut Problems) -> Self {
         complain(config, at, problems);
-        let kind = match &config.http {
-            Some(path) => Kind::Http(http::Ask {
+        let kind = match (&config.http, &config.grpc) {
+            (Some(path), _) => Kind::Http(http::Ask {
                 path: path.clone(),
                 status: config.status.clone(),
                 body: config.body.clone(),
                 host: config.host.clone(),
             }),
-            None => Kind::Tcp,
+            (None, Some(service)) => Kind::Grpc(grpc::Ask { service: service.clone(), host: config.host.clone() }),
+            (None, None) => Kind::Tcp,
         };
         let mut settings = DefaultHasher::new();
         (format!("{config:?}"), group).hash(&mut settings);
@@ -166,6 +173,7 @@ impl Check {
         let answer = async {
             match &self.kind {
                 Kind::Http(ask) => ask.ask(prober.http(), &peer, &authority).await,
+                Kind::Grpc(ask) => ask.ask(prober.http(), &peer, &authority).await,
                 Kind::Tcp => tcp::ask(prober.plain(), prober.tcp(), &peer).await,
             }
         };
@@ -184,19 +192,26 @@ impl Check {
 }
 
 fn complain(config: &Config, at: &Path, problems: &mut Problems) {
-    match (&config.http, config.tcp) {
-        (Some(_), true) => problems.error(at.key("tcp"), "stands beside `http`; a target is asked in one way only"),
-        (None, false) => problems.error(at.clone(), "needs `http: /path` or `tcp: true`"),
-        (Some(path), false) if !path.starts_with('/') || path.parse::<::http::uri::PathAndQuery>().is_err() => {
-            problems.error(at.key("http"), format!("`{path}` is not a path, e.g. /healthz"));
+    let ways = [("http", config.http.is_some()), ("grpc", config.grpc.is_some()), ("tcp", config.tcp)];
+    let mut said = ways.into_iter().filter(|(_, said)| *said).map(|(way, _)| way);
+    match (said.next(), said.next()) {
+        (None, _) => problems.error(at.clone(), "needs `http: /path`, `grpc: service` or `tcp: true`"),
+        (Some(first), Some(second)) => {
+            let sentence = format!("stands beside `{first}`; a target is asked in one way only");
+            problems.error(at.key(second), sentence);
         }
-        (Some(_), false) => {}
-        (None, true) => {
-            let http_only = [("body", config.body.is_some()), ("host", config.host.is_some())];
-            for (key, _) in http_only.into_iter().filter(|(_, set)| *set) {
-                problems.error(at.key(key), "is only asked for with `http: /path`");
-            }
-        }
+        (Some(_), None) => {}
+    }
+    if let Some(path) = &config.http
+        && (!path.starts_with('/') || path.parse::<::http::uri::PathAndQuery>().is_err())
+    {
+        problems.error(at.key("http"), format!("`{path}` is not a path, e.g. /healthz"));
+    }
+    if config.body.is_some() && config.http.is_none() {
+        problems.error(at.key("body"), "is only asked for with `http: /path`");
+    }
+    if config.host.is_some() && config.http.is_none() && config.grpc.is_none() {
+        problems.error(at.key("host"), "is only asked for with `http: /path` or `grpc: service`");
     }
     if config.status.is_empty() {
         problems.error(at.key("status"), "needs at least one status, e.g. [200]");
@@ -217,6 +232,19 @@ fn complain(config: &Config, at: &Path, problems: &mut Problems) {
     }
     if config.up_after == 0 {
         problems.error(at.key("up_after"), "must be more than zero");
+    }
+}
+
+/// What is wrong with the way in which targets are asked, by the protocol that the pool speaks.
+pub(super) fn complain_of_protocol(config: &super::Config, at: &Path, problems: &mut Problems) {
+    let speaks = match config.protocol {
+        Protocol::H2 | Protocol::H2c => true,
+        Protocol::Auto => config.tls.is_some(),
+        Protocol::H1 => false,
+    };
+    if config.health.as_ref().is_some_and(|health| health.grpc.is_some()) && !speaks {
+        let sentence = "is asked over HTTP/2; say `protocol: h2c`, or `h2` with `tls`";
+        problems.error(at.key("health").key("grpc"), sentence);
     }
 }
 

@@ -71,8 +71,22 @@ fn told(pool: &Value) -> String {
     for target in pool.get("targets").and_then(Value::as_array).into_iter().flatten() {
         text += &one(target);
     }
-    for host in pool.get("unresolved").and_then(Value::as_array).into_iter().flatten() {
-        let _ = writeln!(text, "  {}  cannot be looked up: {}", word(host, "host"), word(host, "reason"));
+    for source in pool.get("discover").and_then(Value::as_array).into_iter().flatten() {
+        text += &found(source);
+    }
+    text
+}
+
+/// Where targets come from, and who of them is not believed.
+fn found(source: &Value) -> String {
+    let mut text =
+        format!("  from {}  {}, {} found", word(source, "source"), word(source, "state"), number(source, "found"));
+    if let Some(reason) = source.get("reason").and_then(Value::as_str) {
+        let _ = write!(text, ": {reason}");
+    }
+    text.push('\n');
+    for refused in source.get("refused").and_then(Value::as_array).into_iter().flatten() {
+        let _ = writeln!(text, "    {} is not used: {}", word(refused, "address"), word(refused, "why"));
     }
     text
 }
@@ -131,14 +145,20 @@ mod tests {
                 { "address": "10.0.0.4:80", "weight": 1, "state": "up", "in_flight": 0, "picks": 9, "failures": 5,
                   "breaker": { "state": "half_open", "cause": "5 of 9 failed in 10s" } },
             ],
-            "unresolved": [{ "host": "app.internal", "reason": "no such name" }],
+            "discover": [
+                { "source": "consul:orders", "state": "up", "found": 4 },
+                { "source": "app.internal:80", "state": "down", "found": 0, "reason": "every address found is refused",
+                  "refused": [{ "address": "127.0.0.1:80", "why": "loopback" }] },
+            ],
         });
         let expected = "orders  degraded, 1 of 4 healthy, panic: all are used\n\
             \x20 10.0.0.1:80  up, priority 1, on standby, 2 in flight, 0 of 9 failed\n\
             \x20 10.0.0.2:80  down, weight 3, 0 in flight, 4 of 9 failed: status 500\n\
             \x20 10.0.0.3:80  up, 0 in flight, 5 of 9 failed; ejected for 12 s more: 5 failures in a row\n\
             \x20 10.0.0.4:80  up, 0 in flight, 5 of 9 failed; breaker half open: 5 of 9 failed in 10s\n\
-            \x20 app.internal  cannot be looked up: no such name\n";
+            \x20 from consul:orders  up, 4 found\n\
+            \x20 from app.internal:80  down, 0 found: every address found is refused\n\
+            \x20   127.0.0.1:80 is not used: loopback\n";
         assert_eq!(told(&pool), expected);
     }
 }

@@ -1,6 +1,6 @@
 //! The targets of the document, checked: fixed addresses, and sources that are asked for more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pingora::protocols::l4::socket::SocketAddr;
@@ -72,12 +72,24 @@ impl Endpoint {
         let (name, read) = (said.target.at.to_string().into(), said.place.is_some());
         let (weight, priority) = (said.target.weight, said.target.group());
         Some(match &said.target.at {
-            Address::Ip(ip) => {
-                Self::Fixed { name, address: SocketAddr::Inet(*ip), asked: ip.ip().to_string().into(), weight, priority, read }
-            }
+            Address::Ip(ip) => Self::Fixed {
+                name,
+                address: SocketAddr::Inet(*ip),
+                asked: ip.ip().to_string().into(),
+                weight,
+                priority,
+                read,
+            },
             Address::Unix(path) => {
                 let address = std::os::unix::net::SocketAddr::from_pathname(path).ok()?;
-                Self::Fixed { name, address: SocketAddr::Unix(address), asked: "localhost".into(), weight, priority, read }
+                Self::Fixed {
+                    name,
+                    address: SocketAddr::Unix(address),
+                    asked: "localhost".into(),
+                    weight,
+                    priority,
+                    read,
+                }
             }
             Address::Host { name: host, port } => {
                 let source = Source::Host { name: host.clone(), port: *port, written: !read };
@@ -101,15 +113,18 @@ impl Endpoint {
                 vec![Found { name, address, asked, weight: *weight, priority: *priority }]
             }
             Self::Found { source, lookup, weight, priority, .. } => {
+                let instances = lookup.instances();
+                let may = |one: &Instance| terms.rule.refuses(source.written(), one.address).is_none();
+                let groups: BTreeSet<_> = instances.iter().filter(|one| may(one)).map(|one| one.priority).collect();
+                let group = |one: &Instance| groups.iter().take_while(|group| **group < one.priority).count();
                 let one = |one: Instance| Found {
                     name: format!("{}/{}", source.family().unwrap_or(&one.host), one.address).into(),
                     address: SocketAddr::Inet(one.address),
-                    asked: one.host,
                     weight: one.weight.saturating_mul(*weight),
-                    priority: *priority,
+                    priority: u8::try_from(group(&one)).unwrap_or(u8::MAX).max(*priority),
+                    asked: one.host,
                 };
-                let may = |one: &Instance| terms.rule.refuses(source.written(), one.address).is_none();
-                lookup.instances().into_iter().filter(may).map(one).collect()
+                instances.into_iter().filter(may).map(one).collect()
             }
         }
     }
@@ -165,7 +180,8 @@ pub(super) fn complain(config: &Config, said: &[Said], at: &Path, problems: &mut
             wrong(Some("weight"), format!("`{}` is too heavy; at most 1000", target.weight));
         }
         if target.backup && target.priority > 0 {
-            wrong(Some("backup"), "stands beside `priority`, and means `priority: 1`; say one of them".to_owned());
+            let sentence = "stands beside `priority`, and means `priority: 1`; say one of them";
+            wrong(Some("backup"), sentence.to_owned());
         }
         if let Some(first) = places.insert(&target.at, index) {
             wrong(None, format!("`{}` is the same address as targets[{first}]", target.at));

@@ -200,8 +200,8 @@ impl Config {
     /// The files that the pool is made of, to be watched for changes.
     pub fn files(&self) -> Vec<PathBuf> {
         let secret = self.sticky.as_ref().and_then(|sticky| sticky.secret.file());
-        let tls = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten().cloned();
-        tls.chain(secret).chain(self.targets.file().cloned()).chain(self.discover.files()).collect()
+        let tls = self.tls.iter().flat_map(|tls| [&tls.ca, &tls.cert, &tls.key]).flatten();
+        tls.chain(self.targets.file()).cloned().chain(self.discover.files()).chain(secret).collect()
     }
 }
 

@@ -392,7 +392,7 @@ fn many_pools_and_large_ones_are_made_in_no_time() {
             (1..=10_000).map(|port| format!("{{ at: '1.1.1.1:{port}', weight: {} }}", port % 50)).collect();
         pool(&format!("{{ targets: [{}], balance: {balance} }}", targets.join(", ")), &shelves);
     }
-    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
     drop(pools);
 }
 

@@ -106,6 +106,9 @@ async fn run(mut copy: Box<Copy>, mut picked: Picked, pool: Arc<Pool>) {
         Ok(Err(why)) => (Some(fail::fault_of(why, false, false)), 0),
         Err(_) => (Some(Fault::UpstreamTimeoutTotal), 0),
     };
+    if fault.is_none() {
+        picked.answered(status, Some(begun.elapsed()));
+    }
     picked.record(fault, status);
     if let Some(counted) = pool.counted() {
         counted.count(fault.is_none().then_some(status), begun.elapsed().as_secs_f64());

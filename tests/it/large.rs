@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use yumen::config::Loaded;
 
 /// Without optimisation, on a busy machine: far above what a release needs, far below what a bad algorithm takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn forty_thousand() -> String {
     let mut text =

@@ -215,7 +215,7 @@ impl Known {
     }
 }
 
-/// What may be used, of the first group that has anybody; and what not.
+/// What may be used, and what not.
 fn sift(mut found: Vec<Instance>, judge: impl Fn(&Instance) -> Option<Why>) -> (Vec<Instance>, Vec<Refused>) {
     found.sort_unstable();
     found.dedup_by(|one, other| one.host == other.host && one.address == other.address);
@@ -228,8 +228,6 @@ fn sift(mut found: Vec<Instance>, judge: impl Fn(&Instance) -> Option<Why>) -> (
         }
         None => true,
     });
-    let first = found.iter().map(|one| one.priority).min();
-    found.retain(|one| Some(one.priority) == first);
     refused.sort_unstable();
     refused.dedup();
     (found, refused)

@@ -116,7 +116,7 @@ impl Config {
 /// One instance that a source names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Instance {
-    /// Those with the lowest number are used, as long as there are any.
+    /// Its group: those with the lowest number are used first.
     pub(super) priority: u16,
     /// What it is asked for.
     pub(super) host: Box<str>,

@@ -35,16 +35,16 @@ pub struct Config {
     pub backup: bool,
 }
 
+impl From<Address> for Config {
+    fn from(at: Address) -> Self {
+        Self { at, weight: 1, priority: 0, backup: false }
+    }
+}
+
 impl Config {
     /// The group that it belongs to.
     pub(in crate::pool) fn group(&self) -> u8 {
         if self.backup { 1 } else { self.priority }
-    }
-}
-
-impl From<Address> for Config {
-    fn from(at: Address) -> Self {
-        Self { at, weight: one(), priority: 0, backup: false }
     }
 }
 

@@ -99,11 +99,12 @@ fn other_settings_ask_at_once_and_judge_anew() {
 }
 
 #[test]
-fn the_first_group_that_has_anybody_is_used() {
+fn every_group_is_known_and_nobody_twice() {
     let one = |priority, address: &str| Instance { priority, ..instance(address) };
     let refuses = |one: &Instance| Rule::default().refuses("", one.address);
     let all = vec![one(20, "10.0.0.3:80"), one(10, "10.0.0.1:80"), one(10, "10.0.0.2:80"), one(10, "10.0.0.2:80")];
-    assert_eq!(sift(all, refuses).0, [one(10, "10.0.0.1:80"), one(10, "10.0.0.2:80")]);
+    let groups = [one(10, "10.0.0.1:80"), one(10, "10.0.0.2:80"), one(20, "10.0.0.3:80")];
+    assert_eq!(sift(all, refuses).0, groups);
     let first_refused = vec![one(20, "10.0.0.3:80"), one(10, "127.0.0.1:80")];
     assert_eq!(sift(first_refused, refuses).0, [one(20, "10.0.0.3:80")]);
 }

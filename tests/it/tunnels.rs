@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
+use crate::harness::handshake::{SWITCH, upgrade};
 use crate::harness::origin::Talk;
 use crate::harness::tls::Authority;
 use crate::harness::{Connection, Gateway, Origin, Request, Setup, eventually};
@@ -15,17 +16,6 @@ const TEXT: u8 = 0x81;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
-
-fn upgrade() -> Request {
-    Request::get("/ws")
-        .with("Connection", "Upgrade")
-        .with("Upgrade", "websocket")
-        .with("Sec-WebSocket-Version", 13)
-        .with("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
-}
-
-const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 /// A frame of a client (masked) or of a target.
 fn frame(first: u8, body: &[u8], masked: bool) -> Vec<u8> {

@@ -1,17 +1,7 @@
 //! WebSocket passes through: the handshake, both directions, and nothing before the 101.
 
+use crate::harness::handshake::{SWITCH, upgrade};
 use crate::harness::{Connection, Gateway, Origin, Request};
-
-fn upgrade() -> Request {
-    Request::get("/ws")
-        .with("Connection", "Upgrade")
-        .with("Upgrade", "websocket")
-        .with("Sec-WebSocket-Version", 13)
-        .with("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
-}
-
-const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
 fn echoing() -> Origin {
     Origin::new(|seen, talk| {

@@ -3,6 +3,7 @@
 pub mod consul;
 pub mod gateway;
 pub mod h2;
+pub mod handshake;
 pub mod names;
 pub mod origin;
 pub mod redis;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use super::eventually;
+use super::tools::{end, serving};
 
 /// A name server that knows what lies below `test`, each record for a second.
 pub struct Names {
@@ -52,23 +53,13 @@ impl Names {
                 "--port",
             ]);
             command.arg(&port).args(records.iter().map(|record| format!("--{record}")));
-            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-            let mut child = child.unwrap_or_else(|e| panic!("dnsmasq: {e}; `tests/run` installs what tests need"));
-            eventually("it answers or ends", || {
-                let ended = child.try_wait().unwrap().is_some();
-                (ended || TcpStream::connect(self.to_string()).is_ok()).then_some(())
-            });
-            if child.try_wait().unwrap().is_some() {
-                return None;
-            }
-            self.child = Some(child);
-            Some(())
+            self.child = serving(&mut command, || TcpStream::connect(self.to_string()).is_ok());
+            self.child.is_some().then_some(())
         });
     }
     pub fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+        if let Some(child) = self.child.take() {
+            end(child);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::eventually;
 use super::tools::signal;
+use super::tools::{end, serving};
 
 /// A Redis that keeps nothing.
 pub struct Redis {
@@ -73,23 +74,13 @@ impl Redis {
                 "no",
             ]);
             command.arg("--dir").arg(self.dir.path()).args(&self.settings);
-            let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-            let mut child = child.unwrap_or_else(|e| panic!("redis-server: {e}; `tests/run` installs what tests need"));
-            eventually("it answers or ends", || {
-                let ended = child.try_wait().unwrap().is_some();
-                (ended || TcpStream::connect(self.address()).is_ok()).then_some(())
-            });
-            if child.try_wait().unwrap().is_some() {
-                return None;
-            }
-            self.child = Some(child);
-            Some(())
+            self.child = serving(&mut command, || TcpStream::connect(self.address()).is_ok());
+            self.child.is_some().then_some(())
         });
     }
     pub fn stop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+        if let Some(child) = self.child.take() {
+            end(child);
         }
     }
     pub fn freeze(&self) {

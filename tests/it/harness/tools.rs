@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::times;
+use super::{eventually, times};
 
 /// A program that ended: its exit code and what it wrote.
 #[derive(Debug)]
@@ -29,6 +29,21 @@ pub fn finish(command: &mut Command) -> Ended {
     let Output { status, stdout, stderr } = within(child, Duration::from_mins(1), &name);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ended { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
+}
+
+/// Starts a server, and waits until it answers; none where it ends instead, for want of its port.
+pub fn serving(command: &mut Command, answers: impl Fn() -> bool) -> Option<Child> {
+    let name = command.get_program().to_owned();
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut child = child.unwrap_or_else(|e| panic!("{}: {e}; `tests/run` installs what tests need", name.display()));
+    eventually("it answers or ends", || (child.try_wait().unwrap().is_some() || answers()).then_some(()));
+    child.try_wait().unwrap().is_none().then_some(child)
+}
+
+/// Ends a server.
+pub fn end(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }
 
 fn within(mut child: Child, patience: Duration, name: &str) -> Output {

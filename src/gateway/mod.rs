@@ -3,7 +3,6 @@
 pub mod admin;
 mod conn;
 mod door;
-mod hold;
 pub mod keeper;
 pub mod listen;
 pub mod reload;

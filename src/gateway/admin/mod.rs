@@ -1,0 +1,107 @@
+//! The admin door: health, readiness, metrics, status, limits, and the order to reload. Nothing changes by GET.
+
+mod health;
+mod hold;
+mod limits;
+mod order;
+mod page;
+
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, StatusCode, header};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use serde_json::json;
+use tokio::sync::watch;
+
+use self::page::{Answer, allow, figures, page, text};
+use super::door;
+use super::listen::{Listeners, Worker};
+use super::reload::Reloader;
+use crate::canonical;
+use crate::listener::Listener;
+use crate::snapshot::Live;
+use crate::units::Address;
+
+/// Answers on the admin listener.
+pub struct Admin {
+    live: Arc<Live>,
+    reloader: Arc<Reloader>,
+    /// Kept, for to its listeners a dropped sender is the end.
+    _open: watch::Sender<bool>,
+}
+
+/// The admin listener, on the runtime of the caller; it serves until the process ends, through the drain too.
+pub fn listeners(live: &Arc<Live>, reloader: &Arc<Reloader>) -> Listeners<Admin> {
+    let (open, never) = watch::channel(false);
+    let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone(), _open: open });
+    Listeners::new(vec![Worker { runtime: tokio::runtime::Handle::current(), app }], door::door(live.clone()), never)
+}
+
+/// Listens where the snapshot says; a socket file is for the user of the gateway alone.
+pub fn listen(listeners: &Listeners<Admin>, listener: &Arc<Listener>) -> Result<(), String> {
+    listeners.apply(vec![listener.clone()]).map_err(|why| why.to_string())?;
+    for path in listener.binds.iter().filter_map(Address::socket_file) {
+        let ours_alone = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path, ours_alone).map_err(|why| format!("{}: {why}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// What there is to see by GET, and to order by POST.
+const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits";
+const ORDERS: [&str; 2] = ["/reload", "/breaker"];
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Answer {
+        let request = session.req_header();
+        let (method, path) = (request.method.clone(), request.uri.path().to_owned());
+        let query = request.uri.query().unwrap_or_default().to_owned();
+        let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        if !host.is_some_and(|host| self.knows(&host)) {
+            return text(StatusCode::MISDIRECTED_REQUEST, "this door answers to its own names only (admin.hosts)\n");
+        }
+        match method {
+            Method::POST => self.order(&path, &query).await,
+            Method::GET | Method::HEAD => self.look(&path, &query).await,
+            _ if ORDERS.contains(&path.as_str()) => allow("POST"),
+            _ => allow("GET, HEAD"),
+        }
+    }
+}
+
+impl Admin {
+    /// A page on some other site must not reach us through a name that its owner points here (DNS rebinding).
+    fn knows(&self, host: &str) -> bool {
+        let Ok((name, _)) = canonical::host(host) else { return false };
+        let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        ip.is_ok() || name == "localhost" || self.live.load().admin_hosts.iter().any(|known| *known == *name)
+    }
+
+    async fn look(&self, path: &str, query: &str) -> Answer {
+        match path {
+            "/livez" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => health::ready(&self.live),
+            "/health" => health::health(&self.live),
+            "/metrics" => figures(self.live.tools.metrics.render()),
+            "/status" => page(StatusCode::OK, &self.reloader.status()),
+            "/routes" => page(StatusCode::OK, &self.live.load().describe_routes()),
+            "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),
+            "/limits" => limits::limits(&self.live, query).await,
+            order if ORDERS.contains(&order) => allow("POST"),
+            _ => text(StatusCode::NOT_FOUND, &format!("{LOOKS}, POST {}\n", ORDERS.join(", POST "))),
+        }
+    }
+
+    async fn order(&self, path: &str, query: &str) -> Answer {
+        match path {
+            "/reload" if query == "wait" => order::reload_and_wait(&self.reloader).await,
+            "/reload" => order::reload(&self.reloader),
+            "/breaker" => order::hold(&self.live, query),
+            _ => allow("GET, HEAD"),
+        }
+    }
+}

@@ -3,6 +3,7 @@
 mod accept;
 mod door;
 mod gate;
+mod inherited;
 mod proxied;
 mod socket;
 #[cfg(test)]
@@ -11,13 +12,15 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use pingora::apps::HttpServerApp;
 use tokio::sync::watch;
 
 pub use door::{Door, Seen};
+pub use inherited::Inheritance;
 
 use crate::listener::Listener;
 use crate::units::{Address, Name};
@@ -57,12 +60,24 @@ pub struct Place {
 /// What tells one socket from another; two listeners may both ask for port 0 and get different ones.
 type Key = (Address, Option<Name>);
 
+/// Keeps sockets open beyond the end of the process.
+pub trait Keep: Send + Sync {
+    /// From now on this socket, under this name.
+    fn keep(&self, name: &str, socket: BorrowedFd<'_>);
+    /// No longer what was kept under this name.
+    fn forget(&self, name: &str);
+}
+
 /// All sockets of the process.
 pub struct Listeners<A> {
     workers: Vec<Worker<A>>,
     door: Arc<dyn Door>,
     shutdown: watch::Receiver<bool>,
     open: Mutex<BTreeMap<Key, Open>>,
+    /// What listens already.
+    inherited: Arc<Inheritance>,
+    /// Who keeps our sockets open for the process after us.
+    keeper: OnceLock<Arc<dyn Keep>>,
     /// Counts of connections, which outlive sockets and reloads.
     gates: Mutex<BTreeMap<Name, Arc<Gate>>>,
 }
@@ -82,13 +97,45 @@ struct Open {
     stop: watch::Sender<bool>,
 }
 
+impl Open {
+    fn keep(&self, key: &Key, keeper: &dyn Keep) {
+        match self.bound.descriptor() {
+            Ok(socket) => keeper.keep(&inherited::label(key), socket.as_fd()),
+            Err(why) => return log::warn!("{} cannot be kept: {why}", key.0),
+        }
+        self.bound.lives_on(true);
+    }
+}
+
 impl<A> Listeners<A>
 where
     A: HttpServerApp + Send + Sync + 'static,
 {
     /// Nothing is bound yet. When `shutdown` turns true, sockets close and connections end after their running request.
     pub fn new(workers: Vec<Worker<A>>, door: Arc<dyn Door>, shutdown: watch::Receiver<bool>) -> Self {
-        Self { workers, door, shutdown, open: Mutex::default(), gates: Mutex::default() }
+        let (open, gates, inherited, keeper) = Default::default();
+        Self { workers, door, shutdown, open, inherited, keeper, gates }
+    }
+
+    /// Takes what listens already before it binds anything itself.
+    #[must_use]
+    pub fn inheriting(self, inherited: Arc<Inheritance>) -> Self {
+        Self { inherited, ..self }
+    }
+
+    /// Gives every socket, also those to come, into this keeping; those that go are taken out of it.
+    pub fn kept_by(&self, keeper: Arc<dyn Keep>) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, socket) in open.iter() {
+            socket.keep(key, &*keeper);
+        }
+        let _ = self.keeper.set(keeper);
+    }
+
+    /// Another descriptor of every socket, with the name under which an [`Inheritance`] finds it.
+    pub fn handed_on(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().map(|(key, socket)| Ok((inherited::label(key), socket.bound.descriptor()?))).collect()
     }
 
     /// Listens where `new` says and nowhere else, whole or not at all: sockets that stay are not touched,
@@ -100,7 +147,8 @@ where
         for (key, listener) in &wanted {
             if !open.contains_key(key) {
                 let fail = |why| BindError { listener: listener.name.clone(), address: key.0.clone(), why };
-                let bound = Bound::bind(&key.0).map_err(fail)?;
+                let taken = self.inherited.take(key).map(|taken| Bound::taken(taken, &key.0));
+                let bound = taken.unwrap_or_else(|| Bound::bind(&key.0)).map_err(fail)?;
                 let copies: io::Result<Vec<_>> = self.workers.iter().map(|_| bound.copy()).collect();
                 fresh.insert(key.clone(), (bound, copies.map_err(fail)?, listener.clone()));
             }
@@ -110,7 +158,7 @@ where
             let kept = wanted.get(key);
             match kept {
                 Some(listener) => socket.live.store(self.live(listener.clone())),
-                None => drop(socket.stop.send_replace(true)),
+                None => self.close(key, socket),
             }
             kept.is_some()
         });
@@ -121,6 +169,9 @@ where
                 stop: watch::Sender::new(*self.shutdown.borrow()),
             };
             self.accept(&socket, copies);
+            if let Some(keeper) = self.keeper.get() {
+                socket.keep(&key, &**keeper);
+            }
             open.insert(key, socket);
         }
         Ok(())
@@ -141,6 +192,20 @@ where
     pub fn connections(&self) -> usize {
         let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         gates.values().map(|gate| gate.count()).sum()
+    }
+
+    /// The process after us listens on all of them: the files of unix sockets stay when we go.
+    pub fn live_on(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.values().for_each(|socket| socket.bound.lives_on(true));
+    }
+
+    fn close(&self, key: &Key, socket: &Open) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.forget(&inherited::label(key));
+            socket.bound.lives_on(false);
+        }
+        socket.stop.send_replace(true);
     }
 
     fn live(&self, listener: Arc<Listener>) -> Arc<Live> {

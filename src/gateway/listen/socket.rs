@@ -2,12 +2,15 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::inherited::{Taken, is_socket};
 use crate::units::Address;
 
 /// Connections that may wait to be accepted; the kernel lowers it to its own limit.
@@ -42,6 +45,31 @@ impl Bound {
             }
             Address::Host { .. } => Err(io::Error::new(io::ErrorKind::InvalidInput, "a host name is not an address")),
         }
+    }
+
+    /// A socket that listens already, where this address asks.
+    pub(super) fn taken(Taken { socket, ours }: Taken, asked: &Address) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let (address, file) = match asked {
+            Address::Unix(path) => (asked.clone(), Some(File::of(path, ours)?)),
+            Address::Ip(_) | Address::Host { .. } => {
+                socket.set_tcp_nodelay(true)?;
+                (socket.local_addr()?.as_socket().map_or_else(|| asked.clone(), Address::Ip), None)
+            }
+        };
+        socket.listen(BACKLOG)?;
+        Ok(Self { socket, address, file })
+    }
+
+    /// Whether the socket lives on elsewhere when we close it, so that the file of a unix socket has to stay.
+    pub(super) fn lives_on(&self, elsewhere: bool) {
+        if let Some(file) = &self.file {
+            file.stays.store(elsewhere || !file.ours, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.socket.try_clone().map(OwnedFd::from)
     }
 
     pub(super) fn address(&self) -> &Address {
@@ -81,10 +109,6 @@ fn is_without_v6(why: &io::Error) -> bool {
 }
 
 fn unix(path: &Path) -> io::Result<(Socket, File)> {
-    let is_socket = |path: &Path| {
-        use std::os::unix::fs::FileTypeExt;
-        std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
-    };
     if is_socket(path) {
         match UnixStream::connect(path) {
             Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody is listening there")),
@@ -95,7 +119,7 @@ fn unix(path: &Path) -> io::Result<(Socket, File)> {
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = File::of(path)?;
+    let file = File::of(path, true)?;
     socket.listen(BACKLOG)?;
     Ok((socket, file))
 }
@@ -105,11 +129,15 @@ fn unix(path: &Path) -> io::Result<(Socket, File)> {
 struct File {
     path: PathBuf,
     id: (u64, u64),
+    /// Whether a gateway made it.
+    ours: bool,
+    /// Whether somebody else still listens there when we go.
+    stays: AtomicBool,
 }
 
 impl File {
-    fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), id: id(path)? })
+    fn of(path: &Path, ours: bool) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), id: id(path)?, ours, stays: AtomicBool::new(!ours) })
     }
 }
 
@@ -119,7 +147,8 @@ fn id(path: &Path) -> io::Result<(u64, u64)> {
 
 impl Drop for File {
     fn drop(&mut self) {
-        if id(&self.path).is_ok_and(|now| now == self.id) {
+        let stays = self.stays.load(Ordering::Relaxed);
+        if !stays && id(&self.path).is_ok_and(|now| now == self.id) {
             // If it cannot be removed, the next start finds that nobody listens there.
             let _ = std::fs::remove_file(&self.path);
         }

@@ -5,10 +5,12 @@ mod conn;
 mod door;
 pub mod keeper;
 pub mod listen;
+pub mod notify;
 pub mod reload;
 pub mod signals;
 pub mod source;
 pub mod watch;
+mod watchdog;
 pub mod workers;
 
 use std::sync::Arc;
@@ -18,7 +20,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch as channel;
 
 use self::keeper::Keeper;
-use self::listen::{Listeners, Worker};
+use self::listen::{Inheritance, Listeners, Worker};
+use self::notify::Notify;
 use self::reload::Reloader;
 use self::signals::{Order, Signals};
 use self::source::Source;
@@ -33,6 +36,8 @@ use crate::telemetry::program;
 const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// How long the last lines of the access log may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// What the process may take to end once nothing is in flight.
+const LEAVING: Duration = Duration::from_secs(10);
 /// How often resting connections to targets are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -49,12 +54,15 @@ pub enum Error {
 
 /// Serves until told to stop. `started` learns where the listeners are once all of them accept.
 pub fn run(source: Source, started: impl FnOnce(&Gateway)) -> Result<(), Error> {
+    // Before there are threads: it takes what is said to us alone out of the environment.
+    let inherited = Inheritance::of(notify::inherited());
     let (snapshot, tools) = first(&source)?;
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| Error::Internal(format!("cannot start a runtime: {why}")))?;
     runtime.block_on(async {
-        let gateway = Gateway::start(source, snapshot, tools).await?;
+        let gateway = Gateway::start(source, snapshot, tools, inherited).await?;
         started(&gateway);
+        gateway.announce(notify::watchdog_period());
         gateway.serve().await;
         Ok(())
     })
@@ -85,8 +93,9 @@ pub struct Gateway {
     reloader: Arc<Reloader>,
     stop: channel::Sender<bool>,
     signals: Signals,
-    /// Kept for their threads, which end with it.
-    _workers: Workers,
+    notify: Notify,
+    /// Their threads end with it.
+    workers: Workers,
 }
 
 /// Closes what has rested long enough.
@@ -99,7 +108,7 @@ async fn sweep(connections: Arc<Connections>) {
 
 impl Gateway {
     /// Binds, starts the workers and the chores; returns when every listener accepts.
-    async fn start(source: Source, first: Snapshot, tools: Tools) -> Result<Self, Error> {
+    async fn start(source: Source, first: Snapshot, tools: Tools, inherited: Inheritance) -> Result<Self, Error> {
         let internal = |what: &str, why: std::io::Error| Error::Internal(format!("{what}: {why}"));
         let signals = Signals::listen().map_err(|why| internal("cannot listen to signals", why))?;
         let workers = Workers::start(first.process.workers).map_err(|why| internal("cannot start workers", why))?;
@@ -117,8 +126,17 @@ impl Gateway {
             Worker { runtime: handle.clone(), app: Arc::new(proxy::app(live.clone(), connections, aside)) }
         });
         let listeners = Listeners::new(crew.collect(), door::door(live.clone()), stopped);
+        let listeners = listeners.inheriting(Arc::new(inherited));
         let reloader = Reloader::start(source, live.clone(), listeners, keeper).map_err(Error::Bind)?;
-        Ok(Self { live, reloader, stop, signals, _workers: workers })
+        Ok(Self { live, reloader, stop, signals, notify: Notify::from_environment(), workers })
+    }
+
+    /// Tells the service manager that we serve, and from now on so often that we are well.
+    fn announce(&self, watchdog: Option<Duration>) {
+        self.reloader.announce(self.notify.clone());
+        if let Some(period) = watchdog {
+            tokio::spawn(watchdog::feed(self.notify.clone(), self.workers.handles().to_vec(), period));
+        }
     }
 
     /// Where the listeners are: their names with the addresses that they are bound to, the admin listener last.
@@ -149,6 +167,8 @@ impl Gateway {
         let patience = self.live.load().drain;
         log::info!("draining: {} connections, at most {patience:?}", self.reloader.connections());
         self.live.drain();
+        self.notify.stopping("draining");
+        self.notify.extend_timeout(patience + LEAVING);
         let _ = self.stop.send(true);
         let reloader = self.reloader.clone();
         let empty = async {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::admin::{self, Admin};
 use super::keeper::Keeper;
-use super::listen::Listeners;
+use super::listen::{Keep, Listeners};
+use super::notify::Notify;
 use super::source::Source;
 use super::watch::{Watch, content};
 use crate::config::report;
@@ -61,6 +62,8 @@ pub struct Reloader {
     watch: Watch,
     turn: tokio::sync::Mutex<()>,
     last: Mutex<Option<(SystemTime, Outcome)>>,
+    /// Who is told what became of each order.
+    notify: OnceLock<Notify>,
 }
 
 impl Reloader {
@@ -80,14 +83,44 @@ impl Reloader {
             watch: Watch::default(),
             turn: tokio::sync::Mutex::new(()),
             last: Mutex::default(),
+            notify: OnceLock::new(),
         });
-        let admin = admin::listeners(&this.live, &this);
+        let admin = admin::listeners(&this.live, &this).inheriting(this.listeners.inherited().clone());
         let first = this.live.load_full();
         this.listeners.apply(first.listeners.clone()).map_err(|why| why.to_string())?;
         admin::listen(&admin, &first.admin)?;
         let _ = this.admin.set(admin);
         this.watch.follow(first.files.clone(), content(&first.files));
         Ok(this)
+    }
+
+    /// Tells the service manager that we serve: it keeps our sockets from now on, what nobody asked for is closed.
+    pub fn announce(&self, notify: Notify) {
+        for name in self.listeners.inherited().rest() {
+            log::warn!("no listener asks for the inherited socket {name}: closed");
+            notify.forget(&name);
+        }
+        if notify.is_heard() {
+            let keep = Arc::new(notify.clone());
+            self.listeners.kept_by(keep.clone());
+            self.admin.get().into_iter().for_each(|admin| admin.kept_by(keep.clone()));
+        }
+        notify.ready(&self.sentence());
+        let _ = self.notify.set(notify);
+    }
+
+    /// What serves, and what was wrong with the last order if it was refused, on one line.
+    fn sentence(&self) -> String {
+        let snapshot = self.live.load();
+        let serves = format!("generation {} serves, hash {}", snapshot.generation, snapshot.hash);
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.as_ref().filter(|(_, outcome)| !outcome.applied()) {
+            Some((_, refused)) => {
+                let why = refused.report.lines().next().unwrap_or_default();
+                format!("{serves}; the last reload was refused: {why}")
+            }
+            None => serves,
+        }
     }
 
     pub fn keeper(&self) -> &Keeper {
@@ -128,6 +161,9 @@ impl Reloader {
             }
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), outcome.clone()));
+        if let Some(notify) = self.notify.get() {
+            notify.status(&self.sentence());
+        }
         outcome
     }
 

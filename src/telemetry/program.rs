@@ -1,6 +1,8 @@
 //! The program's own log: one line per event on standard error, its level changeable while it runs.
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use log::{LevelFilter, Log, Metadata, Record};
@@ -47,7 +49,7 @@ const CHATTY: [&str; 8] = ["pingora", "h2", "rustls", "tokio_rustls", "hickory",
 /// Begins the log. `RUST_LOG`, when set, decides alone; else the level that `set_level` says.
 pub fn start(level: Level) {
     let directives = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let journal = std::env::var("JOURNAL_STREAM").is_ok_and(|stream| is(&stream, Path::new("/proc/self/fd/2")));
     let mut builder = env_logger::Builder::new();
     match &directives {
         Some(text) => builder.parse_filters(text),
@@ -60,6 +62,12 @@ pub fn start(level: Level) {
     if log::set_boxed_logger(Box::new(Logger { inner, fixed: directives.is_some() })).is_ok() {
         log::set_max_level(if directives.is_some() { most } else { level.into() });
     }
+}
+
+/// Whether a file is the one of this `device:inode`: standard error may lead elsewhere than to the journal that the
+/// service manager gave us.
+fn is(stream: &str, file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|found| format!("{}:{}", found.dev(), found.ino()) == stream)
 }
 
 /// Changes the level of a running program, unless `RUST_LOG` has decided it.
@@ -153,6 +161,15 @@ mod tests {
         assert_eq!(line("yumen::gateway", log::Level::Warn, "late", false), "2026-11-21T10:00:00Z WARN late\n");
         assert_eq!(line("yumen", log::Level::Error, "late", true), "<3>late\n");
         assert_eq!(line("pingora_core", log::Level::Info, "late", true), "<6>pingora_core: late\n");
+    }
+
+    #[test]
+    fn the_journal_is_known_by_its_stream() {
+        let (file, other) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        let found = file.path().metadata().unwrap();
+        let stream = format!("{}:{}", found.dev(), found.ino());
+        assert!(is(&stream, file.path()));
+        assert!(!is(&stream, other.path()) && !is("", file.path()) && !is(&stream, Path::new("/nowhere")));
     }
 
     #[test]

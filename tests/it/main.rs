@@ -58,6 +58,7 @@ mod require;
 mod retries;
 mod routing;
 mod seeing;
+mod service;
 mod shadow;
 mod sticky;
 mod stores;

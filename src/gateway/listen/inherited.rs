@@ -12,6 +12,9 @@ use socket2::{Socket, Type};
 use super::Key;
 use crate::units::Address;
 
+/// The name of a socket that neither we nor a gateway before us bound.
+pub(super) const FOREIGN: &str = "foreign";
+
 /// What somebody else bound for us, until a listener asks for it.
 #[derive(Debug, Default)]
 pub struct Inheritance(Mutex<Vec<Heirloom>>);
@@ -26,7 +29,7 @@ struct Heirloom {
 /// A socket that found its listener.
 pub(super) struct Taken {
     pub(super) socket: Socket,
-    /// Whether a gateway bound it, so that the file of a unix socket is a gateway's to remove.
+    /// Whether a gateway bound it: it is a gateway's to keep, and to remove the file of a unix socket.
     pub(super) ours: bool,
 }
 

@@ -98,7 +98,16 @@ struct Open {
 }
 
 impl Open {
+    /// The name under which it is handed on; a socket of somebody else is found by its address alone.
+    fn label(&self, key: &Key) -> String {
+        if self.bound.is_ours() { inherited::label(key) } else { inherited::FOREIGN.to_owned() }
+    }
+
+    /// Who gave us a socket keeps it, too.
     fn keep(&self, key: &Key, keeper: &dyn Keep) {
+        if !self.bound.is_ours() {
+            return;
+        }
         match self.bound.descriptor() {
             Ok(socket) => keeper.keep(&inherited::label(key), socket.as_fd()),
             Err(why) => return log::warn!("{} cannot be kept: {why}", key.0),
@@ -123,6 +132,11 @@ where
         Self { inherited, ..self }
     }
 
+    /// What listened before us and was not asked for yet.
+    pub fn inherited(&self) -> &Arc<Inheritance> {
+        &self.inherited
+    }
+
     /// Gives every socket, also those to come, into this keeping; those that go are taken out of it.
     pub fn kept_by(&self, keeper: Arc<dyn Keep>) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,7 +149,7 @@ where
     /// Another descriptor of every socket, with the name under which an [`Inheritance`] finds it.
     pub fn handed_on(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().map(|(key, socket)| Ok((inherited::label(key), socket.bound.descriptor()?))).collect()
+        open.iter().map(|(key, socket)| Ok((socket.label(key), socket.bound.descriptor()?))).collect()
     }
 
     /// Listens where `new` says and nowhere else, whole or not at all: sockets that stay are not touched,

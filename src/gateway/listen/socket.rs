@@ -22,6 +22,8 @@ pub(super) struct Bound {
     socket: Socket,
     address: Address,
     file: Option<File>,
+    /// Whether a gateway bound it.
+    ours: bool,
 }
 
 /// Another descriptor of the same socket, for one worker.
@@ -37,11 +39,11 @@ impl Bound {
             Address::Ip(ip) => {
                 let socket = tcp(*ip)?;
                 let bound = socket.local_addr()?.as_socket().unwrap_or(*ip);
-                Ok(Self { socket, address: Address::Ip(bound), file: None })
+                Ok(Self { socket, address: Address::Ip(bound), file: None, ours: true })
             }
             Address::Unix(path) => {
                 let (socket, file) = unix(path)?;
-                Ok(Self { socket, address: address.clone(), file: Some(file) })
+                Ok(Self { socket, address: address.clone(), file: Some(file), ours: true })
             }
             Address::Host { .. } => Err(io::Error::new(io::ErrorKind::InvalidInput, "a host name is not an address")),
         }
@@ -51,20 +53,27 @@ impl Bound {
     pub(super) fn taken(Taken { socket, ours }: Taken, asked: &Address) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let (address, file) = match asked {
-            Address::Unix(path) => (asked.clone(), Some(File::of(path, ours)?)),
+            Address::Unix(path) => (asked.clone(), Some(File::of(path)?)),
             Address::Ip(_) | Address::Host { .. } => {
                 socket.set_tcp_nodelay(true)?;
                 (socket.local_addr()?.as_socket().map_or_else(|| asked.clone(), Address::Ip), None)
             }
         };
         socket.listen(BACKLOG)?;
-        Ok(Self { socket, address, file })
+        let bound = Self { socket, address, file, ours };
+        bound.lives_on(false);
+        Ok(bound)
+    }
+
+    /// Whether a gateway bound it: this process or one before it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.ours
     }
 
     /// Whether the socket lives on elsewhere when we close it, so that the file of a unix socket has to stay.
     pub(super) fn lives_on(&self, elsewhere: bool) {
         if let Some(file) = &self.file {
-            file.stays.store(elsewhere || !file.ours, Ordering::Relaxed);
+            file.stays.store(elsewhere || !self.ours, Ordering::Relaxed);
         }
     }
 
@@ -119,7 +128,7 @@ fn unix(path: &Path) -> io::Result<(Socket, File)> {
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let file = File::of(path, true)?;
+    let file = File::of(path)?;
     socket.listen(BACKLOG)?;
     Ok((socket, file))
 }
@@ -129,15 +138,13 @@ fn unix(path: &Path) -> io::Result<(Socket, File)> {
 struct File {
     path: PathBuf,
     id: (u64, u64),
-    /// Whether a gateway made it.
-    ours: bool,
     /// Whether somebody else still listens there when we go.
     stays: AtomicBool,
 }
 
 impl File {
-    fn of(path: &Path, ours: bool) -> io::Result<Self> {
-        Ok(Self { path: path.to_owned(), id: id(path)?, ours, stays: AtomicBool::new(!ours) })
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), id: id(path)?, stays: AtomicBool::new(false) })
     }
 }
 

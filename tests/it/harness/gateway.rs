@@ -58,9 +58,16 @@ impl Setup {
     }
     /// The program, serving.
     pub fn start(self, text: impl AsRef<str>) -> Gateway {
+        self.start_by(text, |mut command| {
+            command.stdin(Stdio::null());
+            command
+        })
+    }
+    /// The program, started in another way or with other things around it.
+    pub fn start_by(self, text: impl AsRef<str>, way: impl FnOnce(Command) -> Command) -> Gateway {
         self.write(text.as_ref());
-        let mut command = self.command("run");
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = way(self.command("run"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::of(child.stderr.take().unwrap());
         let out = Lines::of(child.stdout.take().unwrap());
         let mut gateway = Gateway { setup: self, child, log, out, listeners: BTreeMap::new(), admin: String::new() };

@@ -1,4 +1,4 @@
-//! What we say to the service manager, by sd_notify(3), and what it gave us; nothing where there is none.
+//! What we say to the service manager, by `sd_notify(3)`, and what it gave us; nothing where there is none.
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};

@@ -6,17 +6,16 @@ mod live;
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 pub use compile::{Compiled, check, compile, fingerprint, routes};
-pub use live::{Live, Tools};
+pub use live::{Leaving, Live, Tools};
 
 use crate::answer::Answers;
 use crate::chore::Chore;
 use crate::client::store::{self, Store};
-pub use crate::config::runtime::{ClientIp, Forwarded};
+pub use crate::config::runtime::{ClientIp, Drain, Forwarded};
 use crate::listener::Listener;
 use crate::policy::auth::Follow;
 use crate::policy::limit::{Ledger, Limit};
@@ -36,7 +35,8 @@ pub struct Snapshot {
     /// What was read: a change of any of them is a reason to reload.
     pub files: Vec<PathBuf>,
     pub listeners: Vec<Arc<Listener>>,
-    pub admin: Arc<Listener>,
+    /// The admin listener, and the one for the user of the gateway alone.
+    pub admin: Vec<Arc<Listener>>,
     pub admin_hosts: Vec<String>,
     pub client_ip: ClientIp,
     pub answers: Arc<Answers>,
@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub log: Level,
     /// Settings that only a new process can take up.
     pub process: Process,
-    pub drain: Duration,
+    pub drain: Drain,
     pub table: Table,
     pub routes: Vec<Arc<Route>>,
     pub pools: BTreeMap<Name, Arc<Pool>>,

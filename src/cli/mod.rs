@@ -14,6 +14,7 @@ mod reload;
 mod run;
 mod schema;
 mod show;
+mod upgrade;
 
 use std::path::PathBuf;
 
@@ -29,6 +30,7 @@ pub enum Exit {
     NotRunning = 69,
     Internal = 70,
     CannotBind = 71,
+    TakeOverFailed = 75,
     NotPermitted = 77,
     Invalid = 78,
 }
@@ -42,6 +44,7 @@ impl Exit {
             Self::FileMissing,
             Self::NotRunning,
             Self::CannotBind,
+            Self::TakeOverFailed,
             Self::NotPermitted,
             Self::Invalid,
         ];
@@ -60,7 +63,7 @@ struct Yumen {
 #[derive(Subcommand)]
 enum Verb {
     /// Serve: read the document, listen, forward, reload when the file changes.
-    Run(Document),
+    Run(run::Options),
     /// Try it: two small origins and a gateway before them, with the curl lines to type.
     Demo(demo::Options),
     /// Say everything that is wrong with a document, with its place, and change nothing.
@@ -73,6 +76,8 @@ enum Verb {
     Schema,
     /// Ask the running gateway to read its document again; the exit code is the verdict.
     Reload(reload::Options),
+    /// Hand the running gateway over to a new process, without losing a request; the exit code is the verdict.
+    Upgrade(upgrade::Options),
     /// Print how the limits of the running gateway are used.
     Limits(limits::Options),
     /// Print how the pools of the running gateway are, and who of their targets takes requests.
@@ -129,13 +134,14 @@ pub fn main() -> u8 {
 impl Verb {
     fn run(self) -> Exit {
         match self {
-            Self::Run(document) => run::run(&document),
+            Self::Run(options) => run::run(&options),
             Self::Demo(options) => demo::run(&options),
             Self::Check(options) => check::run(&options),
             Self::Explain(options) => explain::run(&options),
             Self::Show(options) => show::run(&options),
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
+            Self::Upgrade(options) => upgrade::run(&options),
             Self::Limits(options) => limits::run(&options),
             Self::Pools(options) => pools::run(&options),
             Self::Breaker(options) => breaker::run(&options),

@@ -26,7 +26,7 @@ pub(super) fn run(options: &Options) -> Exit {
 }
 
 /// What the running gateway says: its report on stdout, its verdict as the exit code.
-fn verdict(answer: &Answer) -> Exit {
+pub(super) fn verdict(answer: &Answer) -> Exit {
     let Ok(outcome) = serde_json::from_slice::<Value>(&answer.body) else {
         let text = String::from_utf8_lossy(&answer.body);
         return fail(Exit::Internal, &format!("the gateway answered {}: {}", answer.status, text.trim()));
@@ -35,11 +35,14 @@ fn verdict(answer: &Answer) -> Exit {
     let generation = outcome.get("generation").and_then(Value::as_u64).unwrap_or_default();
     let line = match (answer.status, word("result")) {
         (202, _) => "ordered; `/status` on the admin listener tells the verdict\n".to_owned(),
+        (200, "handed_over") => format!("handed over: {}, generation {generation}\n", word("report").trim_end()),
         (200, "unchanged") => format!("unchanged: generation {generation} already serves this document\n"),
         (200, _) => format!("applied: generation {generation} serves, hash {}\n", word("hash")),
+        (403, _) => return fail(Exit::NotPermitted, word("error")),
         _ => {
             eprint!("{}", word("report"));
-            return fail(Exit::Invalid, &format!("refused: generation {generation} serves on"));
+            let exit = outcome.get("exit").and_then(Value::as_u64).and_then(|exit| u8::try_from(exit).ok());
+            return fail(exit.map_or(Exit::Invalid, Exit::of), &format!("refused: generation {generation} serves on"));
         }
     };
     super::print(&line)

@@ -100,13 +100,19 @@ scalar!(Workers, "`auto` or a number of threads", example "auto",
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Drain {
-    /// Requests that are being served; after that their connections are cut.
+    /// Connections at rest: a request that still comes is served, and its answer says that it was the last.
+    pub idle: Duration,
+    /// Requests that are being served when the process stops; after that their connections are cut.
     pub requests: Duration,
+    /// The same when a successor has taken over: nobody waits for this process then, so that long requests and streams
+    /// can end by themselves.
+    pub streams: Duration,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { requests: Duration::from_secs(30) }
+        let seconds = Duration::from_secs;
+        Self { idle: seconds(5), requests: seconds(30), streams: seconds(600) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::listen::{Door, Seen};
 use crate::answer::Asked;
@@ -60,6 +60,10 @@ impl Door for Refusals {
         let asked =
             Asked { request_id: id.as_str(), accept_language, allow, cause: Some((fault, None)), ..Asked::default() };
         snapshot.answers.answer(fault, &asked).render_h1(now)
+    }
+
+    fn goodbye(&self) -> Duration {
+        self.live.load().drain.idle.get()
     }
 
     fn opened(&self, listener: &Name) {

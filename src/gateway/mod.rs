@@ -3,12 +3,16 @@
 pub mod admin;
 mod conn;
 mod door;
+mod drain;
 pub mod keeper;
 pub mod listen;
 pub mod notify;
 pub mod reload;
+mod service;
 pub mod signals;
 pub mod source;
+pub mod takeover;
+pub mod upgrade;
 pub mod watch;
 mod watchdog;
 pub mod workers;
@@ -25,19 +29,21 @@ use self::notify::Notify;
 use self::reload::Reloader;
 use self::signals::{Order, Signals};
 use self::source::Source;
+use self::takeover::{Inherited, Predecessor, Terms};
+use self::upgrade::Succession;
 use self::workers::Workers;
 use crate::config::report;
 use crate::pool::connection::Connections;
 use crate::proxy;
-use crate::snapshot::{self, Live, Snapshot, Tools};
+use crate::snapshot::{self, Leaving, Live, Snapshot, Tools};
 use crate::telemetry::program;
 
 /// How long a host name may keep the start waiting: without its first answer a pool has no targets.
 const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// How long the last lines of the access log may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
-/// What the process may take to end once nothing is in flight.
-const LEAVING: Duration = Duration::from_secs(10);
+/// How long a worker may take to say that it works.
+const ANSWER: Duration = Duration::from_secs(2);
 /// How often resting connections to targets are looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -53,19 +59,43 @@ pub enum Error {
 }
 
 /// Serves until told to stop. `started` learns where the listeners are once all of them accept.
-pub fn run(source: Source, started: impl FnOnce(&Gateway)) -> Result<(), Error> {
+pub fn run(source: Source, inherited: Option<Inherited>, started: impl FnOnce(&Gateway)) -> Result<(), Error> {
+    let (terms, predecessor) = inherited.map(Inherited::part).unzip();
     // Before there are threads: it takes what is said to us alone out of the environment.
-    let inherited = Inheritance::of(notify::inherited());
-    let (snapshot, tools) = first(&source)?;
+    let terms = terms.unwrap_or_else(Terms::of_service_manager);
+    let (snapshot, tools) = first(&source).inspect_err(|why| why.tell(predecessor.as_ref()))?;
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| Error::Internal(format!("cannot start a runtime: {why}")))?;
     runtime.block_on(async {
-        let gateway = Gateway::start(source, snapshot, tools, inherited).await?;
+        let gateway = Gateway::start(source, snapshot, tools, terms, predecessor.is_none()).await;
+        let gateway = gateway.inspect_err(|why| why.tell(predecessor.as_ref()))?;
+        if let Some(predecessor) = predecessor {
+            gateway.take_over(predecessor).await?;
+        }
         started(&gateway);
-        gateway.announce(notify::watchdog_period());
+        gateway.reloader.announce(Notify::from_environment());
         gateway.serve().await;
         Ok(())
     })
+}
+
+impl Error {
+    /// What the process ends with.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Document(_, code) => *code,
+            Self::Bind(_) => 71,
+            Self::Internal(_) => 70,
+        }
+    }
+
+    /// Says it to the process that serves on.
+    fn tell(&self, predecessor: Option<&Predecessor>) {
+        let (Self::Document(why, _) | Self::Bind(why) | Self::Internal(why)) = self;
+        if let Some(predecessor) = predecessor {
+            predecessor.refuse(self.code(), &format!("{}\n", why.trim_end()));
+        }
+    }
 }
 
 /// The first snapshot, or why there is none. Warnings go to the log.
@@ -93,7 +123,6 @@ pub struct Gateway {
     reloader: Arc<Reloader>,
     stop: channel::Sender<bool>,
     signals: Signals,
-    notify: Notify,
     /// Their threads end with it.
     workers: Workers,
 }
@@ -108,10 +137,17 @@ async fn sweep(connections: Arc<Connections>) {
 
 impl Gateway {
     /// Binds, starts the workers and the chores; returns when every listener accepts.
-    async fn start(source: Source, first: Snapshot, tools: Tools, inherited: Inheritance) -> Result<Self, Error> {
+    async fn start(
+        source: Source,
+        mut first: Snapshot,
+        tools: Tools,
+        terms: Terms,
+        accepting: bool,
+    ) -> Result<Self, Error> {
         let internal = |what: &str, why: std::io::Error| Error::Internal(format!("{what}: {why}"));
         let signals = Signals::listen().map_err(|why| internal("cannot listen to signals", why))?;
         let workers = Workers::start(first.process.workers).map_err(|why| internal("cannot start workers", why))?;
+        first.generation += terms.generation;
         let kept = first.process.upstream_connections / workers.handles().len().max(1);
         let live = Arc::new(Live::new(first, tools));
         let keeper = Keeper::new(Handle::current(), workers.handles().first().cloned().unwrap_or_else(Handle::current));
@@ -125,18 +161,34 @@ impl Gateway {
             let aside = Arc::new(move |work| drop(runtime.spawn(work)));
             Worker { runtime: handle.clone(), app: Arc::new(proxy::app(live.clone(), connections, aside)) }
         });
-        let listeners = Listeners::new(crew.collect(), door::door(live.clone()), stopped);
-        let listeners = listeners.inheriting(Arc::new(inherited));
-        let reloader = Reloader::start(source, live.clone(), listeners, keeper).map_err(Error::Bind)?;
-        Ok(Self { live, reloader, stop, signals, notify: Notify::from_environment(), workers })
+        let inherited = Arc::new(Inheritance::of(terms.sockets));
+        let listeners = Listeners::new(crew.collect(), door::door(live.clone()), stopped).inheriting(inherited);
+        let succession = Succession::new(&source, terms.watchdog, terms.draining);
+        let reloader = Reloader::start(source, live.clone(), listeners, keeper, succession, accepting);
+        let reloader = reloader.map_err(Error::Bind)?;
+        Ok(Self { live, reloader, stop, signals, workers })
     }
 
-    /// Tells the service manager that we serve, and from now on so often that we are well.
-    fn announce(&self, watchdog: Option<Duration>) {
-        self.reloader.announce(self.notify.clone());
-        if let Some(period) = watchdog {
-            tokio::spawn(watchdog::feed(self.notify.clone(), self.workers.handles().to_vec(), period));
+    /// Takes up the state of the process before this one, serves in its place, and waits until the service is ours.
+    async fn take_over(&self, predecessor: Predecessor) -> Result<(), Error> {
+        let failed = |why: String| Error::Internal(format!("the take-over failed: {why}"));
+        let ready = tokio::task::spawn_blocking(move || predecessor.ready().map(|state| (state, predecessor))).await;
+        let (_state, predecessor) =
+            ready.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
+        for cold in Vec::<String>::new() {
+            log::warn!("taking over: {cold}");
         }
+        self.reloader.accept(true);
+        if !self.workers.answer(ANSWER).await {
+            let why = format!("a worker does not answer within {ANSWER:?}");
+            predecessor.refuse(70, &format!("{why}\n"));
+            return Err(failed(why));
+        }
+        let serving = tokio::task::spawn_blocking(move || predecessor.serving()).await;
+        let line = serving.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
+        self.reloader.succession.elders.add(line);
+        self.live.tools.metrics.upgraded(true);
+        Ok(())
     }
 
     /// Where the listeners are: their names with the addresses that they are bound to, the admin listener last.
@@ -147,41 +199,40 @@ impl Gateway {
     /// Serves and obeys until the last request has ended.
     async fn serve(mut self) {
         let follow = tokio::spawn(self.reloader.clone().follow());
+        let reloader = self.reloader.clone();
+        let elders = tokio::spawn(async move { reloader.succession.elders.follow().await });
+        let watchdog = self
+            .reloader
+            .watchdog()
+            .map(|(notify, period)| tokio::spawn(watchdog::feed(notify, self.workers.handles().to_vec(), period)));
         loop {
-            match self.signals.next().await {
-                Order::Reload => drop(self.reloader.reload("signal").await),
+            let order = tokio::select! {
+                order = self.signals.next() => order,
+                () = self.reloader.succeeded() => {
+                    // The successor speaks to the service manager from now on.
+                    watchdog.iter().for_each(tokio::task::JoinHandle::abort);
+                    break self.drain(Leaving::Succeeded).await;
+                }
+            };
+            match order {
+                Order::Reload => self.order(|reloader| async move { drop(reloader.reload("signal").await) }),
+                Order::Upgrade => self.order(|reloader| async move { drop(reloader.upgrade("signal", None).await) }),
                 Order::Reopen => self.live.load().access.reopen(),
-                Order::Drain => break self.drain().await,
+                Order::Drain => break self.drain(Leaving::Stop).await,
                 Order::Stop => break,
             }
         }
         follow.abort();
+        elders.abort();
         for ledger in self.live.load_full().ledgers() {
             let _ = tokio::task::spawn_blocking(move || ledger.save()).await;
         }
         self.live.load().access.flush(LAST_LINES);
     }
 
-    /// Readiness off, no new connections, then out as soon as nothing is in flight or the time is over.
-    async fn drain(&mut self) {
-        let patience = self.live.load().drain;
-        log::info!("draining: {} connections, at most {patience:?}", self.reloader.connections());
-        self.live.drain();
-        self.notify.stopping("draining");
-        self.notify.extend_timeout(patience + LEAVING);
-        let _ = self.stop.send(true);
-        let reloader = self.reloader.clone();
-        let empty = async {
-            while reloader.connections() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let left = tokio::select! {
-            () = empty => return log::info!("drained"),
-            () = tokio::time::sleep(patience) => "the time is over".to_owned(),
-            order = self.signals.next() => format!("a second signal came ({order:?})"),
-        };
-        log::warn!("leaving with {} connections: {left}", self.reloader.connections());
+    /// Begins what takes its time, and goes on listening.
+    fn order<F: Future<Output = ()> + Send + 'static>(&self, deed: impl FnOnce(Arc<Reloader>) -> F) {
+        self.reloader.keeper().once(deed(self.reloader.clone()));
     }
 }
 

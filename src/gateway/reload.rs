@@ -6,12 +6,14 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::watch as channel;
 
 use super::admin::{self, Admin};
 use super::keeper::Keeper;
-use super::listen::{Keep, Listeners};
+use super::listen::Listeners;
 use super::notify::Notify;
 use super::source::Source;
+use super::upgrade::Succession;
 use super::watch::{Watch, content};
 use crate::config::report;
 use crate::proxy::App;
@@ -25,6 +27,8 @@ const MOST_READINGS: u32 = 5;
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     pub result: Verdict,
+    /// The exit code that a command ends with by it.
+    pub exit: u8,
     /// The generation that serves now.
     pub generation: u64,
     /// The hash of the document that serves now.
@@ -35,12 +39,14 @@ pub struct Outcome {
 
 /// Whether the document on disk serves now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It does, from now on.
     Applied,
     /// It already did.
     Unchanged,
+    /// It does, in a process that has taken over from this one.
+    HandedOver,
     /// It does not: the generation before serves on.
     Refused,
 }
@@ -55,15 +61,25 @@ impl Outcome {
 /// Who reloads: the document's source and everything that a new snapshot replaces.
 pub struct Reloader {
     source: Source,
-    live: Arc<Live>,
-    listeners: Listeners<App>,
-    admin: OnceLock<Listeners<Admin>>,
+    pub(super) live: Arc<Live>,
+    pub(super) listeners: Listeners<App>,
+    pub(super) admin: OnceLock<Listeners<Admin>>,
     keeper: Keeper,
     watch: Watch,
-    turn: tokio::sync::Mutex<()>,
-    last: Mutex<Option<(SystemTime, Outcome)>>,
+    pub(super) succession: Succession,
+    /// True once a successor serves.
+    pub(super) over: channel::Sender<bool>,
+    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) last: Mutex<Option<(SystemTime, Outcome)>>,
     /// Who is told what became of each order.
-    notify: OnceLock<Notify>,
+    pub(super) notify: OnceLock<Notify>,
+}
+
+/// What came of reading the document.
+enum Attempt {
+    Done(Outcome),
+    /// It says what only a new process can take up.
+    NeedsProcess,
 }
 
 impl Reloader {
@@ -73,6 +89,8 @@ impl Reloader {
         live: Arc<Live>,
         listeners: Listeners<App>,
         keeper: Keeper,
+        succession: Succession,
+        accepting: bool,
     ) -> Result<Arc<Self>, String> {
         let this = Arc::new(Self {
             source,
@@ -81,46 +99,21 @@ impl Reloader {
             admin: OnceLock::new(),
             keeper,
             watch: Watch::default(),
+            succession,
+            over: channel::Sender::new(false),
             turn: tokio::sync::Mutex::new(()),
             last: Mutex::default(),
             notify: OnceLock::new(),
         });
         let admin = admin::listeners(&this.live, &this).inheriting(this.listeners.inherited().clone());
+        this.listeners.accept_now(accepting);
+        admin.accept_now(accepting);
         let first = this.live.load_full();
         this.listeners.apply(first.listeners.clone()).map_err(|why| why.to_string())?;
         admin::listen(&admin, &first.admin)?;
         let _ = this.admin.set(admin);
         this.watch.follow(first.files.clone(), content(&first.files));
         Ok(this)
-    }
-
-    /// Tells the service manager that we serve: it keeps our sockets from now on, what nobody asked for is closed.
-    pub fn announce(&self, notify: Notify) {
-        for name in self.listeners.inherited().rest() {
-            log::warn!("no listener asks for the inherited socket {name}: closed");
-            notify.forget(&name);
-        }
-        if notify.is_heard() {
-            let keep = Arc::new(notify.clone());
-            self.listeners.kept_by(keep.clone());
-            self.admin.get().into_iter().for_each(|admin| admin.kept_by(keep.clone()));
-        }
-        notify.ready(&self.sentence());
-        let _ = self.notify.set(notify);
-    }
-
-    /// What serves, and what was wrong with the last order if it was refused, on one line.
-    fn sentence(&self) -> String {
-        let snapshot = self.live.load();
-        let serves = format!("generation {} serves, hash {}", snapshot.generation, snapshot.hash);
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match last.as_ref().filter(|(_, outcome)| !outcome.applied()) {
-            Some((_, refused)) => {
-                let why = refused.report.lines().next().unwrap_or_default();
-                format!("{serves}; the last reload was refused: {why}")
-            }
-            None => serves,
-        }
     }
 
     pub fn keeper(&self) -> &Keeper {
@@ -139,32 +132,55 @@ impl Reloader {
         self.listeners.connections()
     }
 
+    /// Connections at the admin listener: somebody may wait for an answer.
+    pub fn visitors(&self) -> usize {
+        self.admin.get().map_or(0, Listeners::connections)
+    }
+
     /// Reads the document again and swaps it in if nothing is wrong with it; else nothing has changed.
     pub async fn reload(self: &Arc<Self>, why: &str) -> Outcome {
         let _turn = self.turn.lock().await;
+        if *self.over.borrow() {
+            return self.refused(75, "a successor serves in place of this process; ask that one\n".to_owned());
+        }
         let this = self.clone();
         let attempt = tokio::task::spawn_blocking(move || this.attempt()).await;
-        let outcome = attempt.unwrap_or_else(|panic| self.refused(format!("reading the document failed: {panic}")));
+        let outcome = match attempt {
+            Ok(Attempt::Done(outcome)) => outcome,
+            Ok(Attempt::NeedsProcess) => match self.succession.program() {
+                Ok(program) => self.hand_over(program).await,
+                Err(refusal) => self.refused(refusal.code, refusal.report),
+            },
+            Err(panic) => self.refused(70, format!("reading the document failed: {panic}\n")),
+        };
+        self.count(&outcome);
+        self.tell(&format!("reload ({why})"), &outcome);
+        outcome
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        let metrics = &self.live.tools.metrics;
         match outcome.result {
-            Verdict::Applied => {
-                self.live.tools.metrics.applied(outcome.generation, &outcome.hash);
-                log::info!("reload ({why}): generation {} serves, hash {}", outcome.generation, outcome.hash);
-            }
-            Verdict::Unchanged => {
-                self.live.tools.metrics.unchanged();
-                log::info!("reload ({why}): nothing has changed, generation {} serves on", outcome.generation);
-            }
-            Verdict::Refused => {
-                self.live.tools.metrics.refused();
-                let report = outcome.report.trim_end();
-                log::error!("reload ({why}) refused, generation {} serves on:\n{report}", outcome.generation);
-            }
+            Verdict::Applied => metrics.applied(outcome.generation, &outcome.hash),
+            Verdict::Unchanged => metrics.unchanged(),
+            Verdict::Refused => metrics.refused(),
+            // The successor counts it.
+            Verdict::HandedOver => {}
+        }
+    }
+
+    /// Everyone is told: the log now, `/status` whenever it is asked.
+    pub(super) fn tell(&self, what: &str, outcome: &Outcome) {
+        let generation = outcome.generation;
+        let report = outcome.report.trim_end();
+        match outcome.result {
+            Verdict::Applied => log::info!("{what}: generation {generation} serves, hash {}", outcome.hash),
+            Verdict::Unchanged => log::info!("{what}: nothing has changed, generation {generation} serves on"),
+            Verdict::HandedOver => log::info!("{what}: handed over, {report} generation {generation}"),
+            Verdict::Refused => log::error!("{what} refused, generation {generation} serves on:\n{report}"),
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), outcome.clone()));
-        if let Some(notify) = self.notify.get() {
-            notify.status(&self.sentence());
-        }
-        outcome
+        self.tell_service_manager();
     }
 
     /// Reloads whenever the content of a file has changed, for ever.
@@ -175,26 +191,26 @@ impl Reloader {
         }
     }
 
-    fn attempt(&self) -> Outcome {
+    fn attempt(&self) -> Attempt {
         let now = self.live.load_full();
         let (next, report) = self.read(&now);
-        let Some(next) = next else { return self.refused(report) };
+        let Some(next) = next else { return Attempt::Done(self.refused(78, report)) };
         let read = content(&next.files);
         if next.hash == now.hash {
-            return outcome(Verdict::Unchanged, &now, report);
-        }
-        if let Err(why) = self.rebind(&next) {
-            return self.refused(why);
+            return Attempt::Done(outcome(Verdict::Unchanged, &now, report));
         }
         if next.process != now.process {
-            log::warn!("runtime.workers and runtime.upstream_connections take effect when the process starts anew");
+            return Attempt::NeedsProcess;
+        }
+        if let Err(why) = self.rebind(&next) {
+            return Attempt::Done(self.refused(78, why));
         }
         program::set_level(next.log);
         let next = Arc::new(next);
         self.live.store(next.clone());
         self.keeper.replace(next.chores());
         self.watch.follow(next.files.clone(), read);
-        outcome(Verdict::Applied, &next, report)
+        Attempt::Done(outcome(Verdict::Applied, &next, report))
     }
 
     /// Reads and compiles; once more where a file was written in between, for a snapshot is of one moment.
@@ -222,8 +238,8 @@ impl Reloader {
         })
     }
 
-    fn refused(&self, report: String) -> Outcome {
-        outcome(Verdict::Refused, &self.live.load_full(), report)
+    pub(super) fn refused(&self, exit: u8, report: String) -> Outcome {
+        Outcome { exit, ..outcome(Verdict::Refused, &self.live.load_full(), report) }
     }
 
     /// What runs, what lies on disk, and what became of the last order.
@@ -240,6 +256,7 @@ impl Reloader {
             "pid": std::process::id(),
             "uptime_seconds": self.live.started.elapsed().as_secs(),
             "draining": self.live.is_draining(),
+            "draining_generations": self.succession.draining(),
             "generation": snapshot.generation,
             "hash": snapshot.hash,
             "hash_on_disk": on_disk,
@@ -257,5 +274,5 @@ impl Reloader {
 }
 
 fn outcome(result: Verdict, serving: &Snapshot, report: String) -> Outcome {
-    Outcome { result, generation: serving.generation, hash: serving.hash.clone(), report }
+    Outcome { result, exit: 0, generation: serving.generation, hash: serving.hash.clone(), report }
 }

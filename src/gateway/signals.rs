@@ -9,6 +9,8 @@ pub enum Order {
     Reload,
     /// USR1: open the log files again.
     Reopen,
+    /// USR2: hand over to the program that now lies where this one was started from.
+    Upgrade,
     /// TERM, QUIT: finish what is in flight, then leave.
     Drain,
     /// INT: leave now.
@@ -19,6 +21,7 @@ pub enum Order {
 pub struct Signals {
     hangup: Signal,
     user: Signal,
+    second_user: Signal,
     terminate: Signal,
     quit: Signal,
     interrupt: Signal,
@@ -29,6 +32,7 @@ impl Signals {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             user: signal(SignalKind::user_defined1())?,
+            second_user: signal(SignalKind::user_defined2())?,
             terminate: signal(SignalKind::terminate())?,
             quit: signal(SignalKind::quit())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -39,6 +43,7 @@ impl Signals {
         tokio::select! {
             _ = self.hangup.recv() => Order::Reload,
             _ = self.user.recv() => Order::Reopen,
+            _ = self.second_user.recv() => Order::Upgrade,
             _ = self.terminate.recv() => Order::Drain,
             _ = self.quit.recv() => Order::Drain,
             _ = self.interrupt.recv() => Order::Stop,

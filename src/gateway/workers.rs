@@ -2,7 +2,9 @@
 
 use std::io;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch;
 
@@ -33,6 +35,12 @@ impl Workers {
 
     pub fn handles(&self) -> &[Handle] {
         &self.handles
+    }
+
+    /// Whether every thread does what it is asked to within this time.
+    pub async fn answer(&self, patience: Duration) -> bool {
+        let asked = self.handles.iter().map(|handle| handle.spawn(std::future::ready(())));
+        tokio::time::timeout(patience, try_join_all(asked)).await.is_ok_and(|all| all.is_ok())
     }
 }
 

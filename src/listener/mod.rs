@@ -20,6 +20,9 @@ pub use successor::{Client, Duplex, Successor};
 use crate::problem::{Path, Problems};
 use crate::units::{Address, Name, Network};
 
+/// The name of the admin listener that only the user of the gateway can open.
+pub const CONTROL: &str = "control";
+
 /// A listener as the accept loop and the proxy use it.
 #[derive(Debug)]
 pub struct Listener {

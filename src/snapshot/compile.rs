@@ -71,7 +71,7 @@ pub fn fingerprint(files: &[PathBuf]) -> String {
 /// What is compiled section by section; each gathers its problems, so nothing stops at the first.
 struct Parts {
     listeners: Vec<Arc<Listener>>,
-    admin: Arc<Listener>,
+    admin: Vec<Arc<Listener>>,
     pools: BTreeMap<Name, Option<Arc<Pool>>>,
     stores: BTreeMap<Name, Option<Arc<Store>>>,
     routes: Vec<Arc<Route>>,
@@ -190,7 +190,7 @@ impl Parts {
                 workers: document.runtime.workers.get(cores),
                 upstream_connections: document.runtime.upstream_connections.get().into(),
             },
-            drain: document.runtime.drain.requests.get(),
+            drain: document.runtime.drain.clone(),
             table: self.table,
             routes: self.routes,
             pools,
@@ -270,11 +270,21 @@ fn limits(
     document.limits.iter().map(compile).collect()
 }
 
-/// The admin listener is a listener like others, with an address and nothing else of its own.
-fn admin(document: &Document, problems: &mut Problems) -> Option<Arc<Listener>> {
-    let name: Name = "admin".parse().ok()?;
-    let config = listener::Config::plain(document.admin.bind.clone());
-    Listener::compile(&name, &config, &Path::of(["admin"]), problems)
+/// The admin listeners are listeners like others, with an address and nothing else of their own.
+fn admin(document: &Document, problems: &mut Problems) -> Option<Vec<Arc<Listener>>> {
+    let control = document.admin.control();
+    if let Some(control) = control.as_ref().filter(|control| control.socket_file().is_none()) {
+        let sentence =
+            format!("`{control}` can be reached by others than this user; e.g. unix:/run/yumen/control.sock");
+        problems.error(Path::of(["admin", "control"]), sentence);
+    }
+    let both = [("admin", Some(document.admin.bind.clone())), (listener::CONTROL, control)];
+    let wanted = both.into_iter().filter_map(|(name, bind)| Some((name, bind?)));
+    let compile = |(name, bind): (&str, _)| {
+        let config = listener::Config::plain(bind);
+        Listener::compile(&name.parse().ok()?, &config, &Path::of(["admin"]), problems)
+    };
+    wanted.map(compile).collect()
 }
 
 /// Everything whose change is a reason to read the document again.

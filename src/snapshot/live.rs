@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -105,13 +104,22 @@ pub struct Live {
     pub tools: Tools,
     pub started: Instant,
     current: ArcSwap<Snapshot>,
-    draining: AtomicBool,
+    leaving: OnceLock<Leaving>,
+}
+
+/// Why the process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leaving {
+    /// It was told to.
+    Stop,
+    /// A successor serves.
+    Succeeded,
 }
 
 impl Live {
     pub fn new(first: Snapshot, tools: Tools) -> Self {
         tools.metrics.applied(first.generation, &first.hash);
-        Self { tools, started: Instant::now(), current: ArcSwap::from_pointee(first), draining: AtomicBool::new(false) }
+        Self { tools, started: Instant::now(), current: ArcSwap::from_pointee(first), leaving: OnceLock::new() }
     }
 
     /// The snapshot that serves, for the length of a phase.
@@ -128,11 +136,26 @@ impl Live {
         self.current.store(next);
     }
 
-    pub fn drain(&self) {
-        self.draining.store(true, Relaxed);
+    /// From now on the process drains; what was said first holds.
+    pub fn leave(&self, why: Leaving) {
+        let _ = self.leaving.set(why);
+    }
+
+    /// Why the process drains, if it does.
+    pub fn leaving(&self) -> Option<Leaving> {
+        self.leaving.get().copied()
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Relaxed)
+        self.leaving.get().is_some()
+    }
+
+    /// How long what is in flight may still take.
+    pub fn patience(&self) -> Duration {
+        let drain = &self.load().drain;
+        match self.leaving() {
+            Some(Leaving::Succeeded) => drain.streams.get().max(drain.requests.get()),
+            _ => drain.requests.get(),
+        }
     }
 }

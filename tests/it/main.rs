@@ -66,5 +66,6 @@ mod streams;
 mod timeouts;
 mod tokens;
 mod tunnels;
+mod upgrades;
 mod validate;
 mod websocket;

@@ -81,7 +81,7 @@ fn converses(talk: &mut Talk) {
     talk.close();
 }
 
-fn conversing() -> Origin {
+pub fn conversing() -> Origin {
     Origin::new(|_, talk| converses(talk))
 }
 
@@ -102,10 +102,10 @@ fn listening() -> (Origin, Heard) {
 }
 
 /// A client of a WebSocket.
-struct Socket(Connection);
+pub struct Socket(Connection);
 
 impl Socket {
-    fn open(gateway: &Gateway) -> Self {
+    pub fn open(gateway: &Gateway) -> Self {
         Self::by(gateway, &upgrade())
     }
     fn by(gateway: &Gateway, request: &Request) -> Self {
@@ -121,12 +121,12 @@ impl Socket {
         read(|size| Some(self.0.exactly(size))).unwrap()
     }
     /// The code of the goodbye that comes next.
-    fn is_closed(&mut self) -> u16 {
+    pub fn is_closed(&mut self) -> u16 {
         let (first, body) = self.hears();
         assert_eq!(first, CLOSE, "{body:?}");
         u16::from_be_bytes(body.try_into().unwrap())
     }
-    fn converses(&mut self, word: &[u8]) {
+    pub fn converses(&mut self, word: &[u8]) {
         assert_eq!(self.says(TEXT, word).hears(), (TEXT, word.to_vec()));
     }
 }

@@ -21,7 +21,7 @@ use super::door;
 use super::listen::{Listeners, Worker};
 use super::reload::Reloader;
 use crate::canonical;
-use crate::listener::Listener;
+use crate::listener::{CONTROL, Listener, connection_of};
 use crate::snapshot::Live;
 use crate::units::Address;
 
@@ -37,13 +37,14 @@ pub struct Admin {
 pub fn listeners(live: &Arc<Live>, reloader: &Arc<Reloader>) -> Listeners<Admin> {
     let (open, never) = watch::channel(false);
     let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone(), _open: open });
-    Listeners::new(vec![Worker { runtime: tokio::runtime::Handle::current(), app }], door::door(live.clone()), never)
+    let here = vec![Worker { runtime: tokio::runtime::Handle::current(), app }];
+    Listeners::new(here, door::door(live.clone()), never)
 }
 
 /// Listens where the snapshot says; a socket file is for the user of the gateway alone.
-pub fn listen(listeners: &Listeners<Admin>, listener: &Arc<Listener>) -> Result<(), String> {
-    listeners.apply(vec![listener.clone()]).map_err(|why| why.to_string())?;
-    for path in listener.binds.iter().filter_map(Address::socket_file) {
+pub fn listen(listeners: &Listeners<Admin>, wanted: &[Arc<Listener>]) -> Result<(), String> {
+    listeners.apply(wanted.to_vec()).map_err(|why| why.to_string())?;
+    for path in wanted.iter().flat_map(|listener| &listener.binds).filter_map(Address::socket_file) {
         let ours_alone = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(path, ours_alone).map_err(|why| format!("{}: {why}", path.display()))?;
     }
@@ -52,7 +53,7 @@ pub fn listen(listeners: &Listeners<Admin>, listener: &Arc<Listener>) -> Result<
 
 /// What there is to see by GET, and to order by POST.
 const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits";
-const ORDERS: [&str; 2] = ["/reload", "/breaker"];
+const ORDERS: [&str; 3] = ["/reload", "/breaker", "/upgrade"];
 
 #[async_trait]
 impl ServeHttp for Admin {
@@ -65,12 +66,19 @@ impl ServeHttp for Admin {
             return text(StatusCode::MISDIRECTED_REQUEST, "this door answers to its own names only (admin.hosts)\n");
         }
         match method {
+            Method::POST if path == "/upgrade" => order::upgrade(&self.reloader, is_control(session), &query).await,
             Method::POST => self.order(&path, &query).await,
             Method::GET | Method::HEAD => self.look(&path, &query).await,
             _ if ORDERS.contains(&path.as_str()) => allow("POST"),
             _ => allow("GET, HEAD"),
         }
     }
+}
+
+/// Whether the request came through the socket that only the user of the gateway can open.
+fn is_control(session: &ServerSession) -> bool {
+    let connection = session.digest().and_then(connection_of);
+    connection.is_some_and(|connection| connection.listener.name.as_str() == CONTROL)
 }
 
 impl Admin {

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::hold::Hold;
 use super::page::{Answer, page, wrong};
-use crate::gateway::reload::Reloader;
+use crate::canonical;
+use crate::gateway::reload::{Outcome, Reloader};
 use crate::snapshot::Live;
 
 /// Orders a reload without waiting for what becomes of it.
@@ -18,7 +19,23 @@ pub(super) fn reload(reloader: &Arc<Reloader>) -> Answer {
 }
 
 pub(super) async fn reload_and_wait(reloader: &Arc<Reloader>) -> Answer {
-    let outcome = reloader.reload("admin").await;
+    told(&reloader.reload("admin").await)
+}
+
+/// Hands over to another process, of the program in `program` if that is said: for who may run programs as this user.
+pub(super) async fn upgrade(reloader: &Arc<Reloader>, by_user: bool, query: &str) -> Answer {
+    if !by_user {
+        return wrong(StatusCode::FORBIDDEN, "only through the socket of admin.control");
+    }
+    let program = match query.strip_prefix("program=").map(canonical::unescape) {
+        Some(Some(file)) if file.starts_with('/') => Some(file.into()),
+        None if query.is_empty() => None,
+        _ => return wrong(StatusCode::BAD_REQUEST, "program=/path/to/program, or nothing"),
+    };
+    told(&reloader.upgrade("admin", program).await)
+}
+
+fn told(outcome: &Outcome) -> Answer {
     let status = if outcome.applied() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     page(status, &json!(outcome))
 }

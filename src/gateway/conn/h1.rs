@@ -32,6 +32,8 @@ struct Wait {
     begin: Instant,
     /// When the head must be whole, once it has begun.
     end: Option<Instant>,
+    /// When the client must have begun because its socket has closed.
+    leave: Option<Instant>,
     /// How much of the inbox was looked at.
     seen: usize,
     /// Whether an HTTP/2 preface may come.
@@ -51,12 +53,15 @@ where
     let listener = conn.connection().listener.clone();
     let mut closing = pin!(closed(shutdown.clone()));
     let mut settings: Option<HttpPersistentSettings> = None;
+    let mut leave = None;
     for served in 1..=listener.limits.requests {
         // The first request of a connection must come soon: whoever connects has something to say.
         let rest = if served == 1 { listener.timeout.head } else { listener.timeout.idle };
         let preface = served == 1 && listener.h2;
-        let mut wait = Wait { begin: Instant::now() + rest.get(), end: None, seen: 0, preface };
-        match poll_fn(|cx| conn.poll_next(cx, &mut wait, closing.as_mut())).await {
+        let mut wait = Wait { begin: Instant::now() + rest.get(), end: None, leave, seen: 0, preface };
+        let next = poll_fn(|cx| conn.poll_next(cx, &mut wait, closing.as_mut(), door)).await;
+        leave = wait.leave;
+        match next {
             Next::Request => {}
             Next::Preface => return Some(conn),
             Next::Refused(fault) => {
@@ -111,6 +116,7 @@ impl Conn {
         cx: &mut Context<'_>,
         wait: &mut Wait,
         closing: Pin<&mut impl Future<Output = ()>>,
+        door: &Arc<dyn Door>,
     ) -> Poll<Next> {
         loop {
             if let Some(next) = self.look(wait) {
@@ -125,10 +131,12 @@ impl Conn {
                 Poll::Pending => break,
             }
         }
-        if self.inbox.is_empty() && closing.poll(cx).is_ready() {
-            return Poll::Ready(Next::Over);
+        // A request may be on its way at this moment: it is waited for, and its answer says that it was the last.
+        if wait.leave.is_none() && closing.poll(cx).is_ready() {
+            wait.leave = Some(Instant::now() + door.goodbye());
         }
-        let late = self.reading.poll(cx, wait.end.unwrap_or(wait.begin)).is_ready();
+        let begin = wait.leave.map_or(wait.begin, |leave| leave.min(wait.begin));
+        let late = self.reading.poll(cx, wait.end.unwrap_or(begin)).is_ready();
         match late {
             false => Poll::Pending,
             true if self.inbox.is_empty() => Poll::Ready(Next::Over),

@@ -28,6 +28,8 @@ pub(super) struct Accept<A> {
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) stop: watch::Sender<bool>,
+    /// False while somebody else is to accept, or nobody.
+    pub(super) accepting: watch::Receiver<bool>,
 }
 
 enum Ears {
@@ -72,10 +74,13 @@ where
             }
         });
         let mut complained = None;
+        let mut accepting = self.accepting.clone();
         loop {
+            let open = *accepting.borrow_and_update();
             let accepted = tokio::select! {
                 biased;
-                accepted = ears.accept() => accepted,
+                accepted = ears.accept(), if open => accepted,
+                Ok(()) = accepting.changed() => continue,
                 () = &mut closing => break,
             };
             match accepted {

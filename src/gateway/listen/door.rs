@@ -1,6 +1,7 @@
 //! What listening asks of the rest of the gateway: answers for what is refused early, and ears for what is counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::listener::Connection;
@@ -11,6 +12,10 @@ pub trait Door: Send + Sync {
     /// Counts, logs and renders a refusal; the bytes are written, then the connection closes.
     fn refuse(&self, fault: Fault, seen: &Seen<'_>) -> Vec<u8>;
 
+    /// How long a connection at rest may still ask for something once its socket has closed.
+    fn goodbye(&self) -> Duration {
+        Duration::ZERO
+    }
     /// A connection of this listener was let in.
     fn opened(&self, _listener: &Name) {}
     /// A connection that was let in has ended.

@@ -78,6 +78,8 @@ pub struct Listeners<A> {
     inherited: Arc<Inheritance>,
     /// Who keeps our sockets open for the process after us.
     keeper: OnceLock<Arc<dyn Keep>>,
+    /// False while connections are to wait in the backlog.
+    accepting: watch::Sender<bool>,
     /// Counts of connections, which outlive sockets and reloads.
     gates: Mutex<BTreeMap<Name, Arc<Gate>>>,
 }
@@ -123,13 +125,27 @@ where
     /// Nothing is bound yet. When `shutdown` turns true, sockets close and connections end after their running request.
     pub fn new(workers: Vec<Worker<A>>, door: Arc<dyn Door>, shutdown: watch::Receiver<bool>) -> Self {
         let (open, gates, inherited, keeper) = Default::default();
-        Self { workers, door, shutdown, open, inherited, keeper, gates }
+        let accepting = watch::Sender::new(true);
+        Self { workers, door, shutdown, open, inherited, keeper, accepting, gates }
     }
 
     /// Takes what listens already before it binds anything itself.
     #[must_use]
     pub fn inheriting(self, inherited: Arc<Inheritance>) -> Self {
         Self { inherited, ..self }
+    }
+
+    /// Accepts, or lets connections wait in the backlog: somebody else may accept from the same sockets.
+    pub fn accept_now(&self, accept: bool) {
+        self.accepting.send_replace(accept);
+    }
+
+    /// Lets go of all sockets; their connections end as if they went with a reload.
+    pub fn release(&self) {
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        for socket in open.values() {
+            socket.stop.send_replace(true);
+        }
     }
 
     /// What listened before us and was not asked for yet.
@@ -237,6 +253,7 @@ where
                 live: socket.live.clone(),
                 shutdown: self.shutdown.clone(),
                 stop: socket.stop.clone(),
+                accepting: self.accepting.subscribe(),
             };
             worker.runtime.spawn(accept.run(copy));
         }

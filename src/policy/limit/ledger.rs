@@ -43,12 +43,17 @@ impl Ledger {
         })
     }
 
+    /// From now on another process writes the file.
+    pub fn close(&self) {
+        self.book.closed.store(true, Relaxed);
+    }
+
     /// Writes what has changed. A disk that does not take it is told of; it will be tried again.
     pub fn save(&self) {
         // One writes at a time, also where a reload has made another ledger of the same counts.
         let _alone = self.book.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.book.changed.swap(false, Relaxed) {
+        if self.book.closed.load(Relaxed) || !self.book.changed.swap(false, Relaxed) {
             return;
         }
         let written = disk::write(&self.file, &self.book, calendar::now());

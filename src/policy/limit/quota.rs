@@ -70,6 +70,8 @@ pub struct Book {
     pub(super) seed: [u8; 16],
     /// Whether there is something that does not lie on disk.
     pub(super) changed: AtomicBool,
+    /// Whether another process keeps the file.
+    pub(super) closed: AtomicBool,
     pub(super) writing: Mutex<()>,
 }
 
@@ -86,7 +88,13 @@ impl Default for Book {
             let halves = [random::next(), random::next()].map(u128::from);
             seed = halves.iter().fold(0, |whole, half| whole << 64 | half).to_le_bytes();
         }
-        Self { cells: Cells::default(), seed, changed: AtomicBool::new(false), writing: Mutex::default() }
+        Self {
+            cells: Cells::default(),
+            seed,
+            changed: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            writing: Mutex::default(),
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::snapshot::Live;
+use super::frame::code;
+use crate::snapshot::{Leaving, Live};
 use crate::telemetry::random;
 
 /// Tells a tunnel once that it has to go.
@@ -37,7 +38,15 @@ impl Closing {
             return None;
         }
         self.wakes = None;
-        Some(Instant::now() + spread(self.live.load().drain, random::next()))
+        Some(Instant::now() + spread(self.live.patience(), random::next()))
+    }
+
+    /// What a client is told who has to go: to come back at once where a successor serves (1012), or that we leave.
+    pub(super) fn goodbye(&self) -> (u16, &'static str) {
+        match self.live.leaving() {
+            Some(Leaving::Succeeded) => (code::SERVICE_RESTART, "the gateway has a successor"),
+            _ => (code::GOING_AWAY, "the gateway leaves"),
+        }
     }
 }
 

@@ -12,6 +12,8 @@ pub(super) mod code {
     pub(in super::super) const POLICY: u16 = 1008;
     pub(in super::super) const TOO_BIG: u16 = 1009;
     pub(in super::super) const INTERNAL: u16 = 1011;
+    /// RFC 6455 leaves it to the registry of IANA: the client may come back at once.
+    pub(in super::super) const SERVICE_RESTART: u16 = 1012;
 }
 
 /// The bits of the first byte that only an extension may set.

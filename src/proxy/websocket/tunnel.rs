@@ -183,7 +183,10 @@ impl Tunnel {
             Err(at) => return Some(until.map_or(at, |until| until.min(at))),
             Ok(Due::Ping) => self.ping(now),
             Ok(Due::Expired) => self.close(code::POLICY, Some(Fault::AuthExpired), "the token has expired", now),
-            Ok(Due::Leaves) => self.close(code::GOING_AWAY, None, "the gateway leaves", now),
+            Ok(Due::Leaves) => {
+                let (code, why) = self.closing.goodbye();
+                self.close(code, None, why, now);
+            }
             Ok(Due::Idle) => self.close(code::GOING_AWAY, None, "neither side said anything for too long", now),
             Ok(Due::Unanswered) => self.close(code::GOING_AWAY, None, "the client did not answer a ping", now),
         }

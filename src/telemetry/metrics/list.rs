@@ -124,6 +124,9 @@ families! {
     reload_time: GaugeVec = "yumen_config_last_reload_success_timestamp_seconds" [],
         "When a configuration was last applied, in seconds since 1970.";
 
+    upgrades: IntCounterVec = "yumen_upgrades_total" ["result"],
+        "Hand-overs to a new process: this one took over (ok), or its successor failed and it serves on (failed).";
+
     access_log_dropped: IntCounterVec = "yumen_access_log_dropped_total" [],
         "Access lines lost because their destination is slow, full or closed.";
 

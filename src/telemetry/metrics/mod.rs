@@ -179,6 +179,11 @@ impl Metrics {
         self.families.reload_success.fixed(&[]).set(0);
     }
 
+    /// This process has taken over, or its successor has failed to.
+    pub fn upgraded(&self, well: bool) {
+        self.families.upgrades.fixed(&[if well { "ok" } else { "failed" }]).inc();
+    }
+
     /// Everything, in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
         let _one_at_a_time = self.hash.lock().unwrap_or_else(PoisonError::into_inner);

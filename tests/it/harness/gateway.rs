@@ -70,7 +70,15 @@ impl Setup {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::of(child.stderr.take().unwrap());
         let out = Lines::of(child.stdout.take().unwrap());
-        let mut gateway = Gateway { setup: self, child, log, out, listeners: BTreeMap::new(), admin: String::new() };
+        let mut gateway = Gateway {
+            setup: self,
+            child,
+            log,
+            out,
+            listeners: BTreeMap::new(),
+            admin: String::new(),
+            successors: Vec::new(),
+        };
         let ready = gateway.log.wait("listening on admin ");
         ready.rsplit(' ').next().unwrap().clone_into(&mut gateway.admin);
         gateway.learn_listeners();
@@ -103,6 +111,8 @@ pub struct Gateway {
     pub out: Lines,
     listeners: BTreeMap<String, Vec<String>>,
     admin: String,
+    /// Processes that have taken over, the one that serves last.
+    successors: Vec<u32>,
 }
 
 impl Gateway {
@@ -122,8 +132,25 @@ impl Gateway {
         Self::before(origin, "all: { match: /*, to: app }")
     }
 
+    /// The process that serves.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.successors.last().copied().unwrap_or(self.child.id())
+    }
+    /// Waits until another process than `before` serves, and knows it from then on.
+    pub fn succeeded(&mut self, before: u32) -> u32 {
+        let pid = eventually("a successor", || {
+            let pid = self.status()["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())?;
+            (pid != before).then_some(pid)
+        });
+        self.successors.push(pid);
+        pid
+    }
+    /// `yumen upgrade`, which must succeed.
+    pub fn upgrade(&mut self) -> u32 {
+        let before = self.pid();
+        let ended = self.yumen("upgrade", &[]);
+        assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
+        self.succeeded(before)
     }
     /// The first address of a listener.
     pub fn listener(&self, name: &str) -> String {
@@ -231,6 +258,9 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        for pid in &self.successors {
+            let _ = tools::try_signal(*pid, "KILL");
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {

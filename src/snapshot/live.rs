@@ -14,6 +14,7 @@ use crate::policy::limit;
 use crate::pool::breaker::{ALL, Stage};
 use crate::pool::{self, Observer, Shelves};
 use crate::telemetry::metrics::{Figure, Metrics};
+use crate::telemetry::recent::Recent;
 use crate::units::Name;
 
 /// What a snapshot is compiled with.
@@ -104,6 +105,8 @@ impl Observer for Health {
 pub struct Live {
     pub tools: Tools,
     pub started: Instant,
+    /// What went wrong lately.
+    pub recent: Recent,
     current: ArcSwap<Snapshot>,
     draining: AtomicBool,
 }
@@ -111,7 +114,13 @@ pub struct Live {
 impl Live {
     pub fn new(first: Snapshot, tools: Tools) -> Self {
         tools.metrics.applied(first.generation, &first.hash);
-        Self { tools, started: Instant::now(), current: ArcSwap::from_pointee(first), draining: AtomicBool::new(false) }
+        Self {
+            tools,
+            started: Instant::now(),
+            recent: Recent::new(first.process.workers),
+            current: ArcSwap::from_pointee(first),
+            draining: AtomicBool::new(false),
+        }
     }
 
     /// The snapshot that serves, for the length of a phase.

@@ -67,3 +67,4 @@ mod tokens;
 mod tunnels;
 mod validate;
 mod websocket;
+mod why;

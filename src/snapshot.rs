@@ -2,6 +2,7 @@
 
 mod compile;
 mod live;
+mod written;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 pub use compile::{Compiled, check, compile, fingerprint, routes};
 pub use live::{Leaving, Live, Tools};
+pub use written::Written;
 
 use crate::answer::Answers;
 use crate::chore::Chore;
@@ -51,6 +53,8 @@ pub struct Snapshot {
     pub stores: BTreeMap<Name, Arc<Store>>,
     /// What requests count that find no route.
     pub nowhere: Counted,
+    /// Where settings stand, for `why`.
+    pub written: Written,
     /// On the metrics page for as long as this snapshot lives.
     certificates: Vec<Figure>,
 }

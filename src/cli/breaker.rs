@@ -1,11 +1,9 @@
 //! `yumen breaker POOL open|close --for 10m`: the running gateway holds the breakers of a pool, always for a while.
 
 use clap::{Args, ValueEnum};
-use http::Method;
-use serde_json::Value;
 
+use super::Exit;
 use super::door::Door;
-use super::{Exit, fail};
 use crate::units::{self, Name};
 
 #[derive(Args)]
@@ -39,15 +37,5 @@ pub(super) fn run(options: &Options) -> Exit {
     };
     let length = options.length.map(|length| format!("&for={length}")).unwrap_or_default();
     let target = format!("/breaker?pool={}&to={to}{length}", options.pool);
-    let answer = match options.door.ask(Method::POST, &target) {
-        Ok(answer) => answer,
-        Err(exit) => return exit,
-    };
-    let page = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
-    let word = |key: &str| page.get(key).and_then(Value::as_str).unwrap_or_default();
-    match answer.status {
-        200 => super::print(&format!("{}\n", word("result"))),
-        400 | 404 => fail(Exit::Usage, word("error")),
-        status => fail(Exit::Internal, &format!("the gateway answered {status}")),
-    }
+    options.door.order(&target)
 }

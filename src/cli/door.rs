@@ -1,9 +1,11 @@
 //! How a verb asks the running gateway: at its admin address, which the document says.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
 use http::Method;
+use serde_json::Value;
 
 use super::{Document, Exit, fail};
 use crate::client::http::{Answer, Call};
@@ -42,6 +44,31 @@ impl Door {
         let admin = admin.map_err(|why| fail(Exit::FileMissing, &why))?;
         ask(&admin, method, target)
     }
+
+    /// A page of the running gateway; what it does not know is said in its words.
+    pub(super) fn look(&self, target: &str) -> Result<Value, Exit> {
+        self.told(Method::GET, target)
+    }
+
+    /// What it says of an order.
+    pub(super) fn order(&self, target: &str) -> Exit {
+        match self.told(Method::POST, target) {
+            Ok(page) => super::print(&format!("{}\n", word(&page, "result"))),
+            Err(exit) => exit,
+        }
+    }
+
+    fn told(&self, method: Method, target: &str) -> Result<Value, Exit> {
+        let is_order = method == Method::POST;
+        let answer = self.ask(method, target)?;
+        let page = serde_json::from_slice::<Value>(&answer.body);
+        match (answer.status, page) {
+            (200, Ok(page)) => Ok(page),
+            (404, Ok(page)) if !is_order => Err(fail(Exit::NotFound, word(&page, "error"))),
+            (400 | 404, Ok(page)) => Err(fail(Exit::Usage, word(&page, "error"))),
+            (status, _) => Err(fail(Exit::Internal, &format!("the gateway answered {status}"))),
+        }
+    }
 }
 
 fn ask(to: &Address, method: Method, target: &str) -> Result<Answer, Exit> {
@@ -58,5 +85,41 @@ fn admin_of(document: &Document) -> Result<Address, String> {
     match loaded.unreadable {
         Some(why) => Err(format!("{}: {why}", document.config.display())),
         None => Ok(loaded.document.admin.bind),
+    }
+}
+
+/// Every byte that could mean something in a query.
+pub(super) fn escaped(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
+        let _ = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => out.write_char(byte.into()),
+            _ => write!(out, "%{byte:02X}"),
+        };
+        out
+    })
+}
+
+/// A text of a page; empty where there is none.
+pub(super) fn word<'v>(value: &'v Value, key: &str) -> &'v str {
+    value.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A number of a page; 0 where there is none.
+pub(super) fn number(value: &Value, key: &str) -> u64 {
+    value.get(key).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// The elements of a list of a page.
+pub(super) fn each<'v>(value: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
+    value.get(key).and_then(Value::as_array).into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_mean_something_is_escaped() {
+        assert_eq!(escaped("a&b=ü/"), "a%26b%3D%C3%BC%2F");
     }
 }

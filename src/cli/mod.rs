@@ -14,7 +14,9 @@ mod reload;
 mod run;
 mod schema;
 mod show;
+mod table;
 mod upgrade;
+mod why;
 
 use std::path::PathBuf;
 
@@ -25,6 +27,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 #[repr(u8)]
 pub enum Exit {
     Fine = 0,
+    /// What was asked for is not there.
+    NotFound = 1,
     Usage = 64,
     FileMissing = 66,
     NotRunning = 69,
@@ -40,6 +44,7 @@ impl Exit {
     fn of(code: u8) -> Self {
         let all = [
             Self::Fine,
+            Self::NotFound,
             Self::Usage,
             Self::FileMissing,
             Self::NotRunning,
@@ -82,6 +87,8 @@ enum Verb {
     Limits(limits::Options),
     /// Print how the pools of the running gateway are, and who of their targets takes requests.
     Pools(pools::Options),
+    /// Say why a request was refused or failed, by its id; without one, list the last of them.
+    Why(why::Options),
     /// Hold the breakers of a pool open or closed for a while, or let them decide again.
     Breaker(breaker::Options),
     /// Make keys for consumers.
@@ -119,6 +126,14 @@ pub enum Format {
     Json,
 }
 
+/// How what the running gateway says is printed.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Output {
+    /// For people, or for programs.
+    #[arg(short, long, alias = "format", value_enum, default_value_t = Format::Human)]
+    output: Format,
+}
+
 /// Runs what the command line asks for and returns the exit code of the process.
 pub fn main() -> u8 {
     let exit = match Yumen::try_parse() {
@@ -144,6 +159,7 @@ impl Verb {
             Self::Upgrade(options) => upgrade::run(&options),
             Self::Limits(options) => limits::run(&options),
             Self::Pools(options) => pools::run(&options),
+            Self::Why(options) => why::run(&options),
             Self::Breaker(options) => breaker::run(&options),
             Self::Key { deed } => key::run(&deed),
             Self::Password { name } => password::run(&name),

@@ -6,7 +6,7 @@ use clap::Args;
 use http::Method;
 use serde_json::Value;
 
-use super::door::Door;
+use super::door::{Door, number, word};
 use super::{Exit, Format, fail, print};
 
 #[derive(Args)]
@@ -38,14 +38,6 @@ pub(super) fn run(options: &Options) -> Exit {
         Format::Json => print(&format!("{:#}\n", Value::Array(pools))),
         Format::Human => print(&pools.iter().map(told).collect::<String>()),
     }
-}
-
-fn word<'v>(value: &'v Value, key: &str) -> &'v str {
-    value.get(key).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn number(value: &Value, key: &str) -> u64 {
-    value.get(key).and_then(Value::as_u64).unwrap_or_default()
 }
 
 /// A pool in a few lines.

@@ -7,9 +7,10 @@ use std::time::{Duration, SystemTime};
 use super::listen::{Door, Seen};
 use crate::answer::Asked;
 use crate::fault::Fault;
-use crate::snapshot::Live;
+use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::{Entry, Timings};
 use crate::telemetry::metrics::{Connected, ListenerMetrics};
+use crate::telemetry::recent::{Named, Page, Said};
 use crate::telemetry::trace::{RequestId, Trace};
 use crate::units::Name;
 
@@ -57,6 +58,7 @@ impl Door for Refusals {
         }
         let accept_language = seen.field("accept-language");
         let allow = (fault == Fault::RouteMethod).then_some(METHODS);
+        keep(&self.live, &snapshot, fault, seen, now, id.as_str());
         let asked =
             Asked { request_id: id.as_str(), accept_language, allow, cause: Some((fault, None)), ..Asked::default() };
         snapshot.answers.answer(fault, &asked).render_h1(now)
@@ -81,6 +83,41 @@ impl Door for Refusals {
     fn handshake(&self, _: &Name, version: &'static str, result: &'static str) {
         self.live.tools.metrics.handshake(version, result);
     }
+}
+
+/// What `why` tells of a request that was never read as one.
+fn keep(live: &Live, snapshot: &Snapshot, fault: Fault, seen: &Seen<'_>, now: SystemTime, request_id: &str) {
+    let listener = format!("listeners.{}", seen.connection.listener.name);
+    let rule = match fault {
+        Fault::RequestHeaderTooLarge | Fault::RequestUriTooLong => format!("{listener}.limits"),
+        Fault::RequestTimeout => format!("{listener}.timeout.head"),
+        _ => listener.clone(),
+    };
+    live.recent.keep(&Page {
+        request_id,
+        time: Said(now),
+        generation: snapshot.generation,
+        status: fault.status(),
+        fault: Some(fault),
+        rule: Some(snapshot.written.rule(&rule).into()),
+        listener: Named {
+            name: seen.connection.listener.name.as_str(),
+            place: snapshot.written.place(&listener),
+            by: None,
+        },
+        client: seen.connection.peer.ip().to_canonical(),
+        protocol: "HTTP/1.1",
+        method: seen.method().unwrap_or("-"),
+        host: short(seen.field("host")).into(),
+        path: short(seen.target().and_then(|target| target.split('?').next())).into(),
+        bytes_in: seen.head.len() as u64,
+        ..Page::default()
+    });
+}
+
+/// What is longer than that was refused for it.
+fn short(word: Option<&str>) -> &str {
+    word.map_or("-", |word| word.get(..1024).unwrap_or(word))
 }
 
 /// The line of a request that was never read as one.

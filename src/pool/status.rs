@@ -11,6 +11,7 @@ use super::discover::SourceStatus;
 use super::eject;
 use super::endpoint::Endpoint;
 use super::health::State;
+use super::live::Live;
 use super::max_in_flight;
 use super::rotation::Out;
 use super::target::Target;
@@ -39,13 +40,22 @@ impl Pool {
         self.rules.breaker.as_ref()?.shared()
     }
 
+    /// The first few targets with weight, and why each of them takes no requests.
+    pub fn outs(&self, few: usize) -> Vec<TargetStatus> {
+        let (now, live) = (Instant::now(), self.live.load());
+        let weighted = live.all().iter().filter(|target| target.weight() > 0).take(few);
+        weighted.map(|target| self.target(&live, target, now)).collect()
+    }
+
+    fn target(&self, live: &Live, target: &Target, now: Instant) -> TargetStatus {
+        let own = target.breaker().filter(|_| self.shared().is_none());
+        TargetStatus::new(target, self.check.is_some(), own.map(Breaker::status), live.why_not(target), now)
+    }
+
     pub fn status(&self) -> Status {
         let now = Instant::now();
         let live = self.live.load();
-        let targets = live.all().iter().map(|target| {
-            let own = target.breaker().filter(|_| self.shared().is_none());
-            TargetStatus::new(target, self.check.is_some(), own.map(Breaker::status), live.why_not(target), now)
-        });
+        let targets = live.all().iter().map(|target| self.target(&live, target, now));
         let asks = || self.endpoints.iter().filter_map(Endpoint::asks);
         let pending = asks().any(|(.., lookup)| !lookup.is_tried());
         let whole = Whole {

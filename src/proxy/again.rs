@@ -13,7 +13,7 @@ use super::fail;
 use super::intake::field;
 use crate::fault::Fault;
 use crate::pool::retry::{Asked, End, Failed, Not, Rule, Trouble};
-use crate::pool::{Picked, Pool};
+use crate::pool::{Picked, Pool, Target};
 
 /// What one request knows of its further tries.
 #[derive(Default)]
@@ -29,6 +29,15 @@ pub struct Further {
     /// The head of an answer was thrown away for it.
     instead: bool,
     not: Option<Not>,
+}
+
+/// A try that was followed by another one.
+pub struct Past {
+    pub target: Arc<Target>,
+    pub end: End,
+    pub began: Instant,
+    pub ended: Instant,
+    pub reused: bool,
 }
 
 impl Further {
@@ -174,6 +183,14 @@ fn prepare(session: &Session, ctx: &mut Ctx, failed: &Failed) -> Result<bool, No
         }
         last.leave();
         ctx.tried.push(last.target().clone());
+        let now = Instant::now();
+        ctx.past.push(Past {
+            target: last.target().clone(),
+            end: failed.end,
+            began: ctx.upstream.asked.unwrap_or(now),
+            ended: now,
+            reused: ctx.upstream.reused,
+        });
         next = ctx.pick(session.req_header()).ok();
     }
     let is_new = |next: &Picked| !ctx.tried.iter().any(|old| Arc::ptr_eq(old, next.target()));

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use pingora_http::RequestHeader;
 
-use super::again::Further;
+use super::again::{Further, Past};
 use super::copy::Copying;
 use super::intake::{Intake, field};
 use super::time::{self, End};
@@ -29,6 +29,8 @@ pub struct Ctx {
     /// The same moment for the log.
     pub arrived: SystemTime,
     own_id: RequestId,
+    /// The configuration that it came under.
+    pub generation: u64,
     /// The id that a trusted hop has given.
     pub carried_id: Option<Box<str>>,
     pub trace: Trace,
@@ -47,6 +49,8 @@ pub struct Ctx {
     /// How long it has waited for that.
     pub queued: Option<Duration>,
     pub tried: Vec<Arc<Target>>,
+    /// How the tries before the present one ended.
+    pub past: Vec<Past>,
     pub upstream: Upstream,
     pub further: Further,
     pub copying: Copying,
@@ -57,6 +61,8 @@ pub struct Ctx {
     pub held: BytesMut,
     /// What the route's guards found out; nothing where it has none.
     pub found: Option<Box<Found>>,
+    /// The route that would have taken it with less of a difference, where none did.
+    pub nearest: Option<Arc<Route>>,
     /// The methods that a 405 allows.
     pub allow: Option<String>,
     /// When a 503 is worth another try.
@@ -94,6 +100,7 @@ impl Default for Ctx {
             started: Instant::now(),
             arrived,
             own_id: RequestId::new(arrived),
+            generation: 0,
             carried_id: None,
             trace: Trace::NONE,
             connection: None,
@@ -105,6 +112,7 @@ impl Default for Ctx {
             picked: None,
             queued: None,
             tried: Vec::new(),
+            past: Vec::new(),
             upstream: Upstream::default(),
             further: Further::default(),
             copying: Copying::default(),
@@ -112,6 +120,7 @@ impl Default for Ctx {
             why: None,
             held: BytesMut::new(),
             found: None,
+            nearest: None,
             allow: None,
             retry_after: None,
         }

@@ -8,8 +8,8 @@ use http::{Version, header};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::again;
 use super::ctx::Ctx;
+use super::{again, why};
 use crate::exchange::{Found, Refusal};
 use crate::fault::Fault;
 use crate::listener::Connection;
@@ -27,6 +27,8 @@ pub(super) struct Story<'a> {
     pub(super) connection: &'a Connection,
     pub(super) route: Option<&'a str>,
     pub(super) pool: Option<&'a str>,
+    /// Both with all that they say; nothing where the request has outlived them.
+    pub(super) whole: (Option<&'a Route>, Option<&'a Pool>),
     pub(super) query: Option<Cow<'a, str>>,
     pub(super) counted: Option<&'a RouteMetrics>,
     /// Nothing where the pool was told already.
@@ -50,6 +52,7 @@ pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
         connection: &connection,
         route: route.as_ref().map(|route| route.name.as_str()),
         pool: pool.as_ref().map(|pool| pool.name().as_str()),
+        whole: (route.as_deref(), pool.as_deref()),
         query: query(request, route.as_deref()),
         counted: counted.through(&connection.listener.name).map(|counted| &**counted),
         pool_counted: pool.as_deref().and_then(Pool::counted),
@@ -59,14 +62,17 @@ pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
         took: times(ctx),
         tunnel: None,
     };
-    tell(&snapshot, &story, ctx);
+    tell(live, &snapshot, &story, ctx);
 }
 
 /// Counts the request, writes its line, and says what went wrong on our side or the target's.
-pub(super) fn tell(snapshot: &Snapshot, story: &Story<'_>, ctx: &mut Ctx) {
+pub(super) fn tell(live: &Live, snapshot: &Snapshot, story: &Story<'_>, ctx: &mut Ctx) {
     count(story, ctx);
     if snapshot.access.is_on() {
         line(snapshot, story, ctx);
+    }
+    if ctx.fault.is_some() || story.status >= 500 {
+        why::keep(live, snapshot, story, ctx);
     }
     if let Some(fault) = ctx.fault {
         say(fault, story, ctx);
@@ -178,7 +184,7 @@ fn would_refuse(found: &Found) -> String {
     found.would_refuse.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-fn protocol(version: Version) -> &'static str {
+pub(super) fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_10 => "HTTP/1.0",
         Version::HTTP_2 => "HTTP/2",

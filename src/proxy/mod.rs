@@ -13,6 +13,7 @@ mod response;
 mod time;
 pub mod view;
 mod websocket;
+mod why;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -86,6 +87,7 @@ impl ProxyHttp for Proxy {
     /// Look: make the request safe, find its route.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<()> {
         let snapshot = self.live.load();
+        ctx.generation = snapshot.generation;
         ctx.connection = session.digest().and_then(connection_of).cloned();
         let Some(connection) = &ctx.connection else { return Err(Fault::GatewayInternal.into()) };
         // HTTP/1.0 knows no answers before the answer.
@@ -111,10 +113,12 @@ impl ProxyHttp for Proxy {
             Found::Method { allow, nearest } => {
                 ctx.allow = Some(allow);
                 ctx.why = Some(nearest.to_string());
+                ctx.nearest = Some(nearest.route.clone());
                 Err(Fault::RouteMethod.into())
             }
             Found::Nothing { nearest } => {
-                ctx.why = nearest.map(|nearest| nearest.to_string());
+                ctx.why = nearest.as_ref().map(ToString::to_string);
+                ctx.nearest = nearest.map(|nearest| nearest.route.clone());
                 Err(Fault::RouteNone.into())
             }
         }

@@ -6,7 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use super::live::Tools;
-use super::{Process, Snapshot};
+use super::{Process, Snapshot, Written};
 use crate::answer::Answers;
 use crate::client::store::{self, Store};
 use crate::config::{Document, Loaded};
@@ -196,6 +196,7 @@ impl Parts {
             pools,
             stores,
             nowhere: self.nowhere,
+            written: Written::of(document, &loaded.places),
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::policy::limit;
 use crate::pool::breaker::{ALL, Stage};
 use crate::pool::{self, Observer, Shelves};
 use crate::telemetry::metrics::{Figure, Metrics};
+use crate::telemetry::recent::Recent;
 use crate::units::Name;
 
 /// What a snapshot is compiled with.
@@ -103,6 +104,8 @@ impl Observer for Health {
 pub struct Live {
     pub tools: Tools,
     pub started: Instant,
+    /// What went wrong lately.
+    pub recent: Recent,
     current: ArcSwap<Snapshot>,
     leaving: OnceLock<Leaving>,
 }
@@ -119,7 +122,13 @@ pub enum Leaving {
 impl Live {
     pub fn new(first: Snapshot, tools: Tools) -> Self {
         tools.metrics.applied(first.generation, &first.hash);
-        Self { tools, started: Instant::now(), current: ArcSwap::from_pointee(first), leaving: OnceLock::new() }
+        Self {
+            tools,
+            started: Instant::now(),
+            recent: Recent::new(first.process.workers),
+            current: ArcSwap::from_pointee(first),
+            leaving: OnceLock::new(),
+        }
     }
 
     /// The snapshot that serves, for the length of a phase.

@@ -6,6 +6,7 @@ pub mod counted;
 pub mod metrics;
 pub mod program;
 pub mod random;
+pub mod recent;
 pub mod trace;
 
 use schemars::JsonSchema;

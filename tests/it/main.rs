@@ -69,3 +69,4 @@ mod tunnels;
 mod upgrades;
 mod validate;
 mod websocket;
+mod why;

@@ -5,6 +5,7 @@ mod hold;
 mod limits;
 mod order;
 mod page;
+mod why;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ pub fn listen(listeners: &Listeners<Admin>, wanted: &[Arc<Listener>]) -> Result<
 }
 
 /// What there is to see by GET, and to order by POST.
-const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits";
+const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits /why";
 const ORDERS: [&str; 3] = ["/reload", "/breaker", "/upgrade"];
 
 #[async_trait]
@@ -98,6 +99,7 @@ impl Admin {
             "/status" => page(StatusCode::OK, &self.reloader.status()),
             "/routes" => page(StatusCode::OK, &self.live.load().describe_routes()),
             "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),
+            "/why" => why::why(&self.live, query),
             "/limits" => limits::limits(&self.live, query).await,
             order if ORDERS.contains(&order) => allow("POST"),
             _ => text(StatusCode::NOT_FOUND, &format!("{LOOKS}, POST {}\n", ORDERS.join(", POST "))),

@@ -108,6 +108,7 @@ fn settle(ctx: &mut Ctx, upstream: Duration) {
         counted.count(Some(101), upstream.as_secs_f64());
     }
     ctx.tried = Vec::new();
+    ctx.past = Vec::new();
     ctx.params = crate::route::Params::default();
     if let Some(found) = &mut ctx.found {
         found.forward = Vec::new();
@@ -205,6 +206,7 @@ impl Handover {
             request: &request,
             connection: &connection,
             route: Some(route.as_str()),
+            whole: (None, None),
             pool: pool.as_ref().map(Name::as_str),
             query: query.as_deref().map(Into::into),
             counted: counted.as_deref(),
@@ -220,6 +222,6 @@ impl Handover {
                 messages_out: tunnel.down.messages(),
             }),
         };
-        finish::tell(&live.load(), &story, &mut ctx);
+        finish::tell(&live, &live.load(), &story, &mut ctx);
     }
 }

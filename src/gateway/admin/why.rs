@@ -1,0 +1,62 @@
+//! The last refusals and failures, or those with one id.
+
+use std::time::SystemTime;
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::page::{Answer, page, wrong};
+use crate::canonical;
+use crate::snapshot::Live;
+use crate::telemetry::recent::Reach;
+use crate::units::Duration;
+
+/// How many are told of without a word, and with one at most.
+const SOME: usize = 50;
+const MANY: usize = 1000;
+
+/// `id=REQUEST-ID`, or `last=N`; the newest first.
+pub(super) fn why(live: &Live, query: &str) -> Answer {
+    let said = |key: &str| query.split('&').filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == key);
+    let (reach, id) = (live.recent.reach(), said("id").and_then(|(_, id)| canonical::unescape(id)));
+    let requests = if let Some(id) = &id {
+        live.recent.of(id)
+    } else {
+        let Ok(last) = said("last").map_or(Ok(SOME), |(_, number)| number.parse()) else {
+            return wrong(StatusCode::BAD_REQUEST, "`last` is a number");
+        };
+        live.recent.last(last.min(MANY))
+    };
+    if let (Some(id), true) = (&id, requests.is_empty()) {
+        return wrong(StatusCode::NOT_FOUND, &unknown(id, reach, live));
+    }
+    let requests: Vec<Value> = requests.into_iter().map(aged).collect();
+    page(
+        StatusCode::OK,
+        &json!({ "kept": reach.kept, "complete_for_seconds": complete(reach, live), "requests": requests }),
+    )
+}
+
+/// The page of a request with its age.
+fn aged((time, mut page): (SystemTime, Value)) -> Value {
+    if let Some(page) = page.as_object_mut() {
+        page.insert("seconds_ago".to_owned(), time.elapsed().unwrap_or_default().as_secs().into());
+    }
+    page
+}
+
+/// For how long back nothing is missing.
+fn complete(reach: Reach, live: &Live) -> u64 {
+    let since = reach.since.map(|since| since.elapsed().unwrap_or_default());
+    since.unwrap_or_else(|| live.started.elapsed()).as_secs()
+}
+
+fn unknown(id: &str, reach: Reach, live: &Live) -> String {
+    let age = Duration::from_secs(complete(reach, live));
+    let back = if reach.since.is_some() { "the last" } else { "its whole life," };
+    format!(
+        "`{id}` is none of the {} requests that this gateway refused or failed in {back} {age}: it was answered well, \
+         came earlier, or went elsewhere",
+        reach.kept
+    )
+}

@@ -4,6 +4,7 @@ mod breaker;
 mod check;
 mod completions;
 mod demo;
+mod diff;
 mod door;
 mod explain;
 mod key;
@@ -24,6 +25,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 #[repr(u8)]
 pub enum Exit {
     Fine = 0,
+    /// Two documents differ, as `diff` says it.
+    Differs = 1,
     Usage = 64,
     FileMissing = 66,
     NotRunning = 69,
@@ -69,6 +72,8 @@ enum Verb {
     Explain(explain::Options),
     /// Print every effective value and where it came from.
     Show(show::Options),
+    /// Say what differs in effect between two documents; exit 0 where nothing does, 1 where something does.
+    Diff(diff::Options),
     /// Print the JSON schema of the document.
     Schema,
     /// Ask the running gateway to read its document again; the exit code is the verdict.
@@ -134,6 +139,7 @@ impl Verb {
             Self::Check(options) => check::run(&options),
             Self::Explain(options) => explain::run(&options),
             Self::Show(options) => show::run(&options),
+            Self::Diff(options) => diff::run(&options),
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
             Self::Limits(options) => limits::run(&options),

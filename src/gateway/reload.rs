@@ -12,7 +12,8 @@ use super::keeper::Keeper;
 use super::listen::Listeners;
 use super::source::Source;
 use super::watch::{Watch, content};
-use crate::config::report;
+use crate::config::diff::{Candidate, Diff, Nonce};
+use crate::config::{Loaded, Seals, Texts, report};
 use crate::proxy::App;
 use crate::snapshot::{self, Live, Snapshot};
 use crate::telemetry::program;
@@ -30,6 +31,8 @@ pub struct Outcome {
     pub hash: String,
     /// What `check` prints of the document on disk, or why it could not be applied.
     pub report: String,
+    /// What it changes.
+    pub changes: Diff,
 }
 
 /// Whether the document on disk serves now.
@@ -115,7 +118,8 @@ impl Reloader {
         match outcome.result {
             Verdict::Applied => {
                 self.live.tools.metrics.applied(outcome.generation, &outcome.hash);
-                log::info!("reload ({why}): generation {} serves, hash {}", outcome.generation, outcome.hash);
+                let changes = told(&outcome.changes);
+                log::info!("reload ({why}): generation {} serves, hash {}{changes}", outcome.generation, outcome.hash);
             }
             Verdict::Unchanged => {
                 self.live.tools.metrics.unchanged();
@@ -141,7 +145,7 @@ impl Reloader {
 
     fn attempt(&self) -> Outcome {
         let now = self.live.load_full();
-        let (next, report) = self.read(&now);
+        let (next, loaded, report) = self.read(&now);
         let Some(next) = next else { return self.refused(report) };
         let read = content(&next.files);
         if next.hash == now.hash {
@@ -153,16 +157,25 @@ impl Reloader {
         if next.process != now.process {
             log::warn!("runtime.workers and runtime.upstream_connections take effect when the process starts anew");
         }
+        let changes = Nonce::new().map_or_else(
+            |_| Diff::default(),
+            |nonce| Diff::between(&now.effective(&nonce), &snapshot::effective(&loaded, &next.seals, &nonce)),
+        );
         program::set_level(next.log);
         let next = Arc::new(next);
         self.live.store(next.clone());
         self.keeper.replace(next.chores());
         self.watch.follow(next.files.clone(), read);
-        outcome(Verdict::Applied, &next, report)
+        Outcome { changes, ..outcome(Verdict::Applied, &next, report) }
+    }
+
+    /// What another document would change.
+    pub fn differences(&self, candidate: &Candidate) -> Diff {
+        Diff::between(&self.live.load_full().effective(&candidate.nonce), &candidate.effective)
     }
 
     /// Reads and compiles; once more where a file was written in between, for a snapshot is of one moment.
-    fn read(&self, now: &Snapshot) -> (Option<Snapshot>, String) {
+    fn read(&self, now: &Snapshot) -> (Option<Snapshot>, Loaded, String) {
         let mut tries = 0;
         loop {
             let before = self.watch.look();
@@ -170,7 +183,8 @@ impl Reloader {
             let compiled = snapshot::compile(&mut loaded, &self.live.tools, Some(now));
             tries += 1;
             if self.watch.look() == before || tries == MOST_READINGS {
-                return (compiled.snapshot, report::human(&compiled.problems, &loaded.places));
+                let report = report::human(&compiled.problems, &loaded.places);
+                return (compiled.snapshot, loaded, report);
             }
         }
     }
@@ -193,7 +207,7 @@ impl Reloader {
     /// What runs, what lies on disk, and what became of the last order.
     pub fn status(&self) -> Value {
         let snapshot = self.live.load_full();
-        let on_disk = snapshot::fingerprint(&snapshot.files);
+        let on_disk = Seals::of(&snapshot.files, &Texts::default()).hash();
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut listeners: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, address) in self.bound() {
@@ -221,5 +235,10 @@ impl Reloader {
 }
 
 fn outcome(result: Verdict, serving: &Snapshot, report: String) -> Outcome {
-    Outcome { result, generation: serving.generation, hash: serving.hash.clone(), report }
+    Outcome { result, generation: serving.generation, hash: serving.hash.clone(), report, changes: Diff::default() }
+}
+
+/// The first lines of what changed, for the log.
+fn told(changes: &Diff) -> String {
+    changes.brief().iter().flat_map(|line| ["\n  ", line.as_str()]).collect()
 }

@@ -1,5 +1,6 @@
 //! The admin door: health, readiness, metrics, status, limits, and the order to reload. Nothing changes by GET.
 
+mod diff;
 mod health;
 mod hold;
 mod limits;
@@ -52,7 +53,7 @@ pub fn listen(listeners: &Listeners<Admin>, listener: &Arc<Listener>) -> Result<
 
 /// What there is to see by GET, and to order by POST.
 const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits";
-const ORDERS: [&str; 2] = ["/reload", "/breaker"];
+const ORDERS: [&str; 3] = ["/reload", "/diff", "/breaker"];
 
 #[async_trait]
 impl ServeHttp for Admin {
@@ -65,6 +66,7 @@ impl ServeHttp for Admin {
             return text(StatusCode::MISDIRECTED_REQUEST, "this door answers to its own names only (admin.hosts)\n");
         }
         match method {
+            Method::POST if path == "/diff" => diff::diff(session, &self.reloader).await,
             Method::POST => self.order(&path, &query).await,
             Method::GET | Method::HEAD => self.look(&path, &query).await,
             _ if ORDERS.contains(&path.as_str()) => allow("POST"),

@@ -5,19 +5,21 @@ mod live;
 mod written;
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-pub use compile::{Compiled, check, compile, fingerprint, routes};
+pub use compile::{Compiled, check, compile, files, routes};
 pub use live::{Leaving, Live, Tools};
 pub use written::Written;
 
 use crate::answer::Answers;
 use crate::chore::Chore;
 use crate::client::store::{self, Store};
+use crate::config::diff::{Effective, Nonce};
 pub use crate::config::runtime::{ClientIp, Drain, Forwarded};
+use crate::config::{Loaded, Seals, Texts};
 use crate::listener::Listener;
 use crate::policy::auth::Follow;
 use crate::policy::limit::{Ledger, Limit};
@@ -36,6 +38,10 @@ pub struct Snapshot {
     pub hash: String,
     /// What was read: a change of any of them is a reason to reload.
     pub files: Vec<PathBuf>,
+    /// What was in them.
+    pub seals: Seals,
+    /// The document as it was read.
+    pub texts: Texts,
     pub listeners: Vec<Arc<Listener>>,
     /// The admin listener, and the one for the user of the gateway alone.
     pub admin: Vec<Arc<Listener>>,
@@ -59,6 +65,12 @@ pub struct Snapshot {
     certificates: Vec<Figure>,
 }
 
+/// What a document means that was read with the files that it names.
+pub fn effective(loaded: &Loaded, seals: &Seals, nonce: &Nonce) -> Effective {
+    let base = loaded.texts.main().and_then(Path::parent).unwrap_or(Path::new(""));
+    Effective::of(&loaded.document, base, seals, nonce)
+}
+
 /// What is decided when the process starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
@@ -67,6 +79,11 @@ pub struct Process {
 }
 
 impl Snapshot {
+    /// What its document means, marked for one comparison.
+    pub fn effective(&self, nonce: &Nonce) -> Effective {
+        effective(&Loaded::again(&self.texts), &self.seals, nonce)
+    }
+
     /// Everything that has to run beside requests.
     pub fn chores(&self) -> Vec<Chore> {
         let mut followed: Vec<Follow> = Vec::new();

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(80);
 #[derive(Args)]
 pub(super) struct Door {
     #[command(flatten)]
-    document: Document,
+    pub(super) document: Document,
     /// The admin address; else what the document says.
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<Address>,
@@ -35,14 +35,19 @@ impl Door {
                 "the gateway has no control socket (admin.control); the signal USR2 upgrades it without one",
             )
         })?;
-        ask(&control, Method::POST, target)
+        ask(&control, Method::POST, target, &[])
     }
 
     /// What the gateway answers, or how the verb ends without an answer.
     pub(super) fn ask(&self, method: Method, target: &str) -> Result<Answer, Exit> {
+        self.say(method, target, &[])
+    }
+
+    /// The same with a body.
+    pub(super) fn say(&self, method: Method, target: &str, body: &[u8]) -> Result<Answer, Exit> {
         let admin = self.admin.clone().map_or_else(|| admin_of(&self.document), Ok);
         let admin = admin.map_err(|why| fail(Exit::FileMissing, &why))?;
-        ask(&admin, method, target)
+        ask(&admin, method, target, body)
     }
 
     /// A page of the running gateway; what it does not know is said in its words.
@@ -64,15 +69,15 @@ impl Door {
         let page = serde_json::from_slice::<Value>(&answer.body);
         match (answer.status, page) {
             (200, Ok(page)) => Ok(page),
-            (404, Ok(page)) if !is_order => Err(fail(Exit::NotFound, word(&page, "error"))),
+            (404, Ok(page)) if !is_order => Err(fail(Exit::No, word(&page, "error"))),
             (400 | 404, Ok(page)) => Err(fail(Exit::Usage, word(&page, "error"))),
             (status, _) => Err(fail(Exit::Internal, &format!("the gateway answered {status}"))),
         }
     }
 }
 
-fn ask(to: &Address, method: Method, target: &str) -> Result<Answer, Exit> {
-    let call = Call { to, method, target, deadline: PATIENCE, cap: 16 << 20 };
+fn ask(to: &Address, method: Method, target: &str, body: &[u8]) -> Result<Answer, Exit> {
+    let call = Call { to, method, target, body, deadline: PATIENCE, cap: 64 << 20 };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| fail(Exit::Internal, &format!("cannot start a runtime: {why}")))?;
     let answer = runtime.block_on(call.send());

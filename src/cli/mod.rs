@@ -4,6 +4,7 @@ mod breaker;
 mod check;
 mod completions;
 mod demo;
+mod diff;
 mod door;
 mod explain;
 mod key;
@@ -27,8 +28,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 #[repr(u8)]
 pub enum Exit {
     Fine = 0,
-    /// What was asked for is not there.
-    NotFound = 1,
+    /// The answer is no: two documents differ, or what was asked for is not there.
+    No = 1,
     Usage = 64,
     FileMissing = 66,
     NotRunning = 69,
@@ -44,7 +45,7 @@ impl Exit {
     fn of(code: u8) -> Self {
         let all = [
             Self::Fine,
-            Self::NotFound,
+            Self::No,
             Self::Usage,
             Self::FileMissing,
             Self::NotRunning,
@@ -77,6 +78,8 @@ enum Verb {
     Explain(explain::Options),
     /// Print every effective value and where it came from.
     Show(show::Options),
+    /// Say what differs in effect between two documents; exit 0 where nothing does, 1 where something does.
+    Diff(diff::Options),
     /// Print the JSON schema of the document.
     Schema,
     /// Ask the running gateway to read its document again; the exit code is the verdict.
@@ -154,6 +157,7 @@ impl Verb {
             Self::Check(options) => check::run(&options),
             Self::Explain(options) => explain::run(&options),
             Self::Show(options) => show::run(&options),
+            Self::Diff(options) => diff::run(&options),
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
             Self::Upgrade(options) => upgrade::run(&options),

@@ -7,12 +7,13 @@ use serde_json::Value;
 use super::door::Door;
 use super::{Exit, fail};
 use crate::client::http::Answer;
+use crate::config::diff::Diff;
 
 #[derive(Args)]
 pub(super) struct Options {
     #[command(flatten)]
     door: Door,
-    /// Wait for the verdict: exit 0 when the document serves, 78 when it was refused.
+    /// Wait for the verdict, and print what changed: exit 0 when the document serves, 78 when it was refused.
     #[arg(long)]
     wait: bool,
 }
@@ -33,6 +34,9 @@ pub(super) fn verdict(answer: &Answer) -> Exit {
     };
     let word = |key: &str| outcome.get(key).and_then(Value::as_str).unwrap_or_default();
     let generation = outcome.get("generation").and_then(Value::as_u64).unwrap_or_default();
+    if let Ok(changes) = serde_json::from_value::<Diff>(outcome.get("changes").cloned().unwrap_or_default()) {
+        let _ = super::print(&changes.human());
+    }
     let line = match (answer.status, word("result")) {
         (202, _) => "ordered; `/status` on the admin listener tells the verdict\n".to_owned(),
         (200, "handed_over") => format!("handed over: {}, generation {generation}\n", word("report").trim_end()),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::Method;
 use pingora::connectors::http::Connector;
 use pingora::upstreams::peer::HttpPeer;
@@ -15,6 +16,7 @@ pub struct Call<'a> {
     pub method: Method,
     /// Path and query.
     pub target: &'a str,
+    pub body: &'a [u8],
     pub deadline: Duration,
     /// Bytes of body at most; a longer answer is an error.
     pub cap: usize,
@@ -44,8 +46,12 @@ impl Call<'_> {
         let mut header =
             RequestHeader::build(self.method.clone(), self.target.as_bytes(), None).map_err(|why| wrong(*why))?;
         header.insert_header(http::header::HOST, "localhost").map_err(|why| wrong(*why))?;
-        header.insert_header(http::header::CONTENT_LENGTH, "0").map_err(|why| wrong(*why))?;
+        header.insert_header(http::header::CONTENT_LENGTH, self.body.len()).map_err(|why| wrong(*why))?;
         session.write_request_header(Box::new(header)).await.map_err(|why| wrong(*why))?;
+        if !self.body.is_empty() {
+            let body = Bytes::copy_from_slice(self.body);
+            session.write_request_body(body, true).await.map_err(|why| wrong(*why))?;
+        }
         session.finish_request_body().await.map_err(|why| wrong(*why))?;
         session.read_response_header().await.map_err(|why| wrong(*why))?;
         let status = session.response_header().map_or(0, |header| header.status.as_u16());

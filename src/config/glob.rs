@@ -25,8 +25,7 @@ pub(super) fn matching(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     for entry in entries {
         let file = entry.map_err(|why| format!("cannot list {}: {why}", listed.display()))?.file_name();
-        let fits = |file: &str| (name.starts_with('.') || !file.starts_with('.')) && fits(name, file);
-        if file.to_str().is_some_and(fits) {
+        if file.to_str().is_some_and(|file| fits_hidden(name, file)) {
             found.push(directory.join(file));
         }
         if found.len() > MOST {
@@ -35,6 +34,22 @@ pub(super) fn matching(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Of these files those that match, sorted.
+pub(super) fn among<'a>(pattern: &Path, files: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
+    let name = pattern.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let fits = |file: &&Path| {
+        let own = file.file_name().and_then(|own| own.to_str());
+        file.parent() == pattern.parent() && own.is_some_and(|own| fits_hidden(name, own))
+    };
+    let mut found: Vec<_> = files.filter(fits).map(Path::to_path_buf).collect();
+    found.sort();
+    found
+}
+
+fn fits_hidden(pattern: &str, file: &str) -> bool {
+    (pattern.starts_with('.') || !file.starts_with('.')) && fits(pattern, file)
 }
 
 /// Whether `text` fits: `*` stands for any characters, `?` for one. Goes back only to the last `*`.

@@ -7,6 +7,7 @@
 pub mod admin;
 mod check;
 mod de;
+pub mod diff;
 pub mod document;
 mod fit;
 mod glob;
@@ -18,16 +19,21 @@ mod parse;
 pub mod place;
 mod read;
 mod relative;
+pub mod reload;
 pub mod report;
 pub mod runtime;
 mod scalar;
 pub mod schema;
+pub mod seals;
 pub mod secret;
+mod texts;
 
 use std::path::{Path, PathBuf};
 
 pub use document::Document;
 pub use place::Places;
+pub use seals::Seals;
+pub use texts::Texts;
 
 use crate::problem::Problems;
 use notes::Notes;
@@ -43,6 +49,8 @@ pub struct Loaded {
     pub places: Places,
     /// All files that were asked for, the main one first.
     pub files: Vec<PathBuf>,
+    /// What stood in them, to read it again as it was.
+    pub texts: Texts,
     /// Directories in which a new file could match an `include`.
     pub directories: Vec<PathBuf>,
     /// SHA-256 of all contents, cut to 128 bits, in hexadecimal.
@@ -59,6 +67,13 @@ pub fn load(path: &Path) -> Loaded {
 }
 
 impl Loaded {
+    /// Reads a document as it was, whatever its files say now; the files that it names are looked for as they are.
+    pub fn again(texts: &Texts) -> Self {
+        let mut notes = Notes::default();
+        let reading = read::texts(texts, &mut notes);
+        Self::new(reading, notes)
+    }
+
     /// Reads a document that is no file; reports call it `name`.
     pub fn from_text(name: &str, text: &str) -> Self {
         let mut notes = Notes::default();
@@ -95,6 +110,7 @@ impl Loaded {
             problems: notes.problems,
             places,
             files: reading.files,
+            texts: reading.texts,
             directories: reading.directories,
             hash,
             unreadable: reading.unreadable,

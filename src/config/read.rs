@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
 
 use super::glob;
 use super::node::{Entry, Map, Node, Place, Value};
 use super::notes::Notes;
 use super::parse::{Budget, parse};
 use super::relative;
+use super::texts::Texts;
 use crate::problem::Path;
 
 /// Bytes of one file, and of all together; a million lines fit.
@@ -26,7 +28,7 @@ pub(super) const SHARED: [&str; 5] = ["listeners", "pools", "routes", "auth", "d
 pub(super) struct Source {
     /// As reports name it.
     pub(super) name: String,
-    pub(super) text: String,
+    pub(super) text: Arc<str>,
 }
 
 /// Everything that was read.
@@ -35,6 +37,8 @@ pub(super) struct Reading {
     pub(super) root: Node,
     pub(super) sources: Vec<Source>,
     pub(super) files: Vec<PathBuf>,
+    /// Of each file that could be read its text.
+    pub(super) texts: Texts,
     /// Directories in which a new file could match an `include`.
     pub(super) directories: Vec<PathBuf>,
     /// Secret texts of several lines: file, first and last line.
@@ -54,15 +58,27 @@ pub(super) fn files(path: &FilePath, notes: &mut Notes) -> Reading {
     reader.finish()
 }
 
+/// Reads a document as it once was, whatever its files say now.
+pub(super) fn texts(texts: &Texts, notes: &mut Notes) -> Reading {
+    let mut reader = Reader::new(notes);
+    reader.once = Some(texts);
+    if let Some(main) = texts.main() {
+        reader.file(main, None);
+    }
+    reader.finish()
+}
+
 /// Reads a text that is no file; it can include nothing.
 pub(super) fn text(name: &str, text: &str, notes: &mut Notes) -> Reading {
     let mut reader = Reader::new(notes);
-    reader.text(Source { name: name.to_owned(), text: text.to_owned() }, None);
+    reader.text(Source { name: name.to_owned(), text: text.into() }, None);
     reader.finish()
 }
 
 struct Reader<'n> {
     notes: &'n mut Notes,
+    /// Where files are read from instead of the disk.
+    once: Option<&'n Texts>,
     reading: Reading,
     budget: Budget,
     bytes: u64,
@@ -80,6 +96,7 @@ impl<'n> Reader<'n> {
     fn new(notes: &'n mut Notes) -> Self {
         Self {
             notes,
+            once: None,
             reading: Reading { complete: true, ..Reading::default() },
             budget: Budget::default(),
             bytes: 0,
@@ -91,7 +108,8 @@ impl<'n> Reader<'n> {
     }
 
     fn file(&mut self, path: &FilePath, asked: Asked<'_>) {
-        let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let real = self.once.is_none().then(|| path.canonicalize().ok()).flatten();
+        let real = real.unwrap_or_else(|| path.to_owned());
         if self.stack.contains(&real) {
             return self.refuse(asked, format!("{} includes itself", path.display()));
         }
@@ -110,6 +128,7 @@ impl<'n> Reader<'n> {
                 return self.refuse(asked, why);
             }
         };
+        self.reading.texts.push(path, &text);
         self.seen.push(real.clone());
         self.stack.push(real);
         let directory = path.parent().unwrap_or(FilePath::new("")).to_owned();
@@ -124,7 +143,12 @@ impl<'n> Reader<'n> {
     }
 
     /// The text of a file, if it is a file, of a size that can be meant, and UTF-8.
-    fn contents(&mut self, path: &FilePath) -> Result<String, (io::ErrorKind, String)> {
+    fn contents(&mut self, path: &FilePath) -> Result<Arc<str>, (io::ErrorKind, String)> {
+        if let Some(once) = self.once {
+            return once
+                .get(path)
+                .ok_or_else(|| (io::ErrorKind::NotFound, said(&io::ErrorKind::NotFound.into(), path)));
+        }
         let show = path.display();
         let failed = |why: io::Error| (why.kind(), said(&why, path));
         let data = |sentence: String| Err((io::ErrorKind::InvalidData, sentence));
@@ -144,7 +168,7 @@ impl<'n> Reader<'n> {
         if self.bytes > ALL_BYTES {
             return data(format!("the document is too large: more than {} MiB in all files", ALL_BYTES >> 20));
         }
-        String::from_utf8(bytes).or_else(|why| {
+        String::from_utf8(bytes).map(Into::into).or_else(|why| {
             let good = why.as_bytes().get(..why.utf8_error().valid_up_to()).unwrap_or_default();
             let line = good.split(|byte| *byte == b'\n').count();
             data(format!("{show} is not UTF-8: line {line} holds a byte that is no text"))
@@ -216,7 +240,7 @@ impl<'n> Reader<'n> {
         if !glob::is_pattern(&pattern) {
             return self.file(&pattern, Some((at, place)));
         }
-        match glob::matching(&pattern) {
+        match self.once.map_or_else(|| glob::matching(&pattern), |once| Ok(glob::among(&pattern, once.paths()))) {
             Err(why) => self.refuse(Some((at, place)), why),
             Ok(found) => {
                 self.reading.directories.push(pattern.parent().unwrap_or(FilePath::new("")).to_owned());
@@ -385,7 +409,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_of_the_contents() {
-        let hash = |text: &str| super::hash(&[Source { name: String::new(), text: text.to_owned() }]);
+        let hash = |text: &str| super::hash(&[Source { name: String::new(), text: text.into() }]);
         assert_eq!(hash("a").len(), 32);
         assert_eq!(hash("a"), hash("a"));
         assert_ne!(hash("a"), hash("b"));

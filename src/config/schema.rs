@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 
 use super::Document;
 use super::inherit::{Kind, LISTENERS, POOLS, ROUTES};
+use super::reload::{HANDOVER, Reload};
+
+/// The key of a key's schema that says whether a change is taken up in place.
+const CLASS: &str = "x-reload";
 
 /// The schema; editors complete and check with it.
 pub fn schema() -> Value {
@@ -11,7 +15,45 @@ pub fn schema() -> Value {
     for kind in [LISTENERS, POOLS, ROUTES] {
         partial(&mut schema, kind);
     }
+    reload_classes(&mut schema);
     schema
+}
+
+/// Of every key, when a change of it takes effect.
+fn reload_classes(schema: &mut Value) {
+    hot(schema);
+    for keys in HANDOVER {
+        if let Some(at) = pointer(schema, keys)
+            && let Some(field) = schema.pointer_mut(&at).and_then(Value::as_object_mut)
+        {
+            field.insert(CLASS.to_owned(), json!(Reload::Handover));
+        }
+    }
+}
+
+fn hot(schema: &mut Value) {
+    if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        for field in fields.values_mut().filter_map(Value::as_object_mut) {
+            field.insert(CLASS.to_owned(), json!(Reload::Hot));
+        }
+    }
+    match schema {
+        Value::Object(fields) => fields.values_mut().for_each(hot),
+        Value::Array(items) => items.iter_mut().for_each(hot),
+        _ => {}
+    }
+}
+
+/// Where the schema of a key stands.
+fn pointer(schema: &Value, keys: &[&str]) -> Option<String> {
+    let mut at = String::new();
+    for key in keys {
+        while let Some(reference) = schema.pointer(&at)?.get("$ref").and_then(Value::as_str) {
+            at = reference.strip_prefix('#')?.to_owned();
+        }
+        at = format!("{at}/properties/{key}");
+    }
+    Some(at)
 }
 
 /// In `defaults`, nothing is required and what belongs to each object is not there.
@@ -74,6 +116,18 @@ mod tests {
         for key in ["listeners", "pools", "routes"] {
             assert!(schema["properties"][key].is_object(), "{key}");
         }
+    }
+
+    #[test]
+    fn every_key_says_when_a_change_of_it_takes_effect() {
+        let schema = schema();
+        for keys in HANDOVER {
+            let at = pointer(&schema, keys).unwrap();
+            assert_eq!(schema.pointer(&at).unwrap()[CLASS], "handover", "{keys:?}");
+        }
+        let drain = pointer(&schema, &["runtime", "drain", "requests"]).unwrap();
+        assert_eq!(schema.pointer(&drain).unwrap()[CLASS], "hot");
+        assert_eq!(schema["properties"]["routes"][CLASS], "hot");
     }
 
     #[test]

@@ -15,7 +15,8 @@ use super::notify::Notify;
 use super::source::Source;
 use super::upgrade::Succession;
 use super::watch::{Watch, content};
-use crate::config::report;
+use crate::config::diff::{Candidate, Diff, Nonce};
+use crate::config::{Loaded, Seals, Texts, report};
 use crate::proxy::App;
 use crate::snapshot::{self, Live, Snapshot};
 use crate::telemetry::program;
@@ -35,6 +36,8 @@ pub struct Outcome {
     pub hash: String,
     /// What `check` prints of the document on disk, or why it could not be applied.
     pub report: String,
+    /// What it changes.
+    pub changes: Diff,
 }
 
 /// Whether the document on disk serves now.
@@ -79,7 +82,7 @@ pub struct Reloader {
 enum Attempt {
     Done(Outcome),
     /// It says what only a new process can take up.
-    NeedsProcess,
+    NeedsProcess(Diff),
 }
 
 impl Reloader {
@@ -147,8 +150,8 @@ impl Reloader {
         let attempt = tokio::task::spawn_blocking(move || this.attempt()).await;
         let outcome = match attempt {
             Ok(Attempt::Done(outcome)) => outcome,
-            Ok(Attempt::NeedsProcess) => match self.succession.program() {
-                Ok(program) => self.hand_over(program).await,
+            Ok(Attempt::NeedsProcess(changes)) => match self.succession.program() {
+                Ok(program) => self.hand_over(program, changes).await,
                 Err(refusal) => self.refused(refusal.code, refusal.report),
             },
             Err(panic) => self.refused(70, format!("reading the document failed: {panic}\n")),
@@ -174,9 +177,13 @@ impl Reloader {
         let generation = outcome.generation;
         let report = outcome.report.trim_end();
         match outcome.result {
-            Verdict::Applied => log::info!("{what}: generation {generation} serves, hash {}", outcome.hash),
+            Verdict::Applied => {
+                log::info!("{what}: generation {generation} serves, hash {}{}", outcome.hash, told(&outcome.changes))
+            }
             Verdict::Unchanged => log::info!("{what}: nothing has changed, generation {generation} serves on"),
-            Verdict::HandedOver => log::info!("{what}: handed over, {report} generation {generation}"),
+            Verdict::HandedOver => {
+                log::info!("{what}: handed over, {report} generation {generation}{}", told(&outcome.changes))
+            }
             Verdict::Refused => log::error!("{what} refused, generation {generation} serves on:\n{report}"),
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), outcome.clone()));
@@ -193,14 +200,18 @@ impl Reloader {
 
     fn attempt(&self) -> Attempt {
         let now = self.live.load_full();
-        let (next, report) = self.read(&now);
+        let (next, loaded, report) = self.read(&now);
         let Some(next) = next else { return Attempt::Done(self.refused(78, report)) };
         let read = content(&next.files);
         if next.hash == now.hash {
             return Attempt::Done(outcome(Verdict::Unchanged, &now, report));
         }
+        let changes = Nonce::new().map_or_else(
+            |_| Diff::default(),
+            |nonce| Diff::between(&now.effective(&nonce), &snapshot::effective(&loaded, &next.seals, &nonce)),
+        );
         if next.process != now.process {
-            return Attempt::NeedsProcess;
+            return Attempt::NeedsProcess(changes);
         }
         if let Err(why) = self.rebind(&next) {
             return Attempt::Done(self.refused(78, why));
@@ -213,8 +224,13 @@ impl Reloader {
         Attempt::Done(outcome(Verdict::Applied, &next, report))
     }
 
+    /// What another document would change.
+    pub fn differences(&self, candidate: &Candidate) -> Diff {
+        Diff::between(&self.live.load_full().effective(&candidate.nonce), &candidate.effective)
+    }
+
     /// Reads and compiles; once more where a file was written in between, for a snapshot is of one moment.
-    fn read(&self, now: &Snapshot) -> (Option<Snapshot>, String) {
+    fn read(&self, now: &Snapshot) -> (Option<Snapshot>, Loaded, String) {
         let mut tries = 0;
         loop {
             let before = self.watch.look();
@@ -222,7 +238,8 @@ impl Reloader {
             let compiled = snapshot::compile(&mut loaded, &self.live.tools, Some(now));
             tries += 1;
             if self.watch.look() == before || tries == MOST_READINGS {
-                return (compiled.snapshot, report::human(&compiled.problems, &loaded.places));
+                let report = report::human(&compiled.problems, &loaded.places);
+                return (compiled.snapshot, loaded, report);
             }
         }
     }
@@ -245,7 +262,7 @@ impl Reloader {
     /// What runs, what lies on disk, and what became of the last order.
     pub fn status(&self) -> Value {
         let snapshot = self.live.load_full();
-        let on_disk = snapshot::fingerprint(&snapshot.files);
+        let on_disk = Seals::of(&snapshot.files, &Texts::default()).hash();
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut listeners: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (name, address) in self.bound() {
@@ -274,5 +291,17 @@ impl Reloader {
 }
 
 fn outcome(result: Verdict, serving: &Snapshot, report: String) -> Outcome {
-    Outcome { result, exit: 0, generation: serving.generation, hash: serving.hash.clone(), report }
+    Outcome {
+        result,
+        exit: 0,
+        generation: serving.generation,
+        hash: serving.hash.clone(),
+        report,
+        changes: Diff::default(),
+    }
+}
+
+/// The first lines of what changed, for the log.
+fn told(changes: &Diff) -> String {
+    changes.brief().iter().flat_map(|line| ["\n  ", line.as_str()]).collect()
 }

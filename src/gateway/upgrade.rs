@@ -8,7 +8,9 @@ use super::notify::Notify;
 use super::reload::{Outcome, Reloader, Verdict};
 use super::source::Source;
 use super::takeover::{Draining, Elders, Estate, Line, Named, Owner, Program, Refusal, Word, give};
-use crate::snapshot::{self, Leaving};
+use crate::config::diff::Diff;
+use crate::config::{Seals, Texts};
+use crate::snapshot::Leaving;
 
 /// What a process needs to be followed by another.
 #[derive(Debug)]
@@ -112,7 +114,7 @@ impl Reloader {
         }
         let program = self.succession.program().map(|ours| file.map_or_else(|| ours.clone(), |file| ours.at(file)));
         let outcome = match program {
-            Ok(program) => self.hand_over(&program).await,
+            Ok(program) => self.hand_over(&program, Diff::default()).await,
             Err(refusal) => self.refused(refusal.code, refusal.report),
         };
         self.tell(&format!("upgrade ({why})"), &outcome);
@@ -120,7 +122,7 @@ impl Reloader {
     }
 
     /// Brings up a successor and lets go of the service, or serves on.
-    pub(super) async fn hand_over(self: &Arc<Self>, program: &Program) -> Outcome {
+    pub(super) async fn hand_over(self: &Arc<Self>, program: &Program, changes: Diff) -> Outcome {
         let given = match self.estate() {
             Ok(estate) => {
                 let (this, program) = (self.clone(), program.clone());
@@ -141,9 +143,9 @@ impl Reloader {
             Ok((pid, line)) => {
                 self.let_go(line);
                 let now = self.live.load();
-                let (generation, hash) = (now.generation + 1, snapshot::fingerprint(&now.files));
+                let (generation, hash) = (now.generation + 1, Seals::of(&now.files, &Texts::default()).hash());
                 let report = format!("process {pid} serves\n");
-                Outcome { result: Verdict::HandedOver, exit: 0, generation, hash, report }
+                Outcome { result: Verdict::HandedOver, exit: 0, generation, hash, report, changes }
             }
             Err(refusal) => {
                 self.live.tools.metrics.upgraded(false);

@@ -1,6 +1,6 @@
 //! Names become things: a document that was read becomes a snapshot, or every problem that keeps it from being one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::live::Tools;
 use super::{Process, Snapshot, Written};
 use crate::answer::Answers;
 use crate::client::store::{self, Store};
-use crate::config::{Document, Loaded};
+use crate::config::{Document, Loaded, Seals};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
 use crate::policy::{auth, guard, limit};
@@ -50,22 +50,12 @@ pub fn routes(loaded: &Loaded, tools: &Tools) -> (Option<Table>, Problems) {
     (parts.map(|parts| parts.table).filter(|_| problems.errors() == 0), problems)
 }
 
-/// Hash of the contents of all these files; what cannot be read counts as empty.
-pub fn fingerprint(files: &[PathBuf]) -> String {
-    use aws_lc_rs::digest::{Context, SHA256};
-    use std::fmt::Write;
-    let mut hash = Context::new(&SHA256);
-    for file in files {
-        let bytes = std::fs::read(file).unwrap_or_default();
-        hash.update(file.as_os_str().as_encoded_bytes());
-        hash.update(&bytes.len().to_le_bytes());
-        hash.update(&bytes);
+/// Every file whose change is a reason to read the document again.
+pub fn files(loaded: &Loaded, tools: &Tools) -> Vec<PathBuf> {
+    match Parts::compile(loaded, tools, &mut Problems::default()) {
+        Some(parts) => parts.files(loaded),
+        None => loaded.files.clone(),
     }
-    let digest = hash.finish();
-    digest.as_ref().iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// What is compiled section by section; each gathers its problems, so nothing stops at the first.
@@ -144,6 +134,21 @@ impl Parts {
         self.nowhere.carry_on(&before.nowhere);
     }
 
+    /// Everything whose change is a reason to read the document again.
+    fn files(&self, loaded: &Loaded) -> Vec<PathBuf> {
+        let mut files = loaded.files.clone();
+        files.extend(loaded.directories.iter().cloned());
+        files.extend(self.listeners.iter().flat_map(|listener| listener.files()).cloned());
+        files.extend(self.pools.values().flatten().flat_map(|pool| pool.files()).cloned());
+        let guards = self.routes.iter().filter_map(|route| route.guards.as_ref());
+        files.extend(guards.flat_map(|guards| guards.files()));
+        files.extend(loaded.document.stores.values().flat_map(store::Config::files));
+        files.extend(self.answers.messages().files().iter().cloned());
+        let mut seen = HashSet::new();
+        files.retain(|file| seen.insert(file.clone()));
+        files
+    }
+
     fn assemble(
         self,
         loaded: &Loaded,
@@ -164,9 +169,10 @@ impl Parts {
                 })
                 .ok()?,
         };
+        let files = self.files(loaded);
+        let seals = Seals::of(&files, &loaded.texts);
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
         let stores: BTreeMap<_, _> = self.stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
-        let files = files(loaded, &self.listeners, &pools, &self.routes, self.answers.messages());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
         let certificates = certificates.map(|expiry| {
@@ -176,9 +182,11 @@ impl Parts {
         });
         Some(Snapshot {
             generation: before.map_or(1, |before| before.generation + 1),
-            hash: fingerprint(&files),
+            hash: seals.hash(),
             certificates: certificates.collect(),
             files,
+            seals,
+            texts: loaded.texts.clone(),
             listeners: self.listeners,
             admin: self.admin,
             admin_hosts: document.admin.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -286,24 +294,4 @@ fn admin(document: &Document, problems: &mut Problems) -> Option<Vec<Arc<Listene
         Listener::compile(&name.parse().ok()?, &config, &Path::of(["admin"]), problems)
     };
     wanted.map(compile).collect()
-}
-
-/// Everything whose change is a reason to read the document again.
-fn files(
-    loaded: &Loaded,
-    listeners: &[Arc<Listener>],
-    pools: &BTreeMap<Name, Arc<Pool>>,
-    routes: &[Arc<Route>],
-    messages: &Messages,
-) -> Vec<PathBuf> {
-    let mut files = loaded.files.clone();
-    files.extend(loaded.directories.iter().cloned());
-    files.extend(listeners.iter().flat_map(|listener| listener.files()).cloned());
-    files.extend(pools.values().flat_map(|pool| pool.files()).cloned());
-    files.extend(routes.iter().filter_map(|route| route.guards.as_ref()).flat_map(|guards| guards.files()));
-    files.extend(loaded.document.stores.values().flat_map(store::Config::files));
-    files.extend(messages.files().iter().cloned());
-    let mut seen = std::collections::HashSet::new();
-    files.retain(|file| seen.insert(file.clone()));
-    files
 }

@@ -23,6 +23,7 @@ mod canary;
 mod client_address;
 mod copies;
 mod cors;
+mod differences;
 mod discover;
 mod ejections;
 mod errors;

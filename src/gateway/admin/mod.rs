@@ -1,5 +1,6 @@
 //! The admin door: health, readiness, metrics, status, limits, and the order to reload. Nothing changes by GET.
 
+mod diff;
 mod health;
 mod hold;
 mod limits;
@@ -54,7 +55,7 @@ pub fn listen(listeners: &Listeners<Admin>, wanted: &[Arc<Listener>]) -> Result<
 
 /// What there is to see by GET, and to order by POST.
 const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits /why";
-const ORDERS: [&str; 3] = ["/reload", "/breaker", "/upgrade"];
+const ORDERS: [&str; 4] = ["/reload", "/diff", "/breaker", "/upgrade"];
 
 #[async_trait]
 impl ServeHttp for Admin {
@@ -68,6 +69,7 @@ impl ServeHttp for Admin {
         }
         match method {
             Method::POST if path == "/upgrade" => order::upgrade(&self.reloader, is_control(session), &query).await,
+            Method::POST if path == "/diff" => diff::diff(session, &self.reloader).await,
             Method::POST => self.order(&path, &query).await,
             Method::GET | Method::HEAD => self.look(&path, &query).await,
             _ if ORDERS.contains(&path.as_str()) => allow("POST"),

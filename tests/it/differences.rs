@@ -105,7 +105,8 @@ fn what_serves_is_compared_with_a_document_before_it_is_applied() {
 #[test]
 fn a_reload_says_what_it_changed() {
     let mut gateway = Gateway::start(saying("one"));
-    gateway.reload(format!("{}runtime: {{ workers: 1 }}\n", saying("two")));
+    let one_worker = |word: &str| format!("{}runtime: {{ workers: 1 }}\n", saying(word));
+    gateway.reload(one_worker("two"));
     gateway.log.wait("  hot  route all: respond.body one -> two");
     gateway.log.wait("  hot  route all: response.set.x-api-key changed");
     gateway.log.wait("  hand-over  runtime: workers auto -> 1");
@@ -114,7 +115,7 @@ fn a_reload_says_what_it_changed() {
     // The gateway notices the change by itself too; who comes first tells it.
     let told = eventually("the verb comes first", || {
         turn += 1;
-        gateway.write(saying(&format!("turn{turn}")));
+        gateway.write(one_worker(&format!("turn{turn}")));
         Some(gateway.yumen("reload", &["--wait", "--admin", &admin])).filter(|told| told.out.contains("applied"))
     });
     assert!(told.out.contains(&format!("-> turn{turn}\n")) && told.out.contains("x-api-key changed\n"), "{told:?}");

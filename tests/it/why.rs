@@ -136,7 +136,8 @@ fn an_answer_that_broke_off_is_kept() {
         talk.close();
     });
     let gateway = Gateway::passing(&origin);
-    let head = gateway.connect().send(Request::get("/").bytes()).head();
+    let mut connection = gateway.connect();
+    let head = connection.send(Request::get("/").bytes()).head();
     let page = kept(&gateway, &head);
     assert_eq!((&page["cut"], &page["code"]), (&true.into(), &"upstream.reset".into()), "{page}");
 }

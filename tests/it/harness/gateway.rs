@@ -220,6 +220,10 @@ impl Gateway {
         self.write(text);
         eventually("a new generation", || (self.generation() > before).then_some(()));
         self.learn_listeners();
+        let pid = u32::try_from(self.status()["pid"].as_u64().unwrap()).unwrap();
+        if pid != self.pid() {
+            self.successors.push(pid);
+        }
     }
     pub fn yumen(&self, verb: &str, arguments: &[&str]) -> Ended {
         tools::finish(self.setup.command(verb).args(arguments))

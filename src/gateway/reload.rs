@@ -221,7 +221,7 @@ impl Reloader {
         self.live.store(next.clone());
         self.keeper.replace(next.chores());
         self.watch.follow(next.files.clone(), read);
-        Attempt::Done(outcome(Verdict::Applied, &next, report))
+        Attempt::Done(Outcome { changes, ..outcome(Verdict::Applied, &next, report) })
     }
 
     /// What another document would change.

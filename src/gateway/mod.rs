@@ -156,6 +156,7 @@ impl Gateway {
         let (stop, stopped) = channel::channel(false);
         let crew = workers.handles().iter().map(|handle| {
             let connections = Arc::new(Connections::new(kept));
+            live.connect(&connections);
             handle.spawn(sweep(connections.clone()));
             let runtime = handle.clone();
             let aside = Arc::new(move |work| drop(runtime.spawn(work)));

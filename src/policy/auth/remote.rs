@@ -361,3 +361,39 @@ fn share() -> f64 {
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &str = r#"{ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "a", "use": "sig",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] }"#;
+
+    fn origin(url: &str) -> Origin {
+        let (discovers, algorithm, plain, ca) = (None, None, false, None);
+        Origin { url: url.parse().unwrap(), discovers, algorithm, plain, ca, terms: Origin::terms(None) }
+    }
+
+    #[test]
+    fn a_successor_has_the_keys_where_no_disk_keeps_them_and_knows_how_old_they_are() {
+        let remote = Remote::keep(&origin("https://carried.example/keys"), Path::new(""));
+        let at = now() - 100.0;
+        remote.current.store(Arc::new(remote.fetched(KEYS, at).unwrap()));
+        let packed = Remote::pack();
+        remote.current.store(Arc::default());
+        assert!(Remote::unpack(&packed));
+        let taken = remote.current.load_full();
+        assert_eq!((taken.keys.len(), taken.text.as_str()), (1, KEYS));
+        assert!((taken.at.unwrap() - at).abs() < 5.0);
+
+        remote.current.store(Arc::new(Fetched { at: Some(now()), ..Fetched::default() }));
+        assert!(Remote::unpack(&packed));
+        assert!(remote.current.load().keys.is_empty(), "what is here is younger");
+        remote.current.store(Arc::default());
+        for wrong in [json!([]), json!({ &*remote.stem: { "age": -1, "keys": KEYS } }), json!({ &*remote.stem: {} })] {
+            assert!(!Remote::unpack(&wrong), "{wrong}");
+        }
+        let secret = json!({ &*remote.stem: { "age": 1, "keys": r#"{ "keys": [{ "kty": "oct", "k": "AAAA" }] }"# } });
+        assert!(!Remote::unpack(&secret) && remote.current.load().at.is_none());
+    }
+}

@@ -56,3 +56,37 @@ impl Connections {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_worker_of_the_successor_knows_what_one_of_the_predecessor_has_learned() {
+        let workers = || [(); 2].map(|()| Arc::new(Connections::new(8)));
+        let (old, new, now) = (workers(), workers(), Instant::now());
+        let places = ["10.0.0.7:80", "[::1]:80", "unix:/run/app.sock"].map(|text| Place::of(text).unwrap());
+        for (place, worker) in places.iter().zip([0, 1, 0]) {
+            for after in [1, 2] {
+                let seen = now + Duration::from_secs(after);
+                old[worker].kept().habits.entry(place.clone()).or_default().closed(Duration::from_secs(5), seen);
+            }
+        }
+        let later = now + Duration::from_mins(1);
+        let packed = Connections::pack(&old, later.into_std());
+        assert!(Connections::unpack(&new, Said { value: &packed, now: later.into_std() }));
+        for (place, worker) in places.iter().zip([0, 1, 0]) {
+            let limit = |one: &Connections, at| one.kept().habits.get(place).and_then(|habit| habit.limit(at));
+            for after in [60, 601, 603] {
+                let at = now + Duration::from_secs(after);
+                let known = limit(&old[worker], at);
+                assert_eq!(known.is_some(), after < 602);
+                assert_eq!([limit(&new[0], at), limit(&new[1], at)], [known; 2]);
+            }
+        }
+        let strange = serde_json::json!({ "nowhere": {}, "10.0.0.7:80": { "last": null, "known": { "age": "x" } } });
+        assert!(!Connections::unpack(&new, Said { value: &strange, now: later.into_std() }));
+    }
+}

@@ -9,7 +9,7 @@
 //! not know, or cannot read, is left cold, and it says so.
 //!
 //! What only one process may have (slices of a shared count, what is owed to a store) is no longer here once it is packed,
-//! and quotas are written to disk by the successor. Should that not come to serve, [`unpack`] takes everything back.
+//! and quotas are written to disk by the successor. Should that not come to serve, [`take_back`] puts all that right.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use serde_json::json;
 use super::Live;
 use crate::listener::tickets;
 use crate::policy::auth::remote::Remote;
-use crate::policy::limit::Limit;
+use crate::policy::limit::{Limit, carry as counts};
 use crate::pool::connection::Connections;
 use crate::state::parcel::{Parcel, Part, Said, parts};
 
@@ -56,6 +56,29 @@ fn pack_at(live: &Live, now: Instant, clock: Duration) -> Vec<u8> {
     parcel.put_json("tickets", &tickets::pack(now));
     parcel.put_json("habits", &Connections::pack(&live.connections(), now));
     parcel.bytes()
+}
+
+/// Of what was packed that which is here no longer, for the case that nobody takes it up.
+pub fn keep(parcel: &[u8]) -> Vec<u8> {
+    let mut kept = Parcel::new(Instant::now(), 0);
+    parts(parcel)
+        .0
+        .into_iter()
+        .filter(|part| part.name == "moment" || counts::moves(part.name))
+        .for_each(|part| kept.add(part));
+    kept.bytes()
+}
+
+/// Nobody has taken up what was packed: this process goes on with what it [kept](keep).
+pub fn take_back(live: &Live, kept: &[u8]) {
+    // Nothing was packed yet where nothing was kept.
+    let cold = if kept.is_empty() { Vec::new() } else { unpack(live, kept) };
+    for cold in cold {
+        log::warn!("going on: {cold}");
+    }
+    for ledger in live.load().ledgers() {
+        ledger.open();
+    }
 }
 
 /// Takes up what a predecessor packed; what this program cannot read or no longer has is left cold, and the returned list

@@ -39,6 +39,11 @@ impl Parcel {
         }
     }
 
+    /// Adds a part of another parcel.
+    pub fn add(&mut self, part: Part<'_>) {
+        self.put(part.name, |bytes| bytes.extend_from_slice(part.bytes));
+    }
+
     pub fn put_json(&mut self, name: &str, value: &Value) {
         self.put(name, |bytes| bytes.extend_from_slice(value.to_string().as_bytes()));
     }

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use super::Limit;
 use super::gauge::Gauge;
+use super::lease::Slice;
+use super::owed::Owed;
 use super::store::{Cells, State};
 use crate::state::parcel::{Parcel, Part};
 
@@ -106,6 +108,11 @@ impl<S: Row> Cells<S> {
         }
         unread
     }
+}
+
+/// Whether a part is one that only one process may have.
+pub fn moves(part: &str) -> bool {
+    [Slice::NAME, Owed::NAME].iter().any(|name| part.strip_suffix(name).is_some_and(|at| at.ends_with('/')))
 }
 
 impl Limit {

@@ -7,7 +7,7 @@
 
 pub mod answer;
 pub mod calendar;
-mod carry;
+pub mod carry;
 pub mod config;
 pub mod disk;
 pub mod fixed_window;

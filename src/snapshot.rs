@@ -1,5 +1,6 @@
 //! The whole configuration, compiled; swapped as one.
 
+pub mod carry;
 mod compile;
 mod live;
 mod written;

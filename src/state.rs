@@ -1,5 +1,8 @@
 //! Live state that outlives a snapshot: kept under its owner's name, dropped with its last user.
 
+pub mod parcel;
+pub mod since;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -28,6 +31,15 @@ impl<K: Hash + Eq, T> Shelf<K, T> {
         cell
     }
 
+    /// The cells in use, with their names.
+    pub fn all(&self) -> Vec<(K, Arc<T>)>
+    where
+        K: Clone,
+    {
+        let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        cells.iter().filter_map(|(key, cell)| Some((key.clone(), cell.upgrade()?))).collect()
+    }
+
     /// How many cells are in use.
     pub fn len(&self) -> usize {
         let cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -48,8 +60,9 @@ mod tests {
         let shelf = Shelf::default();
         let first = shelf.keep("orders", || 7);
         assert_eq!(*shelf.keep("orders", || 8), 7);
+        assert_eq!(shelf.all(), [("orders", Arc::new(7))]);
         drop(first);
-        assert!(shelf.is_empty());
+        assert!(shelf.is_empty() && shelf.all().is_empty());
         assert_eq!(*shelf.keep("orders", || 8), 8);
     }
 }

@@ -35,7 +35,7 @@ use self::workers::Workers;
 use crate::config::report;
 use crate::pool::connection::Connections;
 use crate::proxy;
-use crate::snapshot::{self, Leaving, Live, Snapshot, Tools};
+use crate::snapshot::{self, Leaving, Live, Snapshot, Tools, carry};
 use crate::telemetry::program;
 
 /// How long a host name may keep the start waiting: without its first answer a pool has no targets.
@@ -156,6 +156,7 @@ impl Gateway {
         let (stop, stopped) = channel::channel(false);
         let crew = workers.handles().iter().map(|handle| {
             let connections = Arc::new(Connections::new(kept));
+            live.connect(&connections);
             handle.spawn(sweep(connections.clone()));
             let runtime = handle.clone();
             let aside = Arc::new(move |work| drop(runtime.spawn(work)));
@@ -173,9 +174,9 @@ impl Gateway {
     async fn take_over(&self, predecessor: Predecessor) -> Result<(), Error> {
         let failed = |why: String| Error::Internal(format!("the take-over failed: {why}"));
         let ready = tokio::task::spawn_blocking(move || predecessor.ready().map(|state| (state, predecessor))).await;
-        let (_state, predecessor) =
+        let (state, predecessor) =
             ready.map_err(|why| failed(why.to_string()))?.map_err(|why| failed(why.to_string()))?;
-        for cold in Vec::<String>::new() {
+        for cold in carry::unpack(&self.live, &state) {
             log::warn!("taking over: {cold}");
         }
         self.reloader.accept(true);

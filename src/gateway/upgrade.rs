@@ -1,7 +1,7 @@
 //! Handing the service over to a successor: who is started, and what becomes of it here.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::notify::Notify;
@@ -10,7 +10,7 @@ use super::source::Source;
 use super::takeover::{Draining, Elders, Estate, Line, Named, Owner, Program, Refusal, Word, give};
 use crate::config::diff::Diff;
 use crate::config::{Seals, Texts};
-use crate::snapshot::Leaving;
+use crate::snapshot::{Leaving, carry};
 
 /// What a process needs to be followed by another.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Succession {
     pub elders: Elders,
     /// To the process that serves in our place.
     heir: Mutex<Option<Line>>,
+    /// Of what a successor was given, that which only one process may have.
+    given: Mutex<Vec<u8>>,
     /// How often the service manager wants to hear of the process that serves.
     watchdog: Option<Duration>,
 }
@@ -38,7 +40,7 @@ impl Succession {
         for line in draining {
             elders.add(line);
         }
-        Self { program, elders, heir: Mutex::default(), watchdog }
+        Self { program, elders, heir: Mutex::default(), given: Mutex::default(), watchdog }
     }
 
     /// What a successor would be, or why there can be none.
@@ -150,10 +152,16 @@ impl Reloader {
             Err(refusal) => {
                 self.live.tools.metrics.upgraded(false);
                 self.main_pid(std::process::id());
+                let given = std::mem::take(&mut *self.given());
+                carry::take_back(&self.live, &given);
                 self.accept(true);
                 self.refused(refusal.code, refusal.report)
             }
         }
+    }
+
+    fn given(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.succession.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is to hear that we are well, and how often.
@@ -198,6 +206,8 @@ impl Owner for Reloader {
     }
 
     fn pack(&self) -> Vec<u8> {
-        Vec::new()
+        let parcel = carry::pack(&self.live);
+        *self.given() = carry::keep(&parcel);
+        parcel
     }
 }

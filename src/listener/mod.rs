@@ -5,6 +5,7 @@ mod config;
 mod connection;
 pub mod rules;
 mod successor;
+pub mod tickets;
 mod tls;
 
 use std::path::PathBuf;

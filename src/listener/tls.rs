@@ -1,23 +1,17 @@
 //! TLS of a listener: versions, certificates, client certificates, session tickets.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 use super::certs::{Certificates, Expiry, certificates};
 use super::config::{ClientCa, ClientCaMode, Protocol, Tls, TlsVersion};
+use super::tickets::{self, Ticketer};
 use crate::problem::{Path, Problems};
-use crate::state::Shelf;
 use crate::units::Name;
-
-/// Ticket keys by listener and client CA, so that sessions resume after a reload, and only where they began:
-/// a session that began without a client certificate must not resume where one is required.
-static TICKETERS: LazyLock<Shelf<(Name, Vec<u8>), Ticketer>> = LazyLock::new(Shelf::default);
-
-type Ticketer = Option<Arc<dyn ProducesTickets>>;
 
 /// What TLS needs at run time.
 #[derive(Debug)]
@@ -61,16 +55,13 @@ pub(super) fn compile(
     let mut server = builder.with_cert_resolver(certificates.clone());
     server.alpn_protocols = protocols.iter().rev().map(|protocol| alpn(*protocol).to_vec()).collect();
     server.session_storage = Arc::new(NoServerSessionStorage {});
-    let tickets = TICKETERS.keep((name.clone(), ca.unwrap_or_default()), ticketer);
-    match tickets.as_ref() {
-        Some(ticketer) if tls.tickets => server.ticketer = ticketer.clone(),
-        _ => server.send_tls13_tickets = 0,
+    let tickets = tickets::keep(name, &ca.unwrap_or_default());
+    if tls.tickets {
+        server.ticketer = Arc::<Ticketer>::clone(&tickets);
+    } else {
+        server.send_tls13_tickets = 0;
     }
     Some(Compiled { server: Arc::new(server), certificates, expiries, _tickets: tickets })
-}
-
-fn ticketer() -> Ticketer {
-    rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|why| log::error!("no session tickets: {why}")).ok()
 }
 
 fn alpn(protocol: Protocol) -> &'static [u8] {

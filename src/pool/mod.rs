@@ -31,6 +31,7 @@ use crate::units::{Duration, Name, Share, Use};
 pub mod balance;
 pub mod breaker;
 mod budget;
+mod carry;
 mod cause;
 mod chance;
 mod chores;
@@ -303,6 +304,12 @@ impl Pool {
 
     /// Probes and lookups, for the generation that serves; the observer learns how everyone is.
     pub fn chores(self: &Arc<Self>) -> Vec<Chore> {
+        self.show();
+        chores::of(self)
+    }
+
+    /// Tells the observer how everyone is.
+    fn show(&self) {
         for target in self.live.load().all() {
             let up = self.check.is_none() || target.cell().serves();
             self.observer.target_up(self.name.as_str(), target.name(), up);
@@ -318,7 +325,6 @@ impl Pool {
             self.observer.panics(self.name.as_str(), None);
         }
         self.tell_panic();
-        chores::of(self)
     }
 
     /// Returns once every source was asked, well or not: without that a new pool has no targets.

@@ -12,6 +12,10 @@ pub(super) const LONGEST: u32 = 10;
 pub(super) struct Rest(Duration);
 
 impl Rest {
+    pub(super) fn of(length: Duration) -> Self {
+        Self(length)
+    }
+
     pub(super) fn length(self) -> Duration {
         self.0
     }

@@ -3,24 +3,43 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
+use crate::state::parcel::Said;
+use crate::state::since::Since;
+
 /// The share of its weight that a target begins with.
 const FIRST: f64 = 0.1;
 
 /// Since when a target has been growing, through all reloads.
 #[derive(Debug)]
 pub(super) struct SlowStart {
-    made: Instant,
+    made: Since,
     /// Milliseconds since it was made, and one; 0: it has its whole weight.
     begun: AtomicU64,
 }
 
 impl SlowStart {
     pub(super) fn new(now: Instant) -> Self {
-        Self { made: now, begun: AtomicU64::new(0) }
+        Self { made: Since::new(now), begun: AtomicU64::new(0) }
     }
 
     fn at(&self, now: Instant) -> u64 {
-        u64::try_from(now.saturating_duration_since(self.made).as_millis()).unwrap_or(u64::MAX - 1)
+        u64::try_from(self.made.age(now).as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// For a successor, as of this moment.
+    pub(super) fn pack(&self, now: Instant) -> Value {
+        json!({ "age": self.made.nanos(now), "begun": self.begun.load(Relaxed) })
+    }
+
+    /// As a predecessor had it.
+    pub(super) fn unpack(&self, said: Said<'_>) -> Option<()> {
+        let begun = said.number("begun")?;
+        self.made.adopt(said.number("age")?, said.now)?;
+        let begun = Some(begun).filter(|begun| *begun <= self.at(said.now) + 1)?;
+        self.begun.store(begun, Relaxed);
+        Some(())
     }
 
     pub(super) fn begin(&self, now: Instant) {

@@ -1,5 +1,6 @@
 //! One endpoint of a pool and its live cell.
 
+mod carry;
 mod config;
 
 use std::borrow::Cow;

@@ -11,6 +11,7 @@ use super::Snapshot;
 use crate::client::store::Stores;
 use crate::policy::limit;
 use crate::pool::breaker::{ALL, Stage};
+use crate::pool::connection::Connections;
 use crate::pool::{self, Observer, Shelves};
 use crate::telemetry::metrics::{Figure, Metrics};
 use crate::telemetry::recent::Recent;
@@ -108,6 +109,8 @@ pub struct Live {
     pub recent: Recent,
     current: ArcSwap<Snapshot>,
     leaving: OnceLock<Leaving>,
+    /// What each worker keeps of connections to targets.
+    connections: Mutex<Vec<Arc<Connections>>>,
 }
 
 /// Why the process ends.
@@ -128,7 +131,17 @@ impl Live {
             recent: Recent::new(first.process.workers),
             current: ArcSwap::from_pointee(first),
             leaving: OnceLock::new(),
+            connections: Mutex::default(),
         }
+    }
+
+    /// A worker keeps these.
+    pub fn connect(&self, connections: &Arc<Connections>) {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(connections));
+    }
+
+    pub(super) fn connections(&self) -> Vec<Arc<Connections>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The snapshot that serves, for the length of a phase.

@@ -20,6 +20,7 @@ mod balances;
 mod body;
 mod breakers;
 mod canary;
+mod carried;
 mod client_address;
 mod copies;
 mod cors;

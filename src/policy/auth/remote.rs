@@ -79,6 +79,8 @@ pub struct Fetched {
 /// A set that is fetched.
 pub struct Remote {
     origin: Origin,
+    /// What all that it depends on is called, in files and for a successor.
+    stem: Box<str>,
     /// Where the last good set lies for a restart.
     file: Option<PathBuf>,
     current: ArcSwap<Fetched>,
@@ -136,7 +138,8 @@ impl Remote {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
         let stem = URL_SAFE_NO_PAD.encode(digest);
         let remote = Self {
-            file: Some(state.join("jwks").join(stem + ".json")),
+            file: Some(state.join("jwks").join(format!("{stem}.json"))),
+            stem: stem.into(),
             current: ArcSwap::default(),
             due: Mutex::new((Instant::now(), 0)),
             wanted: Notify::new(),
@@ -285,9 +288,45 @@ impl Remote {
         let text = super::pem::whole(self.file.as_deref()?).ok()?;
         let document = serde_json::from_str::<Value>(&text).ok()?;
         let at = document.get("at")?.as_f64().filter(|at| *at <= now())?;
-        let text = document.get("keys")?.as_str()?.to_owned();
-        let keys = jwk::read(&text, self.origin.algorithm).ok()?.keys;
-        Some(Fetched { keys, generation: next_generation(), at: Some(at), text })
+        self.fetched(document.get("keys")?.as_str()?, at)
+    }
+
+    /// A set that was good once.
+    fn fetched(&self, text: &str, at: f64) -> Option<Fetched> {
+        let keys = jwk::read(text, self.origin.algorithm).ok()?.keys;
+        if keys.is_empty() || keys.iter().any(Key::is_secret) {
+            return None;
+        }
+        Some(Fetched { keys, generation: next_generation(), at: Some(at), text: text.to_owned() })
+    }
+
+    /// All sets in use, for a successor.
+    pub fn pack() -> Value {
+        let row = |(_, remote): (String, Arc<Self>)| {
+            let current = remote.current();
+            let age = (now() - current.at?).max(0.0);
+            Some((remote.stem.to_string(), json!({ "age": age, "keys": current.text })))
+        };
+        Value::Object(REMOTES.all().into_iter().filter_map(row).collect())
+    }
+
+    /// Takes up the sets of a predecessor that are younger than what is here; false where one cannot be read.
+    pub fn unpack(said: &Value) -> bool {
+        let Some(rows) = said.as_object() else { return false };
+        REMOTES.all().iter().fold(true, |good, (_, remote)| {
+            let Some(row) = rows.get(&*remote.stem) else { return good };
+            remote.take_up(row).is_some() && good
+        })
+    }
+
+    fn take_up(&self, row: &Value) -> Option<()> {
+        let at = now() - row.get("age")?.as_f64().filter(|age| (0.0..1e9).contains(age))?;
+        let current = self.current.load_full();
+        let text = row.get("keys")?.as_str()?;
+        if current.at.is_none_or(|known| known < at) && current.text != text {
+            self.current.store(Arc::new(self.fetched(text, at)?));
+        }
+        Some(())
     }
 
     /// Whole or not at all; a disk that does not take it is told of and otherwise ignored.
@@ -321,4 +360,40 @@ fn share() -> f64 {
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &str = r#"{ "keys": [{ "kty": "OKP", "crv": "Ed25519", "kid": "a", "use": "sig",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo" }] }"#;
+
+    fn origin(url: &str) -> Origin {
+        let (discovers, algorithm, plain, ca) = (None, None, false, None);
+        Origin { url: url.parse().unwrap(), discovers, algorithm, plain, ca, terms: Origin::terms(None) }
+    }
+
+    #[test]
+    fn a_successor_has_the_keys_where_no_disk_keeps_them_and_knows_how_old_they_are() {
+        let remote = Remote::keep(&origin("https://carried.example/keys"), Path::new(""));
+        let at = now() - 100.0;
+        remote.current.store(Arc::new(remote.fetched(KEYS, at).unwrap()));
+        let packed = Remote::pack();
+        remote.current.store(Arc::default());
+        assert!(Remote::unpack(&packed));
+        let taken = remote.current.load_full();
+        assert_eq!((taken.keys.len(), taken.text.as_str()), (1, KEYS));
+        assert!((taken.at.unwrap() - at).abs() < 5.0);
+
+        remote.current.store(Arc::new(Fetched { at: Some(now()), ..Fetched::default() }));
+        assert!(Remote::unpack(&packed));
+        assert!(remote.current.load().keys.is_empty(), "what is here is younger");
+        remote.current.store(Arc::default());
+        for wrong in [json!([]), json!({ &*remote.stem: { "age": -1, "keys": KEYS } }), json!({ &*remote.stem: {} })] {
+            assert!(!Remote::unpack(&wrong), "{wrong}");
+        }
+        let secret = json!({ &*remote.stem: { "age": 1, "keys": r#"{ "keys": [{ "kty": "oct", "k": "AAAA" }] }"# } });
+        assert!(!Remote::unpack(&secret) && remote.current.load().at.is_none());
+    }
 }

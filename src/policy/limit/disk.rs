@@ -64,7 +64,7 @@ fn row(bytes: &[u8]) -> Option<(u64, Used)> {
 
 fn bytes(book: &Book, now: Duration) -> Vec<u8> {
     let (mut bytes, hour) = (MARK.to_vec(), calendar::hours(now));
-    bytes.extend_from_slice(&book.seed);
+    bytes.extend_from_slice(&book.cells.seed());
     book.cells.each(|key, used| {
         if used.ends.saturating_add(STALE) > hour {
             bytes.extend_from_slice(&key.to_le_bytes());
@@ -115,7 +115,7 @@ mod tests {
         write(&file, &book, Duration::ZERO).unwrap();
         let mut page = read(&file).unwrap().unwrap();
         page.rows.sort_unstable_by_key(|(key, _)| *key);
-        assert_eq!((page.seed, page.rows.len()), (book.seed, 1000));
+        assert_eq!((page.seed, page.rows.len()), (book.cells.seed(), 1000));
         assert_eq!(page.rows[41], (42, Used { ends: 100, count: 42, before: 7 }));
         write(&file, &book, Duration::from_hours(100 + 7 * 24)).unwrap();
         assert!(read(&file).unwrap().unwrap().rows.is_empty());

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::carry::{Row, word};
 use super::left::{Left, share};
 use super::store::{Cells, State, ticks, time};
 use crate::units::Rate;
@@ -19,6 +20,24 @@ pub struct Window {
 impl State for Window {
     fn idle_at(&self) -> u64 {
         self.end
+    }
+}
+
+/// No window is longer.
+const LONGEST: u64 = 366 * 86_400 * 1_000_000_000 * 16;
+
+impl Row for Window {
+    const NAME: &'static str = "window";
+    const WIDTH: usize = 16;
+
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.end.to_le_bytes());
+        to.extend_from_slice(&self.count.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8], now: u64) -> Option<Self> {
+        let read = Self { end: word(bytes, 0)?, count: word(bytes, 8)? };
+        (read.end <= now.saturating_add(LONGEST)).then_some(read)
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::Path as File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use siphasher::sip::SipHasher13;
+
 use super::Room;
 use super::calendar;
 use super::config::{Algorithm, Config};
@@ -13,7 +15,6 @@ use super::leaky_bucket::LeakyBucket;
 use super::lease::Slice;
 use super::ledger::Ledger;
 use super::left::Left;
-use super::numbers::Numbers;
 use super::owed::Owed;
 use super::quota::{Book, Quota};
 use super::share::Sharing;
@@ -131,14 +132,14 @@ impl Gauge {
     }
 
     /// What the parts of a key are written to.
-    pub fn hasher(&self) -> Numbers {
+    pub fn hasher(&self) -> SipHasher13 {
         match self {
-            Self::TokenBucket(gauge) => Numbers::Passing(gauge.cells().hasher()),
-            Self::SlidingWindow(gauge) => Numbers::Passing(gauge.cells().hasher()),
-            Self::FixedWindow(gauge) => Numbers::Passing(gauge.cells().hasher()),
-            Self::LeakyBucket(gauge) => Numbers::Passing(gauge.cells().hasher()),
-            Self::InFlight(gauge) => Numbers::Passing(gauge.cells().hasher()),
-            Self::Quota(gauge) => Numbers::Lasting(gauge.hasher()),
+            Self::TokenBucket(gauge) => gauge.cells().hasher(),
+            Self::SlidingWindow(gauge) => gauge.cells().hasher(),
+            Self::FixedWindow(gauge) => gauge.cells().hasher(),
+            Self::LeakyBucket(gauge) => gauge.cells().hasher(),
+            Self::InFlight(gauge) => gauge.cells().hasher(),
+            Self::Quota(gauge) => gauge.hasher(),
         }
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::carry::{Row, word};
 use super::left::Left;
 use super::store::{Cells, State, ticks, time};
 use crate::telemetry::metrics::Figure;
@@ -30,6 +31,33 @@ pub(super) struct Slice {
 impl State for Slice {
     fn idle_at(&self) -> u64 {
         self.until.max(self.spent_until)
+    }
+}
+
+impl Row for Slice {
+    const NAME: &'static str = "slice";
+    const WIDTH: usize = 36;
+    const MOVES: bool = true;
+
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.left.to_le_bytes());
+        for one in [self.rest, self.resets, self.until, self.spent_until] {
+            to.extend_from_slice(&one.to_le_bytes());
+        }
+    }
+
+    fn read(bytes: &[u8], now: u64) -> Option<Self> {
+        let (left, rest) = bytes.split_first_chunk::<4>()?;
+        let [more, resets, until, spent_until] = [word(rest, 0)?, word(rest, 8)?, word(rest, 16)?, word(rest, 24)?];
+        let near = |at: u64| at.saturating_sub(now) < u64::MAX / 4;
+        let fits = near(resets) && near(until) && near(spent_until) && more < u64::MAX / 4;
+        let left = u32::from_le_bytes(*left);
+        fits.then_some(Self { left, rest: more, resets, until, spent_until, borrowing_until: 0 })
+    }
+
+    fn and(self, other: Self) -> Self {
+        let later = if self.until > other.until { self } else { other };
+        Self { left: self.left.saturating_add(other.left), ..later }
     }
 }
 
@@ -87,6 +115,10 @@ impl Lease {
 
     pub(super) fn ticks(&self, now: Instant) -> u64 {
         self.cells.ticks(now)
+    }
+
+    pub(super) fn cells(&self) -> &Cells<Slice> {
+        &self.cells
     }
 
     /// Spends one, if one is in hand.

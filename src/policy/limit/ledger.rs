@@ -48,6 +48,11 @@ impl Ledger {
         self.book.closed.store(true, Relaxed);
     }
 
+    /// This process writes the file after all.
+    pub fn open(&self) {
+        self.book.closed.store(false, Relaxed);
+    }
+
     /// Writes what has changed. A disk that does not take it is told of; it will be tried again.
     pub fn save(&self) {
         // One writes at a time, also where a reload has made another ledger of the same counts.

@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod calendar;
+pub mod carry;
 pub mod config;
 pub mod disk;
 pub mod fixed_window;
@@ -16,7 +17,6 @@ pub mod leaky_bucket;
 mod lease;
 pub mod ledger;
 pub mod left;
-pub mod numbers;
 mod owed;
 pub mod quota;
 pub mod seen;
@@ -74,6 +74,8 @@ pub struct Room<'a> {
 /// One limit, decided once.
 #[derive(Debug)]
 pub struct Limit {
+    /// Where it stands in the document.
+    at: Box<str>,
     name: Box<str>,
     rule: Rule,
     config: Config,
@@ -111,6 +113,7 @@ impl Limit {
         let when = when.map_err(|why| problems.error(at.key("when"), why)).ok()?;
         (problems.errors() == before).then(|| {
             Arc::new(Self {
+                at: at.to_string().into(),
                 name: name.into(),
                 rule: Rule::new(at, config.mode, tools),
                 config: config.clone(),

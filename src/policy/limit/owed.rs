@@ -1,5 +1,6 @@
 //! What a host has admitted while the store was down: the store is told of it when the key comes again.
 
+use super::carry::{Row, word};
 use super::store::{Cells, State};
 
 /// How many requests of a key, and until when that matters.
@@ -12,6 +13,26 @@ pub struct Owed {
 impl State for Owed {
     fn idle_at(&self) -> u64 {
         self.until
+    }
+}
+
+impl Row for Owed {
+    const NAME: &'static str = "owed";
+    const WIDTH: usize = 16;
+    const MOVES: bool = true;
+
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.until.to_le_bytes());
+        to.extend_from_slice(&self.count.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8], now: u64) -> Option<Self> {
+        let read = Self { until: word(bytes, 0)?, count: word(bytes, 8)? };
+        (read.until.saturating_sub(now) < u64::MAX / 4 && read.count < u64::MAX / 4).then_some(read)
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self { until: self.until.max(other.until), count: self.count.saturating_add(other.count) }
     }
 }
 

@@ -12,11 +12,11 @@ use std::time::Duration;
 use siphasher::sip::SipHasher13;
 
 use super::calendar::{self, Span, span};
+use super::carry::Row;
 use super::disk::{self, Page};
 use super::ledger::Ledger;
 use super::left::{Left, share};
 use super::store::{Cells, State};
-use crate::telemetry::random;
 use crate::units::{self, Period};
 
 /// What is kept of a key.
@@ -64,10 +64,29 @@ impl Used {
     }
 }
 
+impl Row for Used {
+    const NAME: &'static str = "quota";
+    const WIDTH: usize = 12;
+
+    fn write(&self, to: &mut Vec<u8>) {
+        for one in [self.ends, self.count, self.before] {
+            to.extend_from_slice(&one.to_le_bytes());
+        }
+    }
+
+    fn read(bytes: &[u8], _: u64) -> Option<Self> {
+        let (ends, rest) = bytes.split_first_chunk::<4>()?;
+        let (count, rest) = rest.split_first_chunk::<4>()?;
+        let (before, _) = rest.split_first_chunk::<4>()?;
+        let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);
+        Some(Self { ends: number(ends), count: number(count), before: number(before) })
+    }
+}
+
 /// The counts of all keys of one quota, through all reloads, and the seed under which keys are known.
+#[derive(Default)]
 pub struct Book {
     pub(super) cells: Cells<Used>,
-    pub(super) seed: [u8; 16],
     /// Whether there is something that does not lie on disk.
     pub(super) changed: AtomicBool,
     /// Whether another process keeps the file.
@@ -78,23 +97,6 @@ pub struct Book {
 impl std::fmt::Debug for Book {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Book")
-    }
-}
-
-impl Default for Book {
-    fn default() -> Self {
-        let mut seed = [0; 16];
-        if aws_lc_rs::rand::fill(&mut seed).is_err() {
-            let halves = [random::next(), random::next()].map(u128::from);
-            seed = halves.iter().fold(0, |whole, half| whole << 64 | half).to_le_bytes();
-        }
-        Self {
-            cells: Cells::default(),
-            seed,
-            changed: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            writing: Mutex::default(),
-        }
     }
 }
 
@@ -113,7 +115,8 @@ impl Book {
     fn of(mut page: Page, most: usize) -> Self {
         // In the order in which they lay in their table, they would crowd at the beginning of one that still grows.
         page.rows.sort_unstable_by_key(|(key, _)| key.rotate_left(32));
-        let book = Self { seed: page.seed, ..Self::default() };
+        let book = Self::default();
+        book.cells.set_seed(page.seed);
         for (key, used) in page.rows {
             // Nothing is over here: who knows what the clock says at the start.
             book.cells.change(key, 0, most, |_| false, |cell, _| *cell = used);
@@ -121,7 +124,7 @@ impl Book {
         book
     }
 
-    fn touch(&self) {
+    pub(super) fn touch(&self) {
         if !self.changed.load(Relaxed) {
             self.changed.store(true, Relaxed);
         }
@@ -148,13 +151,17 @@ impl Quota {
         &self.book.cells
     }
 
+    pub(super) fn book(&self) -> &Book {
+        &self.book
+    }
+
     pub fn ledger(&self) -> Option<&Arc<Ledger>> {
         self.ledger.as_ref()
     }
 
     /// What the parts of a key are written to; the same after a restart.
     pub fn hasher(&self) -> SipHasher13 {
-        SipHasher13::new_with_key(&self.book.seed)
+        self.book.cells.hasher()
     }
 
     /// Counts a request, if there is room for it. `now` is since 1970.

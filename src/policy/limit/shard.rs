@@ -35,6 +35,23 @@ impl<S: State> Shard<S> {
         self.slots.iter().filter(|slot| slot.key > 0).for_each(|slot| deed(slot.key, &slot.state));
     }
 
+    /// The cell of those who have none of their own.
+    pub(super) fn shared(&mut self) -> &mut S {
+        &mut self.shared
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// So many more will come.
+    pub(super) fn expect(&mut self, more: usize) {
+        let wanted = (self.used + more) * 3 / 2 + 2;
+        if wanted > self.slots.len() {
+            self.grow(wanted);
+        }
+    }
+
     pub(super) fn knows(&self, key: u64) -> bool {
         self.find(key).is_ok()
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Room;
 use super::config::{Algorithm, Config};
 use super::gauge::{Gauge, Given, kept};
-use super::lease::{Lease, Turn};
+use super::lease::{Lease, Slice, Turn};
 use super::left::Left;
 use super::owed::Owed;
 use super::share::IfStoreDown;
@@ -112,6 +112,11 @@ impl Shared {
         name.push_str(&self.prefix);
         key.name(&mut name);
         name
+    }
+
+    /// What was borrowed and what is owed, which one process has and no other.
+    pub(super) fn held(&self) -> (&Cells<Slice>, &Cells<Owed>) {
+        (self.lease.cells(), &self.owed)
     }
 
     pub(super) fn hosts(&self) -> u64 {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::carry::{Row, word};
 use super::left::{Left, share};
 use super::store::{Cells, State, ticks, time};
 use crate::units::Rate;
@@ -25,6 +26,28 @@ pub struct Parts {
 impl State for Parts {
     fn idle_at(&self) -> u64 {
         (self.newest + 1 + PARTS as u64).saturating_mul(self.length)
+    }
+}
+
+impl Row for Parts {
+    const NAME: &'static str = "parts";
+    const WIDTH: usize = 16 + 4 * (PARTS + 1);
+
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.newest.to_le_bytes());
+        to.extend_from_slice(&self.length.to_le_bytes());
+        self.counts.iter().for_each(|count| to.extend_from_slice(&count.to_le_bytes()));
+    }
+
+    fn read(bytes: &[u8], now: u64) -> Option<Self> {
+        let (newest, length) = (word(bytes, 0)?, word(bytes, 8)?);
+        let mut counts = [0; PARTS + 1];
+        for (place, count) in counts.iter_mut().zip(bytes.get(16..)?.chunks_exact(4)) {
+            *place = u32::from_le_bytes(count.try_into().ok()?);
+        }
+        // One that was never used has no length.
+        let fits = newest <= now.checked_div(length).unwrap_or(0);
+        fits.then_some(Self { newest, length, counts })
     }
 }
 

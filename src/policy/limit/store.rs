@@ -6,12 +6,16 @@
 //! new keys sets nobody free. If only such ones are found, the new key counts in a cell that it shares with others in
 //! the same need.
 
-use std::collections::hash_map::{DefaultHasher, RandomState};
-use std::hash::{BuildHasher, Hasher};
+use std::hash::Hasher;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use siphasher::sip::SipHasher13;
+
 use super::shard::Shard;
+use crate::state::since::Since;
+use crate::telemetry::random;
 
 /// What a limit remembers of one key.
 pub trait State: Copy + Default + Send + 'static {
@@ -37,8 +41,9 @@ const SHARDS: u64 = 64;
 
 /// Cells by key.
 pub struct Cells<S> {
-    seed: RandomState,
-    born: Instant,
+    /// Under which keys are hashed; another one only before the first key, or with all of them.
+    seed: [AtomicU64; 2],
+    pub(super) born: Since,
     first: Mutex<Shard<S>>,
     rest: Box<[Mutex<Shard<S>>]>,
 }
@@ -46,19 +51,56 @@ pub struct Cells<S> {
 impl<S: State> Default for Cells<S> {
     fn default() -> Self {
         let rest = (1..SHARDS).map(|_| Mutex::default()).collect();
-        Self { seed: RandomState::new(), born: Instant::now(), first: Mutex::default(), rest }
+        let cells = Self { seed: Default::default(), born: Since::new(Instant::now()), first: Mutex::default(), rest };
+        let mut seed = [0; 16];
+        if aws_lc_rs::rand::fill(&mut seed).is_err() {
+            let halves = [random::next(), random::next()].map(u128::from);
+            seed = halves.iter().fold(0, |whole, half| whole << 64 | half).to_le_bytes();
+        }
+        cells.set_seed(seed);
+        cells
     }
+}
+
+fn halves(seed: [u8; 16]) -> [u64; 2] {
+    let whole = u128::from_le_bytes(seed);
+    [whole, whole >> 64].map(|half| u64::try_from(half & u128::from(u64::MAX)).unwrap_or_default())
 }
 
 impl<S: State> Cells<S> {
     /// Ticks since these cells began: time that nobody can set.
     pub fn ticks(&self, now: Instant) -> u64 {
-        ticks(now.saturating_duration_since(self.born))
+        self.born.nanos(now).saturating_mul(TICKS)
     }
 
-    /// What the parts of a key are written to.
-    pub fn hasher(&self) -> DefaultHasher {
-        self.seed.build_hasher()
+    /// What the parts of a key are written to. No other version of the library may hash in another way: the seed lies on
+    /// disk, and goes over to a successor.
+    pub fn hasher(&self) -> SipHasher13 {
+        let [low, high] = &self.seed;
+        SipHasher13::new_with_keys(low.load(Relaxed), high.load(Relaxed))
+    }
+
+    pub fn seed(&self) -> [u8; 16] {
+        let [low, high] = &self.seed;
+        (u128::from(high.load(Relaxed)) << 64 | u128::from(low.load(Relaxed))).to_le_bytes()
+    }
+
+    /// The keys are known under this seed. Those that were known under another one are forgotten.
+    pub fn set_seed(&self, seed: [u8; 16]) {
+        if self.seed() == seed {
+            return;
+        }
+        self.shards().for_each(|shard| *shard.lock().unwrap_or_else(PoisonError::into_inner) = Shard::default());
+        self.seed.iter().zip(halves(seed)).for_each(|(place, half)| place.store(half, Relaxed));
+    }
+
+    fn shards(&self) -> impl Iterator<Item = &Mutex<Shard<S>>> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+
+    /// Looks at each part with its lock held.
+    pub(super) fn each_shard(&self, mut deed: impl FnMut(&mut Shard<S>)) {
+        self.shards().for_each(|shard| deed(&mut shard.lock().unwrap_or_else(PoisonError::into_inner)));
     }
 
     /// Changes the cell of a key, which begins empty. There may be `most` keys; `spent` says of a cell that its key is
@@ -90,14 +132,12 @@ impl<S: State> Cells<S> {
 
     /// Looks at all of them, part by part.
     pub fn each(&self, mut deed: impl FnMut(u64, &S)) {
-        let all = std::iter::once(&self.first).chain(&self.rest);
-        all.for_each(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).each(&mut deed));
+        self.each_shard(|shard| shard.each(&mut deed));
     }
 
     /// How many keys are known.
     pub fn len(&self) -> usize {
-        let all = std::iter::once(&self.first).chain(&self.rest);
-        all.map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.shards().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -139,7 +179,7 @@ mod tests {
     }
 
     fn spread(key: u64) -> u64 {
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = SipHasher13::new();
         hasher.write_u64(key);
         number(&hasher)
     }
@@ -236,9 +276,10 @@ mod tests {
 
     #[test]
     fn ticks_are_monotonic_and_time_is_rounded_up() {
-        let cells = Cells::<Count>::default();
-        assert_eq!(cells.ticks(cells.born), 0);
-        assert_eq!(cells.ticks(cells.born.checked_sub(Duration::from_secs(1)).unwrap()), 0);
+        let (cells, now) = (Cells::<Count>::default(), Instant::now());
+        assert_eq!(cells.ticks(now.checked_sub(Duration::from_secs(100)).unwrap()), 0);
+        let second = Duration::from_secs(1);
+        assert_eq!(cells.ticks(now + second) - cells.ticks(now), ticks(second));
         assert_eq!(time(ticks(Duration::from_secs(3))), Duration::from_secs(3));
         assert_eq!(time(1), Duration::from_nanos(1));
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::carry::{Row, word};
 use super::left::{Left, share};
 use super::store::{Cells, State, ticks, time};
 use crate::units::Rate;
@@ -19,6 +20,21 @@ pub struct Bucket {
 impl State for Bucket {
     fn idle_at(&self) -> u64 {
         self.full_at
+    }
+}
+
+impl Row for Bucket {
+    const NAME: &'static str = "bucket";
+    const WIDTH: usize = 16;
+
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.full_at.to_le_bytes());
+        to.extend_from_slice(&self.interval.to_le_bytes());
+    }
+
+    fn read(bytes: &[u8], now: u64) -> Option<Self> {
+        let read = Self { full_at: word(bytes, 0)?, interval: word(bytes, 8)? };
+        (read.full_at <= now.saturating_add(LONGEST) && read.interval <= LONGEST).then_some(read)
     }
 }
 

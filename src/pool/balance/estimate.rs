@@ -3,6 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
+use crate::state::parcel::Said;
+use crate::state::since::Since;
+
 /// After so many milliseconds without news about two thirds are forgotten.
 const FADE: f64 = 10_000.0;
 /// What a failure is taken for at least: who fails fast is not quick.
@@ -13,7 +18,7 @@ const LONGEST: f64 = 60.0;
 /// Seconds as they were last told (32 bits), and the millisecond since the start at which that was (32 bits).
 #[derive(Debug)]
 pub(in crate::pool) struct Estimate {
-    start: Instant,
+    start: Since,
     state: AtomicU64,
 }
 
@@ -30,12 +35,12 @@ fn unpack(state: u64) -> (u32, f64) {
 
 impl Estimate {
     pub(in crate::pool) fn new(now: Instant) -> Self {
-        Self { start: now, state: AtomicU64::new(0) }
+        Self { start: Since::new(now), state: AtomicU64::new(0) }
     }
 
     /// Milliseconds, which begin anew after seven weeks.
     fn at(&self, now: Instant) -> u32 {
-        let age = now.saturating_duration_since(self.start).as_millis() & u128::from(u32::MAX);
+        let age = self.start.age(now).as_millis() & u128::from(u32::MAX);
         u32::try_from(age).unwrap_or_default()
     }
 
@@ -48,6 +53,19 @@ impl Estimate {
         };
         // It always changes something, so it always ends well.
         let _ = self.state.fetch_update(Relaxed, Relaxed, change);
+    }
+
+    /// For a successor, as of this moment.
+    pub(in crate::pool) fn pack(&self, now: Instant) -> Value {
+        json!({ "age": self.start.nanos(now), "state": self.state.load(Relaxed) })
+    }
+
+    /// As a predecessor had it.
+    pub(in crate::pool) fn unpack(&self, said: Said<'_>) -> Option<()> {
+        let state = said.number("state").filter(|state| (0.0..=LONGEST).contains(&unpack(*state).1))?;
+        self.start.adopt(said.number("age")?, said.now)?;
+        self.state.store(state, Relaxed);
+        Some(())
     }
 
     /// An answer began after so long.

@@ -4,6 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::state::parcel::{Said, nanos};
 
 /// How they are held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,6 +45,21 @@ impl Hand {
             until << 1 | u64::from(held == Held::Open)
         });
         self.said.store(said, Relaxed);
+    }
+
+    /// For a successor, as of this moment.
+    pub(in crate::pool) fn pack(&self, now: Instant) -> Value {
+        let held = self.held_at(self.said.load(Relaxed), now);
+        json!(held.map(|(held, left)| json!({ "open": held == Held::Open, "left": nanos(left) })))
+    }
+
+    /// As a predecessor had it; nothing said changes nothing.
+    pub(in crate::pool) fn unpack(&self, said: Said<'_>) -> Option<()> {
+        if !said.value.is_null() {
+            let held = if said.flag("open")? { Held::Open } else { Held::Closed };
+            self.hold(Some((held, said.time("left")?)), said.now);
+        }
+        Some(())
     }
 
     /// How they are held, and for how long still. Nobody looks at a clock where nothing was said.

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::Pass;
 use crate::pool::rest::Rest;
+use crate::state::parcel::{Said, ago, ahead, nanos};
 
 /// Whether requests go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -17,6 +19,16 @@ pub enum Stage {
     HalfOpen,
     /// None.
     Open,
+}
+
+impl Stage {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -144,6 +156,38 @@ impl Machine {
         self.rest.served(now.saturating_duration_since(self.since));
         self.open(open_for, now);
         true
+    }
+
+    /// For a successor, as of this moment.
+    pub(in crate::pool) fn pack(&self, now: Instant) -> Value {
+        json!({
+            "stage": self.stage,
+            "since": ago(now, self.since),
+            "until": ahead(now, self.until),
+            "rest": nanos(self.rest.length()),
+            "passed": self.passed,
+            "round": self.round,
+            "why": self.why,
+            "in_vain": self.in_vain,
+        })
+    }
+
+    /// As a predecessor had it. Requests that try the target are the predecessor's: others may try in their place.
+    pub(in crate::pool) fn unpack(said: Said<'_>) -> Option<Self> {
+        let stage = [Stage::Closed, Stage::HalfOpen, Stage::Open].into_iter();
+        let stage = stage.into_iter().find(|stage| said.text("stage") == Some(stage.word()))?;
+        let passed = said.number("passed")?;
+        Some(Self {
+            stage,
+            since: said.ago("since")?,
+            until: said.ahead("until")?,
+            rest: Rest::of(said.time("rest")?),
+            given: passed,
+            passed,
+            round: said.number::<u64>("round")?.wrapping_add(1),
+            why: said.text("why")?.to_owned(),
+            in_vain: said.number("in_vain")?,
+        })
     }
 
     fn open(&mut self, open_for: Duration, now: Instant) {

@@ -16,6 +16,8 @@ pub use config::Config;
 pub use hand::{Hand, Held, LONGEST};
 pub use machine::Stage;
 
+use serde_json::{Value, json};
+
 use self::config::{OpenAfter, Scope};
 use self::machine::Machine;
 use self::window::Window;
@@ -23,6 +25,7 @@ use super::Observer;
 use super::cause::{self, Cause};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
+use crate::state::parcel::Said;
 use crate::units::Name;
 
 /// A pool's settings, and whom transitions are told to.
@@ -217,6 +220,21 @@ impl Breaker {
             cause: Some(machine.why()).filter(|why| !why.is_empty()),
             next_try_seconds: Some(machine.wait(now).as_secs_f64().ceil()).filter(|_| machine.stage() == Stage::Open),
         })
+    }
+
+    /// For a successor, as of this moment.
+    pub(super) fn pack(&self, now: Instant) -> Value {
+        let machine = self.machine(|machine| machine.pack(now));
+        json!({ "machine": machine, "in_row": self.in_row.load(Relaxed), "window": self.window.pack(now) })
+    }
+
+    /// As a predecessor had it.
+    pub(super) fn unpack(&self, said: Said<'_>) -> Option<()> {
+        let (machine, in_row) = (Machine::unpack(said.get("machine")?)?, said.number("in_row")?);
+        self.window.unpack(said.get("window")?)?;
+        self.in_row.store(in_row, Relaxed);
+        self.machine(|place| *place = machine);
+        Some(())
     }
 
     pub(super) fn stage(&self) -> Stage {

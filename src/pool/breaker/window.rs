@@ -4,12 +4,17 @@ use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
+use crate::state::parcel::Said;
+use crate::state::since::Since;
+
 const SLOTS: usize = 10;
 
 /// A slot is one word: the number of its tenth (24 bits), all outcomes, and bad ones (20 bits each, which stay full).
 #[derive(Debug)]
 pub(in crate::pool) struct Window {
-    start: Instant,
+    start: Since,
     slots: [AtomicU64; SLOTS],
 }
 
@@ -26,15 +31,13 @@ fn unpack(slot: u64) -> (u64, u64, u64) {
 
 impl Window {
     pub(in crate::pool) fn new(now: Instant) -> Self {
-        Self { start: now, slots: array::from_fn(|_| AtomicU64::new(0)) }
+        Self { start: Since::new(now), slots: array::from_fn(|_| AtomicU64::new(0)) }
     }
 
     /// Which tenth of the windows so far it is; never 0, which is what an empty slot says.
     fn tenth(&self, length: Duration, now: Instant) -> u64 {
         let tenth = (length.as_millis() / 10).max(1);
-        u64::try_from(now.saturating_duration_since(self.start).as_millis() / tenth)
-            .unwrap_or(u64::MAX)
-            .saturating_add(1)
+        u64::try_from(self.start.age(now).as_millis() / tenth).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     pub(in crate::pool) fn count(&self, failed: bool, length: Duration, now: Instant) {
@@ -55,6 +58,20 @@ impl Window {
         let recent = |known: u64| (tenth & TENTHS).wrapping_sub(known) & TENTHS < SLOTS as u64 && known != 0;
         let slots = self.slots.iter().map(|slot| unpack(slot.load(Relaxed)));
         slots.filter(|(known, ..)| recent(*known)).fold((0, 0), |sum, slot| (sum.0 + slot.1, sum.1 + slot.2))
+    }
+
+    /// For a successor, as of this moment.
+    pub(in crate::pool) fn pack(&self, now: Instant) -> Value {
+        let slots = self.slots.each_ref().map(|slot| slot.load(Relaxed));
+        json!({ "age": self.start.nanos(now), "slots": slots })
+    }
+
+    /// As a predecessor had it.
+    pub(in crate::pool) fn unpack(&self, said: Said<'_>) -> Option<()> {
+        let slots = said.numbers::<SLOTS>("slots")?;
+        self.start.adopt(said.number("age")?, said.now)?;
+        self.slots.iter().zip(slots).for_each(|(place, slot)| place.store(slot, Relaxed));
+        Some(())
     }
 
     pub(in crate::pool) fn clear(&self) {

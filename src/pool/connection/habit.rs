@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::time::Instant;
+
+use crate::state::parcel::{Said, ago, nanos};
 
 /// A target may change its mind: what was seen is forgotten after so long.
 const FORGET: Duration = Duration::from_mins(10);
@@ -15,7 +18,7 @@ const CLOSE: Duration = Duration::from_millis(1500);
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// What was seen of one target.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Habit {
     /// The age at which it closed a connection, the shortest that it can have been.
     last: Option<(Duration, Instant)>,
@@ -31,6 +34,35 @@ impl Habit {
         if let Some(agreed) = agreed.filter(|age| *age >= SHORTEST) {
             self.known = Some((agreed, now));
         }
+    }
+
+    /// For a successor, as of this moment.
+    pub(super) fn pack(&self, now: Instant) -> Value {
+        let told = |seen: Option<(Duration, Instant)>| {
+            let (age, since) = seen?;
+            Some(json!({ "age": nanos(age), "since": ago(now.into_std(), since.into_std()) }))
+        };
+        json!({ "last": told(self.last), "known": told(self.known) })
+    }
+
+    /// As a predecessor had it.
+    pub(super) fn unpack(said: Said<'_>) -> Option<Self> {
+        let read = |key: &str| {
+            let said = said.get(key)?;
+            if said.value.is_null() {
+                return Some(None);
+            }
+            Some(Some((said.time("age")?, Instant::from_std(said.ago("since")?))))
+        };
+        Some(Self { last: read("last")?, known: read("known")? })
+    }
+
+    /// What both have seen.
+    pub(super) fn and(&mut self, other: &Self) {
+        let later = |one: Option<(Duration, Instant)>, two: Option<(Duration, Instant)>| {
+            one.into_iter().chain(two).max_by_key(|(_, since)| *since)
+        };
+        *self = Self { last: later(self.last, other.last), known: later(self.known, other.known) };
     }
 
     /// Whether anything is still known.

@@ -4,6 +4,7 @@
 //! one sweep a second looks after all that rest, and a connection's own timers move without cost. Pingora knows of none of
 //! it: it opens what it takes for a new connection ([`L4Connect`](pingora::connectors::L4Connect)) and lets it go.
 
+mod carry;
 mod errand;
 pub mod habit;
 mod lease;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::super::chance;
@@ -12,6 +13,7 @@ use super::super::resume::Resume;
 use super::allow::Why;
 use super::terms::Terms;
 use super::{Answer, Fresh, Instance, Source};
+use crate::state::parcel::{Said, ago};
 
 /// A source is asked again not sooner and not later than this, whatever it says.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -132,6 +134,27 @@ impl Lookup {
         change
     }
 
+    /// For a successor, as of this moment.
+    pub(in crate::pool) fn pack(&self, now: Instant) -> Value {
+        self.with(|known| {
+            let row = |one: &Instance| json!([one.priority, one.host, one.address.to_string(), one.weight]);
+            let rows: Vec<_> = known.instances.iter().map(row).collect();
+            json!({ "instances": rows, "good": known.good.map(|good| ago(now, good)) })
+        })
+    }
+
+    /// What a predecessor has found, where this process has found nothing yet.
+    pub(in crate::pool) fn unpack(&self, said: Said<'_>) -> Option<()> {
+        let rows = said.get("instances")?.value.as_array()?.iter().take(MOST).map(instance);
+        let (instances, good) = (rows.collect::<Option<Vec<_>>>()?, said.ago("good"));
+        self.with(|known| {
+            if known.instances.is_empty() && good.is_some() {
+                (known.instances, known.good) = (instances, good);
+            }
+        });
+        Some(())
+    }
+
     fn with<R>(&self, change: impl FnOnce(&mut Known) -> R) -> R {
         change(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -213,6 +236,17 @@ impl Known {
         }
         change.failed = (!told).then_some(reason);
     }
+}
+
+fn instance(row: &Value) -> Option<Instance> {
+    let [priority, host, address, weight] = row.as_array()?.as_slice() else { return None };
+    let number = |value: &Value| value.as_u64().and_then(|number| u16::try_from(number).ok());
+    Some(Instance {
+        priority: number(priority)?,
+        host: host.as_str()?.into(),
+        address: address.as_str()?.parse().ok()?,
+        weight: number(weight)?,
+    })
 }
 
 /// What may be used, and what not.

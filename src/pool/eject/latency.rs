@@ -4,13 +4,18 @@ use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
+use crate::state::parcel::Said;
+use crate::state::since::Since;
+
 const SLOTS: usize = 10;
 
 /// A slot is one word: the number of its tenth (12 bits), answers (16 bits), and the sum of their times in units of ten
 /// microseconds (36 bits). A full slot counts no more, so that its mean stays right.
 #[derive(Debug)]
 pub(super) struct Latency {
-    start: Instant,
+    start: Since,
     slots: [AtomicU64; SLOTS],
 }
 
@@ -25,12 +30,12 @@ fn unpack(slot: u64) -> (u64, u64, u64) {
 
 impl Latency {
     pub(super) fn new(now: Instant) -> Self {
-        Self { start: now, slots: array::from_fn(|_| AtomicU64::new(0)) }
+        Self { start: Since::new(now), slots: array::from_fn(|_| AtomicU64::new(0)) }
     }
 
     fn tenth(&self, length: Duration, now: Instant) -> u64 {
         let tenth = (length.as_millis() / 10).max(1);
-        u64::try_from(now.saturating_duration_since(self.start).as_millis() / tenth).unwrap_or(u64::MAX)
+        u64::try_from(self.start.age(now).as_millis() / tenth).unwrap_or(u64::MAX)
     }
 
     pub(super) fn count(&self, took: Duration, length: Duration, now: Instant) {
@@ -55,6 +60,20 @@ impl Latency {
         let (count, sum) =
             slots.filter(|(known, ..)| recent(*known)).fold((0, 0), |all, slot| (all.0 + slot.1, all.1 + slot.2));
         (count, Duration::from_micros(sum.saturating_mul(10) / count.max(1)))
+    }
+
+    /// For a successor, as of this moment.
+    pub(super) fn pack(&self, now: Instant) -> Value {
+        let slots = self.slots.each_ref().map(|slot| slot.load(Relaxed));
+        json!({ "age": self.start.nanos(now), "slots": slots })
+    }
+
+    /// As a predecessor had it.
+    pub(super) fn unpack(&self, said: Said<'_>) -> Option<()> {
+        let slots = said.numbers::<SLOTS>("slots")?;
+        self.start.adopt(said.number("age")?, said.now)?;
+        self.slots.iter().zip(slots).for_each(|(place, slot)| place.store(slot, Relaxed));
+        Some(())
     }
 
     pub(super) fn clear(&self) {

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::pool::rest::Rest;
+use crate::state::parcel::{Said, ago, ahead, nanos};
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -41,6 +44,29 @@ impl Machine {
     }
     pub(in crate::pool) fn why(&self) -> &str {
         &self.why
+    }
+
+    /// For a successor, as of this moment.
+    pub(in crate::pool) fn pack(&self, now: Instant) -> Value {
+        json!({
+            "out": self.until.map(|until| ahead(now, until)),
+            "since": ago(now, self.since),
+            "rest": nanos(self.rest.length()),
+            "times": self.times,
+            "why": self.why,
+        })
+    }
+
+    /// As a predecessor had it.
+    pub(in crate::pool) fn unpack(said: Said<'_>) -> Option<Self> {
+        let is_in = said.get("out")?.value.is_null();
+        Some(Self {
+            until: if is_in { None } else { Some(said.ahead("out")?) },
+            since: said.ago("since")?,
+            rest: Rest::of(said.time("rest")?),
+            times: said.number("times")?,
+            why: said.text("why")?.to_owned(),
+        })
     }
 
     /// Takes it out, unless it is; whether that changed anything.

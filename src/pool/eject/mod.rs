@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use serde_json::{Value, json};
 
 pub use config::{Above, Config, Slower};
 pub(super) use machine::Machine;
@@ -25,6 +26,7 @@ use super::target::{Cell, Target};
 use super::{Tools, cause, rotation};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
+use crate::state::parcel::Said;
 use crate::telemetry::metrics::PoolMetrics;
 use crate::units::{Mode, Name};
 
@@ -85,6 +87,25 @@ impl Ejection {
     /// Whether it is out. Nobody looks at a clock for a target that is in.
     fn is_out(&self) -> bool {
         self.out.load(Relaxed) && self.machine(|machine| machine.is_out(Instant::now()))
+    }
+
+    /// For a successor, as of this moment.
+    pub(super) fn pack(&self, now: Instant) -> Value {
+        let machine = self.machine(|machine| machine.pack(now));
+        let (outcomes, latency) = (self.outcomes.pack(now), self.latency.pack(now));
+        json!({
+            "machine": machine, "in_row": self.in_row.load(Relaxed), "outcomes": outcomes, "latency": latency
+        })
+    }
+
+    /// As a predecessor had it.
+    pub(super) fn unpack(&self, said: Said<'_>) -> Option<()> {
+        let (machine, in_row) = (Machine::unpack(said.get("machine")?)?, said.number("in_row")?);
+        self.outcomes.unpack(said.get("outcomes")?)?;
+        self.latency.unpack(said.get("latency")?)?;
+        self.in_row.store(in_row, Relaxed);
+        self.machine(|place| *place = machine);
+        Some(())
     }
 
     fn forget(&self) {

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
+use serde_json::{Value, json};
+
 use super::Check;
+use crate::state::parcel::{Said, ago};
 
 /// A good answer, or why it was a bad one.
 pub(in crate::pool) type Verdict = Result<(), String>;
@@ -43,6 +46,28 @@ pub(in crate::pool) struct Record {
 impl Record {
     pub(in crate::pool) fn new(now: Instant) -> Self {
         Self { state: State::Unknown, since: now, contradictions: 0, reason: None, asked: None }
+    }
+
+    /// For a successor, as of this moment.
+    pub(in crate::pool) fn pack(&self, now: Instant) -> Value {
+        json!({
+            "state": self.state.word(),
+            "since": ago(now, self.since),
+            "contradictions": self.contradictions,
+            "reason": self.reason,
+            "asked": self.asked.map(|asked| ago(now, asked)),
+        })
+    }
+
+    /// As a predecessor had it.
+    pub(in crate::pool) fn unpack(said: Said<'_>) -> Option<Self> {
+        Some(Self {
+            state: State::ALL.into_iter().find(|state| said.text("state") == Some(state.word()))?,
+            since: said.ago("since")?,
+            contradictions: said.number("contradictions")?,
+            reason: said.text("reason").map(str::to_owned),
+            asked: said.ago("asked"),
+        })
     }
 
     /// A question goes out.

@@ -39,17 +39,24 @@ impl Pool {
         self.rules.breaker.as_ref()?.shared()
     }
 
+    /// The stage of a breaker for those who are told of it; nothing where it only watches.
+    pub(super) fn stage(&self, breaker: Option<&Breaker>) -> Option<breaker::Stage> {
+        let enforces = self.rules.breaker.as_ref().is_some_and(|rule| rule.enforces());
+        breaker.filter(|_| enforces).map(Breaker::stage)
+    }
+
     pub fn status(&self) -> Status {
         let now = Instant::now();
         let live = self.live.load();
+        let told = |breaker: &Breaker| self.rules.breaker.as_ref().map(|rule| breaker.status(rule));
         let targets = live.all().iter().map(|target| {
-            let own = target.breaker().filter(|_| self.shared().is_none());
-            TargetStatus::new(target, self.check.is_some(), own.map(Breaker::status), live.why_not(target), now)
+            let own = target.breaker().filter(|_| self.shared().is_none()).and_then(told);
+            TargetStatus::new(target, self.check.is_some(), own, live.why_not(target), now)
         });
         let asks = || self.endpoints.iter().filter_map(Endpoint::asks);
         let pending = asks().any(|(.., lookup)| !lookup.is_tried());
         let whole = Whole {
-            breaker: self.shared().map(Breaker::status),
+            breaker: self.shared().and_then(told),
             panic: live.panics(),
             queue: self.queue(),
             by_hand: self.standing.hand.held().map(ByHand::from),
@@ -84,7 +91,7 @@ impl Whole {
     fn admits(&self) -> bool {
         match &self.by_hand {
             Some(hand) => hand.held == Held::Closed,
-            None => self.breaker.as_ref().is_none_or(|breaker| breaker.state == breaker::Stage::Closed),
+            None => self.breaker.as_ref().is_none_or(breaker::Status::is_passable),
         }
     }
 }
@@ -163,7 +170,7 @@ impl TargetStatus {
     /// Whether its breaker, if it has one, lets requests through, and it is not ejected.
     fn admits(&self) -> bool {
         let is_out = self.ejection.as_ref().is_some_and(|ejection| ejection.out && !ejection.shadow);
-        !is_out && self.breaker.as_ref().is_none_or(|breaker| breaker.state == breaker::Stage::Closed)
+        !is_out && self.breaker.as_ref().is_none_or(breaker::Status::is_passable)
     }
 }
 

@@ -71,9 +71,8 @@ pub(super) fn tell(snapshot: &Snapshot, story: &Story<'_>, ctx: &mut Ctx) {
     if let Some(fault) = ctx.fault {
         say(fault, story, ctx);
     }
-    if let Some(mut picked) = ctx.picked.take() {
-        picked.record(ctx.blamed(ctx.fault), story.status);
-    }
+    ctx.tell_target(ctx.fault, story.status);
+    ctx.picked = None;
 }
 
 /// The whole, and the part of it that was spent waiting for targets, pauses between tries included.

@@ -60,6 +60,7 @@ mod routing;
 mod seeing;
 mod service;
 mod shadow;
+mod silent;
 mod sticky;
 mod stores;
 mod streams;

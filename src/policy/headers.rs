@@ -2,7 +2,7 @@
 //!
 //! ```yaml
 //! request:
-//!   set: { x-tenant: acme, authorization: file:/run/credentials/yumen/orders }
+//!   set: { x-tenant: acme, authorization: file:/run/credentials/yumen.service/orders }
 //!   remove: [x-debug]
 //! response:
 //!   add: { cache-control: no-store }

@@ -67,7 +67,7 @@ impl fmt::Debug for Text {
     }
 }
 
-super::scalar!(Text, "a text", example "file:/run/credentials/yumen/token",
+super::scalar!(Text, "a text", example "file:/run/credentials/yumen.service/token",
     bare number |n| Ok(Text::Literal(n.to_string().into())),
     "A text, or `file:/path` or `env:NAME` for a secret.");
 

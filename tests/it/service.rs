@@ -6,12 +6,14 @@ use std::mem::MaybeUninit;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::cmsg_space;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
+use crate::harness::tools::run;
 use crate::harness::{Connection, Gateway, Request, Setup, eventually};
 
 const SAYS: &str = "routes: { all: { match: /*, respond: { body: one } } }\n";
@@ -193,4 +195,54 @@ fn the_watchdog_is_fed_in_time() {
     drop(gateway);
     while manager.next().is_some() {}
     assert!(manager.next().is_none(), "another process was meant than {}", other.pid());
+}
+
+fn shipped(name: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name)).unwrap()
+}
+
+/// The units as they are shipped, around the program under test; and whether there is somebody to judge them.
+fn units() -> Option<tempfile::TempDir> {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        eprintln!("LEFT OUT: no systemd-analyze; `tests/run` installs it");
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["yumen.service", "yumen.socket"] {
+        let text = shipped(name).replace("/usr/bin/yumen", env!("CARGO_BIN_EXE_yumen"));
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    Some(dir)
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    let Some(dir) = units() else { return };
+    let unit = |name: &str| dir.path().join(name).display().to_string();
+    let verify = || run("systemd-analyze", &["verify", "--man=no", &unit("yumen.service"), &unit("yumen.socket")]);
+    let said = verify();
+    assert_eq!((said.code, said.out + &said.err), (0, String::new()));
+    let mistaken = shipped("yumen.service").replace("WatchdogSec", "WatchdogSecs");
+    std::fs::write(dir.path().join("yumen.service"), mistaken).unwrap();
+    assert!(verify().err.contains("WatchdogSecs"), "it would say so");
+}
+
+#[test]
+fn the_service_is_exposed_as_little_as_promised() {
+    let Some(dir) = units() else { return };
+    let unit = dir.path().join("yumen.service").display().to_string();
+    let said = run("systemd-analyze", &["security", "--offline=yes", "--threshold=20", &unit]);
+    assert_eq!(said.code, 0, "more than 2.0:\n{}", said.out);
+    assert!(said.out.contains("Overall exposure level for yumen.service: 1."), "{}", said.out);
+}
+
+#[test]
+fn the_socket_unit_binds_what_the_default_document_asks_for() {
+    let document = include_str!("../../conf/yumen.yaml");
+    let socket = shipped("yumen.socket");
+    let bound: Vec<_> = socket.lines().filter_map(|line| line.strip_prefix("ListenStream=")).collect();
+    assert!(!bound.is_empty());
+    for address in bound {
+        assert!(document.contains(&format!("bind: {address}")), "{address} in conf/yumen.yaml");
+    }
 }

@@ -5,7 +5,7 @@
 //!   introspection:
 //!     url: https://id.example.com/introspect
 //!     client_id: gateway
-//!     client_secret: file:/run/credentials/yumen/introspection
+//!     client_secret: file:/run/credentials/yumen.service/introspection
 //!   forward: { x-user: jwt.sub }
 //! ```
 //!

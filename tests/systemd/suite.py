@@ -1,0 +1,372 @@
+"""Inside the machine that `run` has booted: the service as systemd runs it, under load."""
+
+import contextlib
+import http.client
+import http.server
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+
+HERE = pathlib.Path("/suite")
+DOCUMENT = pathlib.Path("/etc/yumen/yumen.yaml")
+PORT, ADMIN, ORIGIN = 8080, 9901, 9000
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """The origin: at once, or after 1.5 s."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/long":
+            time.sleep(1.5)
+        self.send_response(200)
+        self.send_header("content-length", "3")
+        self.end_headers()
+        self.wfile.write(b"ok\n")
+
+    def log_message(self, *_):
+        pass
+
+
+class Origin(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+    request_queue_size = 1024
+
+    def handle_error(self, *_):
+        """A gateway that is killed resets its connections."""
+
+
+def document(says="one", more=""):
+    return f"""version: 1
+listeners: {{ web: {{ bind: 0.0.0.0:{PORT} }} }}
+pools: {{ app: ["127.0.0.1:{ORIGIN}"] }}
+routes:
+  all: {{ match: /*, to: app }}
+  says: {{ match: /says, respond: {{ body: {says} }} }}
+runtime: {{ drain: {{ requests: 10s }} }}
+admin: {{ bind: 127.0.0.1:{ADMIN} }}
+observe: {{ access_log: {{ to: off }} }}
+{more}"""
+
+
+def write(text):
+    new = DOCUMENT.with_suffix(".new")
+    new.write_text(text)
+    new.rename(DOCUMENT)
+
+
+def run(*command, check=True):
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if check and ended.returncode:
+        raise AssertionError(f"{' '.join(command)}: {ended.returncode}\n{ended.stdout}{ended.stderr}")
+    return ended
+
+
+def systemctl(*arguments, check=True):
+    return run("systemctl", *arguments, check=check)
+
+
+def show(name):
+    return systemctl("show", "yumen", "--value", "-p", name).stdout.strip()
+
+
+def journal(since):
+    return run("journalctl", "--no-pager", "-o", "cat", "-u", "yumen", "--since", f"@{since}").stdout
+
+
+def pid():
+    return int(show("MainPID"))
+
+
+def get(path, port=PORT):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return text
+
+
+def eventually(what, look, patience=20):
+    until = time.monotonic() + patience
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        assert time.monotonic() < until, f"never came: {what}"
+        time.sleep(0.02)
+
+
+class Load:
+    """What the clients of `load.py` saw."""
+
+    def __init__(self):
+        command = [sys.executable, str(HERE / "systemd/load.py"), str(PORT)]
+        self.clients = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        time.sleep(1.5)
+
+    def end(self):
+        out, _ = self.clients.communicate(timeout=60)
+        seen = json.loads(out)
+        self.gap, self.first = seen["gap"], seen["first"]
+        self.answered, self.failed = sum(seen["answered"].values()), sum(seen["failed"].values())
+        self.refused = sum(count for why, count in seen["failed"].items() if "refused" in why)
+        figures.append(f"{self.answered} answered, {self.failed} failed, {self.refused} refused")
+        self.why = seen["failed"]
+
+
+@contextlib.contextmanager
+def load(rest=1.5):
+    clients = Load()
+    try:
+        yield clients
+        time.sleep(rest)
+    finally:
+        clients.end()
+
+
+def nothing_lost(clients):
+    assert clients.answered > 200, f"only {clients.answered} requests were answered"
+    assert clients.failed == 0, f"{clients.why} {clients.first}"
+
+
+def nobody_refused(clients):
+    assert clients.answered > 200, f"only {clients.answered} requests were answered"
+    assert clients.refused == 0, f"{clients.why} {clients.first}"
+
+
+def back_after(old, patience):
+    """Seconds until another process is the service and answers."""
+    begun = time.monotonic()
+    eventually("another process", lambda: pid() not in (0, old), patience)
+    assert get("/says") == "one"
+    return time.monotonic() - begun
+
+
+def fresh():
+    """The service as it is after a boot."""
+    systemctl("stop", "yumen.socket", "yumen.service", check=False)
+    shutil.rmtree("/run/systemd/system/yumen.service.d", ignore_errors=True)
+    systemctl("daemon-reload")
+    write(document())
+    systemctl("start", "yumen")
+
+
+def drop_in(text):
+    path = pathlib.Path("/run/systemd/system/yumen.service.d/suite.conf")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"[Service]\n{text}\n")
+    systemctl("daemon-reload")
+
+
+# What holds.
+
+
+def it_starts_and_says_so():
+    assert get("/says") == "one" and get("/") == "ok\n"
+    assert show("ActiveState") == "active" and show("SubState") == "running"
+    assert show("StatusText").startswith("generation 1 serves, hash "), show("StatusText")
+    assert show("NFileDescriptorStore") == "2", "both listeners are kept"
+    assert pathlib.Path(f"/proc/{pid()}/status").stat().st_uid != 0
+    assert oct(pathlib.Path("/run/yumen").stat().st_mode)[-3:] == "700"
+
+
+def its_log_has_priorities():
+    since = time.time() - 60
+    write(document().replace("match", "mtach", 1))
+    eventually("an error", lambda: "mtach" in run("journalctl", "-o", "cat", "-u", "yumen", "-p", "err").stdout)
+    warnings = run("journalctl", "--no-pager", "-o", "cat", "-u", "yumen", "-p", "warning", "--since", f"@{since}").stdout
+    assert "listening on" in journal(since) and "listening on" not in warnings
+
+
+def a_reload_loses_nothing():
+    before = pid()
+    with load() as clients:
+        for number in range(5):
+            write(document(f"n{number}"))
+            systemctl("reload", "yumen")
+            assert get("/says") == f"n{number}"
+    nothing_lost(clients)
+    assert pid() == before
+
+
+def a_broken_file_fails_the_reload_and_changes_nothing():
+    since = time.time()
+    with load() as clients:
+        write(document().replace("match", "mtach", 1))
+        assert systemctl("reload", "yumen", check=False).returncode != 0
+        assert get("/says") == "one"
+    nothing_lost(clients)
+    said = journal(since)
+    assert f"{DOCUMENT}:5:10" in said or "yumen.yaml:5:10" in said, said
+    eventually("the status", lambda: "the last reload was refused: " in show("StatusText"))
+    assert show("ActiveState") == "active"
+    write(document())
+    systemctl("reload", "yumen")
+    assert "refused" not in show("StatusText")
+
+
+def hup_reloads():
+    write(document("two"))
+    os.kill(pid(), signal.SIGHUP)
+    eventually("the new document", lambda: get("/says") == "two")
+    assert show("StatusText").startswith("generation 2 ")
+
+
+def a_restart_refuses_nobody():
+    before = pid()
+    with load(rest=3) as clients:
+        systemctl("restart", "yumen")
+    nobody_refused(clients)
+    assert pid() != before
+
+
+def killed_it_is_back_and_nobody_was_refused():
+    with load(rest=3) as clients:
+        before = pid()
+        os.kill(before, signal.SIGKILL)
+        took = back_after(before, 2)
+    nobody_refused(clients)
+    figures.append(f"back after {took:.2f} s")
+
+
+def one_that_hangs_is_killed_and_nobody_was_refused():
+    drop_in("WatchdogSec=2s")
+    systemctl("restart", "yumen")
+    with load(rest=3) as clients:
+        before = pid()
+        os.kill(before, signal.SIGSTOP)
+        took = back_after(before, 10)
+    nobody_refused(clients)
+    assert "watchdog" in journal(time.time() - 20).lower()
+    figures.append(f"back after {took:.2f} s")
+
+
+def a_stop_finishes_what_is_in_flight():
+    answers = []
+    asking = [threading.Thread(target=lambda: answers.append(get("/long"))) for _ in range(10)]
+    for client in asking:
+        client.start()
+    time.sleep(0.5)
+    systemctl("stop", "yumen")
+    for client in asking:
+        client.join()
+    assert answers == ["ok\n"] * 10, answers
+    assert show("Result") == "success" and show("ExecMainStatus") == "0"
+    assert not pathlib.Path("/run/yumen").exists()
+
+
+def a_term_from_elsewhere_is_followed_by_a_start():
+    before = pid()
+    os.kill(before, signal.SIGTERM)
+    back_after(before, 10)
+
+
+def a_socket_unit_passes_its_socket():
+    systemctl("stop", "yumen")
+    systemctl("start", "yumen.socket")
+    assert show("ActiveState") == "inactive"
+    assert get("/says") == "one", "the first client starts it"
+    eventually("it says so", lambda: show("ActiveState") == "active")
+    assert show("NFileDescriptorStore") == "1", "only the admin listener is ours to keep"
+    with load(rest=3) as clients:
+        systemctl("restart", "yumen")
+    nobody_refused(clients)
+    systemctl("stop", "yumen.socket")
+
+
+def what_cannot_be_mended_by_starting_again_is_not_started_again():
+    systemctl("stop", "yumen")
+    write("nonsense: 1\n")
+    assert systemctl("start", "yumen", check=False).returncode != 0
+    time.sleep(0.5)
+    assert show("ActiveState") == "failed" and show("ExecMainStatus") == "78", show("ActiveState")
+    assert show("NRestarts") == "0"
+
+
+def a_credential_is_read_where_the_document_says():
+    pathlib.Path("/root/greeting").write_text("secret-greeting\n")
+    os.chmod("/root/greeting", 0o600)
+    drop_in("LoadCredential=greeting:/root/greeting")
+    says = "response: { set: { x-greeting: file:/run/credentials/yumen.service/greeting } }"
+    write(document().replace("respond: { body: one } }", f"respond: {{ body: one }}, {says} }}"))
+    systemctl("restart", "yumen")
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=20)
+    connection.request("GET", "/says")
+    assert connection.getresponse().getheader("x-greeting") == "secret-greeting"
+
+
+def it_is_shut_in():
+    """What the sandbox forbids the running process, seen from the kernel."""
+    status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid()}/status").read_text().splitlines())
+    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 1 << 10, "CAP_NET_BIND_SERVICE alone"
+    assert status["NoNewPrivs"].strip() == "1" and status["Seccomp"].strip() == "2"
+    assert get("/metrics", ADMIN).count("process_resident_memory_bytes") > 0, "metrics cope without /proc of others"
+
+
+SCENARIOS = [
+    it_starts_and_says_so,
+    it_is_shut_in,
+    its_log_has_priorities,
+    a_reload_loses_nothing,
+    a_broken_file_fails_the_reload_and_changes_nothing,
+    hup_reloads,
+    a_restart_refuses_nobody,
+    killed_it_is_back_and_nobody_was_refused,
+    one_that_hangs_is_killed_and_nobody_was_refused,
+    a_stop_finishes_what_is_in_flight,
+    a_term_from_elsewhere_is_followed_by_a_start,
+    a_socket_unit_passes_its_socket,
+    what_cannot_be_mended_by_starting_again_is_not_started_again,
+    a_credential_is_read_where_the_document_says,
+]
+
+
+def install():
+    """By hand, what the package brings."""
+    shutil.copy(HERE / "yumen", "/usr/bin/yumen")
+    for name in ["yumen.service", "yumen.socket"]:
+        shutil.copy(HERE / "systemd" / name, "/lib/systemd/system/")
+    for kind in ["sysusers", "tmpfiles"]:
+        shutil.copy(HERE / f"systemd/{kind}.d/yumen.conf", f"/usr/lib/{kind}.d/")
+    DOCUMENT.parent.mkdir(exist_ok=True)
+    run("systemd-sysusers")
+    run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/yumen.conf")
+
+
+def main():
+    wanted = sys.argv[1:]
+    origin = Origin(("127.0.0.1", ORIGIN), Answers)
+    threading.Thread(target=origin.serve_forever, daemon=True).start()
+    install()
+    bad = 0
+    for scenario in SCENARIOS:
+        name = scenario.__name__.replace("_", " ")
+        if wanted and not any(word in scenario.__name__ for word in wanted):
+            continue
+        figures.clear()
+        begun, result = time.monotonic(), "PASS"
+        try:
+            fresh()
+            scenario()
+        except Exception as why:
+            bad += 1
+            result = f"FAIL {type(why).__name__}: {why}"
+            log = run("journalctl", "--no-pager", "-u", "yumen", "-n", "30", check=False).stdout
+            figures.append("\n" + log)
+        print(f"[{time.monotonic() - begun:5.1f}s] {name}: {result} {'; '.join(figures)}", flush=True)
+    print(f"{len(SCENARIOS)} scenarios, {bad} failed" if not wanted else f"{bad} failed")
+    sys.exit(1 if bad else 0)
+
+
+figures = []
+if __name__ == "__main__":
+    main()

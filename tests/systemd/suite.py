@@ -17,6 +17,8 @@ import time
 HERE = pathlib.Path("/suite")
 DOCUMENT = pathlib.Path("/etc/yumen/yumen.yaml")
 PORT, ADMIN, ORIGIN = 8080, 9901, 9000
+# What is tested as a Debian package, and the same as a later version.
+PACKAGE, LATER = HERE / "yumen.deb", HERE / "later.deb"
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
@@ -151,6 +153,10 @@ def back_after(old, patience):
     return time.monotonic() - begun
 
 
+def left_out(what):
+    figures.append(f"LEFT OUT: {what}")
+
+
 def fresh():
     """The service as it is after a boot."""
     systemctl("stop", "yumen.socket", "yumen.service", check=False)
@@ -168,6 +174,15 @@ def drop_in(text):
 
 
 # What holds.
+
+
+def what_is_installed_serves_at_once():
+    assert systemctl("is-enabled", "yumen").stdout.strip() == "enabled"
+    assert oct(pathlib.Path("/etc/yumen/tls").stat().st_mode)[-3:] == "750"
+    assert pathlib.Path("/etc/yumen/tls").group() == "yumen"
+    if PACKAGE.exists():
+        assert "I am a gateway." in FIRST_WORDS, "the default document served"
+        assert run("man", "--where", "yumen").stdout and pathlib.Path("/usr/share/man/man1/yumen-reload.1.gz").exists()
 
 
 def it_starts_and_says_so():
@@ -312,7 +327,39 @@ def it_is_shut_in():
     assert get("/metrics", ADMIN).count("process_resident_memory_bytes") > 0, "metrics cope without /proc of others"
 
 
+def a_package_is_upgraded_without_a_lost_request():
+    if not PACKAGE.exists():
+        return left_out("the package")
+    edited = document("mine")
+    write(edited)
+    systemctl("reload", "yumen")
+    before = pid()
+    with load(rest=3) as clients:
+        run("dpkg", "--install", str(LATER))
+    nothing_lost(clients)
+    assert DOCUMENT.read_text() == edited and get("/says") == "mine", "the document is the operator's"
+    assert show("ActiveState") == "active" and show("NRestarts") == "0"
+    figures.append(f"process {before} -> {pid()}")
+    run("dpkg", "--install", str(PACKAGE))
+
+
+def a_package_that_is_removed_leaves_the_document_and_purged_nothing():
+    if not PACKAGE.exists():
+        return left_out("the package")
+    run("dpkg", "--remove", "yumen")
+    assert show("ActiveState") == "inactive" and not pathlib.Path("/usr/bin/yumen").exists()
+    assert DOCUMENT.read_text() == document()
+    assert systemctl("is-enabled", "yumen", check=False).returncode != 0
+    run("dpkg", "--purge", "yumen")
+    for gone in ["/etc/yumen", "/var/lib/yumen", "/var/log/yumen", "/run/yumen", "/lib/systemd/system/yumen.service"]:
+        assert not pathlib.Path(gone).exists(), gone
+    install()
+    assert systemctl("is-enabled", "yumen").stdout.strip() == "enabled", "and it can come again"
+    eventually("it runs", lambda: show("ActiveState") == "active")
+
+
 SCENARIOS = [
+    what_is_installed_serves_at_once,
     it_starts_and_says_so,
     it_is_shut_in,
     its_log_has_priorities,
@@ -327,11 +374,16 @@ SCENARIOS = [
     a_socket_unit_passes_its_socket,
     what_cannot_be_mended_by_starting_again_is_not_started_again,
     a_credential_is_read_where_the_document_says,
+    a_package_is_upgraded_without_a_lost_request,
+    a_package_that_is_removed_leaves_the_document_and_purged_nothing,
 ]
 
 
 def install():
-    """By hand, what the package brings."""
+    """The package; where there is none, by hand what it brings."""
+    if PACKAGE.exists():
+        run("dpkg", "--install", str(PACKAGE))
+        return
     shutil.copy(HERE / "yumen", "/usr/bin/yumen")
     for name in ["yumen.service", "yumen.socket"]:
         shutil.copy(HERE / "systemd" / name, "/lib/systemd/system/")
@@ -340,6 +392,8 @@ def install():
     DOCUMENT.parent.mkdir(exist_ok=True)
     run("systemd-sysusers")
     run("systemd-tmpfiles", "--create", "/usr/lib/tmpfiles.d/yumen.conf")
+    systemctl("daemon-reload")
+    systemctl("enable", "yumen")
 
 
 def main():
@@ -347,6 +401,9 @@ def main():
     origin = Origin(("127.0.0.1", ORIGIN), Answers)
     threading.Thread(target=origin.serve_forever, daemon=True).start()
     install()
+    if PACKAGE.exists():
+        eventually("it serves", lambda: show("ActiveState") == "active")
+        FIRST_WORDS.append(get("/teapot").strip())
     bad = 0
     for scenario in SCENARIOS:
         name = scenario.__name__.replace("_", " ")
@@ -367,6 +424,6 @@ def main():
     sys.exit(1 if bad else 0)
 
 
-figures = []
+figures, FIRST_WORDS = [], []
 if __name__ == "__main__":
     main()

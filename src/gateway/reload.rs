@@ -52,12 +52,14 @@ pub enum Verdict {
     HandedOver,
     /// It does not: the generation before serves on.
     Refused,
+    /// Nobody knows here: a successor serves in place of this process.
+    Gone,
 }
 
 impl Outcome {
     /// Whether the document on disk is the one that serves.
     pub fn applied(&self) -> bool {
-        self.result != Verdict::Refused
+        !matches!(self.result, Verdict::Refused | Verdict::Gone)
     }
 }
 
@@ -144,7 +146,8 @@ impl Reloader {
     pub async fn reload(self: &Arc<Self>, why: &str) -> Outcome {
         let _turn = self.turn.lock().await;
         if *self.over.borrow() {
-            return self.refused(75, "a successor serves in place of this process; ask that one\n".to_owned());
+            let report = "a successor serves in place of this process; ask that one\n".to_owned();
+            return Outcome { result: Verdict::Gone, ..self.refused(75, report) };
         }
         let this = self.clone();
         let attempt = tokio::task::spawn_blocking(move || this.attempt()).await;
@@ -168,7 +171,7 @@ impl Reloader {
             Verdict::Unchanged => metrics.unchanged(),
             Verdict::Refused => metrics.refused(),
             // The successor counts it.
-            Verdict::HandedOver => {}
+            Verdict::HandedOver | Verdict::Gone => {}
         }
     }
 
@@ -184,7 +187,9 @@ impl Reloader {
             Verdict::HandedOver => {
                 log::info!("{what}: handed over, {report} generation {generation}{}", told(&outcome.changes))
             }
-            Verdict::Refused => log::error!("{what} refused, generation {generation} serves on:\n{report}"),
+            Verdict::Refused | Verdict::Gone => {
+                log::error!("{what} refused, generation {generation} serves on:\n{report}")
+            }
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), outcome.clone()));
         self.tell_service_manager();

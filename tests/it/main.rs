@@ -24,6 +24,7 @@ mod carried;
 mod client_address;
 mod copies;
 mod cors;
+mod deploy;
 mod differences;
 mod discover;
 mod ejections;

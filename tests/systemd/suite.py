@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import socketserver
@@ -66,7 +67,7 @@ def write(text):
 
 
 def run(*command, check=True):
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
     if check and ended.returncode:
         raise AssertionError(f"{' '.join(command)}: {ended.returncode}\n{ended.stdout}{ended.stderr}")
     return ended
@@ -166,6 +167,29 @@ def fresh():
     systemctl("start", "yumen")
 
 
+def upgrade(*program, code=0):
+    ended = run("yumen", "upgrade", *map(str, program), check=False)
+    assert ended.returncode == code, f"{ended.returncode}, not {code}: {ended.stdout}{ended.stderr}"
+    return ended.stdout + ended.stderr
+
+
+def processes():
+    """All processes of the service: those that serve, those that drain, and what they have started."""
+    found = []
+    for group in pathlib.Path("/proc").glob("[0-9]*/cgroup"):
+        with contextlib.suppress(OSError):
+            if "/yumen.service" in group.read_text():
+                found.append(int(group.parent.name))
+    return found
+
+
+def program(name, text):
+    path = HERE / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
 def drop_in(text):
     path = pathlib.Path("/run/systemd/system/yumen.service.d/suite.conf")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +213,7 @@ def it_starts_and_says_so():
     assert get("/says") == "one" and get("/") == "ok\n"
     assert show("ActiveState") == "active" and show("SubState") == "running"
     assert show("StatusText").startswith("generation 1 serves, hash "), show("StatusText")
-    assert show("NFileDescriptorStore") == "2", "both listeners are kept"
+    assert show("NFileDescriptorStore") == "3", "both listeners and the control socket are kept"
     assert pathlib.Path(f"/proc/{pid()}/status").stat().st_uid != 0
     assert oct(pathlib.Path("/run/yumen").stat().st_mode)[-3:] == "700"
 
@@ -240,7 +264,7 @@ def a_restart_refuses_nobody():
     before = pid()
     with load(rest=3) as clients:
         systemctl("restart", "yumen")
-    nobody_refused(clients)
+    nothing_lost(clients)
     assert pid() != before
 
 
@@ -291,10 +315,12 @@ def a_socket_unit_passes_its_socket():
     assert show("ActiveState") == "inactive"
     assert get("/says") == "one", "the first client starts it"
     eventually("it says so", lambda: show("ActiveState") == "active")
-    assert show("NFileDescriptorStore") == "1", "only the admin listener is ours to keep"
+    assert show("NFileDescriptorStore") == "2", "what systemd bound is not ours to keep"
     with load(rest=3) as clients:
         systemctl("restart", "yumen")
-    nobody_refused(clients)
+        upgrade()
+    nothing_lost(clients)
+    assert show("NFileDescriptorStore") == "2"
     systemctl("stop", "yumen.socket")
 
 
@@ -327,6 +353,112 @@ def it_is_shut_in():
     assert get("/metrics", ADMIN).count("process_resident_memory_bytes") > 0, "metrics cope without /proc of others"
 
 
+def twenty_upgrades_in_a_row_lose_nothing():
+    seen = {pid()}
+    with load(rest=3) as clients:
+        for number in range(20):
+            said = upgrade()
+            seen.add(pid())
+            assert f"process {pid()} serves, generation {number + 2}" in said, said
+    nothing_lost(clients)
+    assert len(seen) == 21 and show("NRestarts") == "0" and show("ActiveState") == "active"
+    assert show("NFileDescriptorStore") == "3", "each socket is kept once"
+    assert show("StatusText").startswith("generation 21 serves")
+    assert len(processes()) <= 5, "at most four drain"
+    eventually("they have gone", lambda: processes() == [pid()])
+
+
+def a_reload_that_needs_a_new_process_hands_over():
+    before = pid()
+    with load() as clients:
+        write(document().replace("runtime: {", "runtime: { workers: 3,"))
+        systemctl("reload", "yumen")
+        assert pid() != before
+    nothing_lost(clients)
+
+
+def a_successor_that_fails_changes_nothing():
+    before = pid()
+    ends = program("ends", "exit 1")
+    crashes = program("crashes", 'case "$*" in *=launch) exec setsid "$0" run --takeover=serve ;; *) kill -SEGV $$ ;; esac')
+    with load() as clients:
+        for broken in [ends, crashes]:
+            assert "serves on" in upgrade(broken, code=75)
+        upgrade("/nowhere", code=66)
+        write(document().replace("match", "mtach", 1))
+        assert "yumen.yaml:5:" in upgrade(code=78)
+        write(document())
+    nothing_lost(clients)
+    assert pid() == before and processes() == [before] and show("ActiveState") == "active"
+    upgrade()
+    assert pid() != before, "and the next one may"
+
+
+def a_successor_that_hangs_is_given_up():
+    before = pid()
+    hangs = program("hangs", "sleep 600")
+    with load() as clients:
+        begun = time.monotonic()
+        upgrade(hangs, code=75)
+        figures.append(f"given up after {time.monotonic() - begun:.0f} s")
+    nothing_lost(clients)
+    eventually("nothing is left of it", lambda: processes() == [before])
+    assert pid() == before and show("ActiveState") == "active"
+
+
+def the_second_generation_is_watched_like_the_first():
+    with load(rest=3) as clients:
+        upgrade()
+        second = pid()
+        os.kill(second, signal.SIGKILL)
+        took = back_after(second, 10)
+    nobody_refused(clients)
+    figures.append(f"back after {took:.2f} s")
+    assert took < 4, "what drains has 2 s, then comes the next start"
+    eventually("only it is left", lambda: processes() == [pid()])
+    upgrade()
+    second = pid()
+    eventually("nobody drains", lambda: processes() == [second])
+    os.kill(second, signal.SIGKILL)
+    took = back_after(second, 2)
+    figures.append(f"with nobody draining after {took:.2f} s")
+
+
+def a_second_generation_that_hangs_is_killed():
+    drop_in("WatchdogSec=2s")
+    systemctl("restart", "yumen")
+    upgrade()
+    second = pid()
+    time.sleep(3)
+    assert pid() == second, "it feeds the watchdog"
+    os.kill(second, signal.SIGSTOP)
+    back_after(second, 10)
+
+
+def a_second_generation_is_stopped_as_gently():
+    upgrade()
+    a_stop_finishes_what_is_in_flight()
+
+
+def signals_in_any_order_refuse_nobody():
+    orders = [signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1] * 2
+    random.Random(20).shuffle(orders)
+    with load(rest=6) as clients:
+        for order in orders:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(eventually("a process", pid), order)
+            time.sleep(0.3)
+    nobody_refused(clients)
+    eventually("it serves", lambda: show("ActiveState") == "active")
+    assert get("/says") == "one"
+
+
+def who_asks_nobody_is_told_so():
+    systemctl("stop", "yumen")
+    upgrade(code=69)
+    assert run("yumen", "reload", "--wait", check=False).returncode == 69
+
+
 def a_package_is_upgraded_without_a_lost_request():
     if not PACKAGE.exists():
         return left_out("the package")
@@ -339,8 +471,7 @@ def a_package_is_upgraded_without_a_lost_request():
     nothing_lost(clients)
     assert DOCUMENT.read_text() == edited and get("/says") == "mine", "the document is the operator's"
     assert show("ActiveState") == "active" and show("NRestarts") == "0"
-    figures.append(f"process {before} -> {pid()}")
-    run("dpkg", "--install", str(PACKAGE))
+    assert pid() != before, "the new program serves"
 
 
 def a_package_that_is_removed_leaves_the_document_and_purged_nothing():
@@ -374,6 +505,15 @@ SCENARIOS = [
     a_socket_unit_passes_its_socket,
     what_cannot_be_mended_by_starting_again_is_not_started_again,
     a_credential_is_read_where_the_document_says,
+    twenty_upgrades_in_a_row_lose_nothing,
+    a_reload_that_needs_a_new_process_hands_over,
+    a_successor_that_fails_changes_nothing,
+    a_successor_that_hangs_is_given_up,
+    the_second_generation_is_watched_like_the_first,
+    a_second_generation_that_hangs_is_killed,
+    a_second_generation_is_stopped_as_gently,
+    signals_in_any_order_refuse_nobody,
+    who_asks_nobody_is_told_so,
     a_package_is_upgraded_without_a_lost_request,
     a_package_that_is_removed_leaves_the_document_and_purged_nothing,
 ]

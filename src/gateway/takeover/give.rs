@@ -89,7 +89,7 @@ pub fn give(program: &Program, estate: &Estate, owner: &dyn Owner) -> Result<Hei
 
 /// The conversation, up to the moment at which the successor serves.
 fn talk(line: &Line, estate: &Estate, owner: &dyn Owner) -> Result<u32, Refusal> {
-    tell(line, estate).map_err(|why| failed(&format!("the successor does not listen: {why}")))?;
+    tell(line, estate).map_err(|why| lost(&why, "was not ready"))?;
     let pid = match expect(line, BUILDING, "was not ready")? {
         Word::Ready { pid } => pid,
         other => return Err(confused(&other)),
@@ -127,12 +127,17 @@ fn expect(line: &Line, patience: Duration, otherwise: &str) -> Result<Word, Refu
         Err(why) if why.kind() == io::ErrorKind::TimedOut => {
             Err(failed(&format!("the successor {otherwise} within {patience:?}")))
         }
-        // Reset: it ended before it had read what it was told.
-        Err(why) if matches!(why.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-            Err(failed(&format!("the successor ended and {otherwise}")))
-        }
-        Err(why) => Err(failed(&format!("the successor {otherwise}: {why}"))),
+        Err(why) => Err(lost(&why, otherwise)),
     }
+}
+
+fn lost(why: &io::Error, otherwise: &str) -> Refusal {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    // Whichever comes first: it ended while it was told, before it had read it, or afterwards.
+    if matches!(why.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) {
+        return failed(&format!("the successor ended and {otherwise}"));
+    }
+    failed(&format!("the successor {otherwise}: {why}"))
 }
 
 fn confused(word: &Word) -> Refusal {

@@ -13,6 +13,7 @@
     clippy::needless_pass_by_value
 )]
 
+mod alerts;
 mod answering;
 mod asked;
 mod auth;
@@ -35,6 +36,7 @@ mod framing;
 mod grpc_health;
 mod guards;
 mod harness;
+mod history;
 mod hostile_origin;
 mod house;
 mod http2;

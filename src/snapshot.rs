@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub seals: Seals,
     /// The document as it was read.
     pub texts: Texts,
+    /// The files that decide what it means, besides its own.
+    pub means: Vec<PathBuf>,
     pub listeners: Vec<Arc<Listener>>,
     /// The admin listener, and the one for the user of the gateway alone.
     pub admin: Vec<Arc<Listener>>,

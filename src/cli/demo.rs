@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use clap::Args;
 
 use super::{Exit, fail, run::serve};
+use crate::gateway::boot::Boot;
 use crate::gateway::source::Source;
 use crate::telemetry::program;
 
@@ -28,7 +29,7 @@ pub(super) fn run(options: &Options) -> Exit {
     let ports = [("web", options.port), ("admin", options.port.saturating_add(1)), ("hello", hello), ("next", next)];
     let fill = |text: String, (name, port): (&str, u16)| text.replace(&format!("@{name}@"), &port.to_string());
     let document = ports.into_iter().fold(DOCUMENT.to_owned(), fill);
-    serve(Source::Text("demo.yaml", document), None, |gateway| invite(&gateway.bound()))
+    serve(Source::Text("demo.yaml", document), Boot::Refuse, None, |gateway| invite(&gateway.bound()))
 }
 
 /// What to type.

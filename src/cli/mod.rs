@@ -7,6 +7,7 @@ mod demo;
 mod diff;
 mod door;
 mod explain;
+mod history;
 mod key;
 mod limits;
 mod password;
@@ -86,6 +87,10 @@ enum Verb {
     Reload(reload::Options),
     /// Hand the running gateway over to a new process, without losing a request; the exit code is the verdict.
     Upgrade(upgrade::Options),
+    /// Print what served before: the last generations, who asked for them, and what they changed.
+    History(history::Options),
+    /// Bring back what served before, until its files change; the exit code is the verdict.
+    Rollback(history::Back),
     /// Print how the limits of the running gateway are used.
     Limits(limits::Options),
     /// Print how the pools of the running gateway are, and who of their targets takes requests.
@@ -161,6 +166,8 @@ impl Verb {
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
             Self::Upgrade(options) => upgrade::run(&options),
+            Self::History(options) => history::run(&options),
+            Self::Rollback(options) => history::roll_back(&options),
             Self::Limits(options) => limits::run(&options),
             Self::Pools(options) => pools::run(&options),
             Self::Why(options) => why::run(&options),

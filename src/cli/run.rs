@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::{Document, Exit};
+use crate::gateway::boot::Boot;
 use crate::gateway::takeover::{self, Inherited};
 use crate::gateway::{self, Error, Gateway, source::Source};
 use crate::telemetry::program;
@@ -11,9 +12,22 @@ use crate::telemetry::program;
 pub(super) struct Options {
     #[command(flatten)]
     document: Document,
+    /// What becomes of a start whose document is wrong: it fails, or the last generation serves that was good.
+    #[arg(long, value_enum, env = "YUMEN_BOOT", default_value = "refuse")]
+    boot: When,
     /// Said by a running gateway that starts its successor.
     #[arg(long, hide = true, require_equals = true)]
     takeover: Option<Stage>,
+}
+
+/// What becomes of a start whose document is wrong.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum When {
+    /// It fails.
+    Refuse,
+    /// The last generation serves that was good, and the log, `/status`, a metric and an alert say so.
+    #[value(name = "last_good")]
+    LastGood,
 }
 
 /// How far a successor has come.
@@ -38,7 +52,11 @@ pub(super) fn run(options: &Options) -> Exit {
             Err(why) => return super::fail(Exit::Internal, &format!("nothing to take over: {why}")),
         },
     };
-    serve(Source::File(options.document.config.clone()), inherited, |gateway| {
+    let boot = match options.boot {
+        When::Refuse => Boot::Refuse,
+        When::LastGood => Boot::LastGood,
+    };
+    serve(Source::File(options.document.config.clone()), boot, inherited, |gateway| {
         for (name, address) in gateway.bound() {
             log::info!("listening on {name} {address}");
         }
@@ -46,8 +64,8 @@ pub(super) fn run(options: &Options) -> Exit {
 }
 
 /// Runs the gateway and turns its end into an exit code.
-pub(super) fn serve(source: Source, inherited: Option<Inherited>, started: impl FnOnce(&Gateway)) -> Exit {
-    let Err(why) = gateway::run(source, inherited, started) else { return Exit::Fine };
+pub(super) fn serve(source: Source, boot: Boot, inherited: Option<Inherited>, started: impl FnOnce(&Gateway)) -> Exit {
+    let Err(why) = gateway::run(source, boot, inherited, started) else { return Exit::Fine };
     match why {
         Error::Document(report, code) => {
             eprint!("{report}");

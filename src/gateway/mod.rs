@@ -1,13 +1,16 @@
 //! The process: put together from the first snapshot, then reloaded, watched, and drained at its end.
 
 pub mod admin;
+pub mod boot;
 mod conn;
 mod door;
 mod drain;
+pub mod history;
 pub mod keeper;
 pub mod listen;
 pub mod notify;
 pub mod reload;
+pub mod rollback;
 mod service;
 pub mod signals;
 pub mod source;
@@ -23,6 +26,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch as channel;
 
+use self::boot::{Boot, First};
 use self::keeper::Keeper;
 use self::listen::{Inheritance, Listeners, Worker};
 use self::notify::Notify;
@@ -32,11 +36,9 @@ use self::source::Source;
 use self::takeover::{Inherited, Predecessor, Terms};
 use self::upgrade::Succession;
 use self::workers::Workers;
-use crate::config::report;
 use crate::pool::connection::Connections;
 use crate::proxy;
-use crate::snapshot::{self, Leaving, Live, Snapshot, Tools, carry};
-use crate::telemetry::program;
+use crate::snapshot::{Leaving, Live, Snapshot, carry};
 
 /// How long a host name may keep the start waiting: without its first answer a pool has no targets.
 const FIRST_LOOKUP: Duration = Duration::from_secs(2);
@@ -59,19 +61,28 @@ pub enum Error {
 }
 
 /// Serves until told to stop. `started` learns where the listeners are once all of them accept.
-pub fn run(source: Source, inherited: Option<Inherited>, started: impl FnOnce(&Gateway)) -> Result<(), Error> {
+pub fn run(
+    source: Source,
+    boot: Boot,
+    inherited: Option<Inherited>,
+    started: impl FnOnce(&Gateway),
+) -> Result<(), Error> {
     let (terms, predecessor) = inherited.map(Inherited::part).unzip();
     // Before there are threads: it takes what is said to us alone out of the environment.
     let terms = terms.unwrap_or_else(Terms::of_service_manager);
-    let (snapshot, tools) = first(&source).inspect_err(|why| why.tell(predecessor.as_ref()))?;
+    // A successor that cannot read the document is none: its predecessor serves on.
+    let boot = if predecessor.is_some() { Boot::Refuse } else { boot };
+    let mut first = boot::first(&source, boot).inspect_err(|why| why.tell(predecessor.as_ref()))?;
+    let wrong = first.wrong.take();
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| Error::Internal(format!("cannot start a runtime: {why}")))?;
     runtime.block_on(async {
-        let gateway = Gateway::start(source, snapshot, tools, terms, predecessor.is_none()).await;
+        let gateway = Gateway::start(source, first, terms, predecessor.is_none()).await;
         let gateway = gateway.inspect_err(|why| why.tell(predecessor.as_ref()))?;
         if let Some(predecessor) = predecessor {
             gateway.take_over(predecessor).await?;
         }
+        gateway.reloader.begin(wrong);
         started(&gateway);
         gateway.reloader.announce(Notify::from_environment());
         gateway.serve().await;
@@ -98,25 +109,6 @@ impl Error {
     }
 }
 
-/// The first snapshot, or why there is none. Warnings go to the log.
-fn first(source: &Source) -> Result<(Snapshot, Tools), Error> {
-    let mut loaded = source.load();
-    let tools = Tools::new().map_err(Error::Internal)?;
-    let code = loaded.code();
-    let compiled = snapshot::compile(&mut loaded, &tools, None);
-    let report = report::human(&compiled.problems, &loaded.places);
-    match compiled.snapshot {
-        Some(snapshot) => {
-            program::set_level(snapshot.log);
-            if !compiled.problems.is_empty() {
-                log::warn!("{}", report.trim_end());
-            }
-            Ok((snapshot, tools))
-        }
-        None => Err(Error::Document(report, if code == 0 { 78 } else { code })),
-    }
-}
-
 /// A gateway that serves.
 pub struct Gateway {
     live: Arc<Live>,
@@ -137,19 +129,21 @@ async fn sweep(connections: Arc<Connections>) {
 
 impl Gateway {
     /// Binds, starts the workers and the chores; returns when every listener accepts.
-    async fn start(
-        source: Source,
-        mut first: Snapshot,
-        tools: Tools,
-        terms: Terms,
-        accepting: bool,
-    ) -> Result<Self, Error> {
+    async fn start(source: Source, first: First, terms: Terms, accepting: bool) -> Result<Self, Error> {
+        let First { snapshot: mut first, tools, history, .. } = first;
         let internal = |what: &str, why: std::io::Error| Error::Internal(format!("{what}: {why}"));
         let signals = Signals::listen().map_err(|why| internal("cannot listen to signals", why))?;
         let workers = Workers::start(first.process.workers).map_err(|why| internal("cannot start workers", why))?;
-        first.generation += terms.generation;
+        first.generation = match terms.generation {
+            0 => history.number(&first.hash),
+            before => before + 1,
+        };
         let kept = first.process.upstream_connections / workers.handles().len().max(1);
         let live = Arc::new(Live::new(first, tools));
+        if terms.generation > 0 {
+            let first = live.load();
+            live.tools.metrics.applied(first.generation, &first.hash);
+        }
         let keeper = Keeper::new(Handle::current(), workers.handles().first().cloned().unwrap_or_else(Handle::current));
         keeper.replace(live.load().chores());
         lookups(&live.load_full()).await;
@@ -165,7 +159,7 @@ impl Gateway {
         let inherited = Arc::new(Inheritance::of(terms.sockets));
         let listeners = Listeners::new(crew.collect(), door::door(live.clone()), stopped).inheriting(inherited);
         let succession = Succession::new(&source, terms.watchdog, terms.draining);
-        let reloader = Reloader::start(source, live.clone(), listeners, keeper, succession, accepting);
+        let reloader = Reloader::start(source, live.clone(), listeners, keeper, succession, history, accepting);
         let reloader = reloader.map_err(Error::Bind)?;
         Ok(Self { live, reloader, stop, signals, workers })
     }

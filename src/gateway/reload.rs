@@ -1,6 +1,7 @@
 //! Reads, checks, compiles and swaps: one order at a time, one outcome, and everyone is told.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -9,6 +10,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch as channel;
 
 use super::admin::{self, Admin};
+use super::boot;
+use super::history::History;
 use super::keeper::Keeper;
 use super::listen::Listeners;
 use super::notify::Notify;
@@ -65,7 +68,7 @@ impl Outcome {
 
 /// Who reloads: the document's source and everything that a new snapshot replaces.
 pub struct Reloader {
-    source: Source,
+    pub(super) source: Source,
     pub(super) live: Arc<Live>,
     pub(super) listeners: Listeners<App>,
     pub(super) admin: OnceLock<Listeners<Admin>>,
@@ -78,10 +81,13 @@ pub struct Reloader {
     pub(super) last: Mutex<Option<(SystemTime, Outcome)>>,
     /// Who is told what became of each order.
     pub(super) notify: OnceLock<Notify>,
+    pub(super) history: History,
+    /// The document on disk was wrong at the start, and the last good one serves.
+    last_good: AtomicBool,
 }
 
-/// What came of reading the document.
-enum Attempt {
+/// What came of reading a document.
+pub(super) enum Attempt {
     Done(Outcome),
     /// It says what only a new process can take up.
     NeedsProcess(Diff),
@@ -95,6 +101,7 @@ impl Reloader {
         listeners: Listeners<App>,
         keeper: Keeper,
         succession: Succession,
+        history: History,
         accepting: bool,
     ) -> Result<Arc<Self>, String> {
         let this = Arc::new(Self {
@@ -109,6 +116,8 @@ impl Reloader {
             turn: tokio::sync::Mutex::new(()),
             last: Mutex::default(),
             notify: OnceLock::new(),
+            history,
+            last_good: AtomicBool::new(false),
         });
         let admin = admin::listeners(&this.live, &this).inheriting(this.listeners.inherited().clone());
         this.listeners.accept_now(accepting);
@@ -149,22 +158,61 @@ impl Reloader {
             let report = "a successor serves in place of this process; ask that one\n".to_owned();
             return Outcome { result: Verdict::Gone, ..self.refused(75, report) };
         }
-        let this = self.clone();
-        let attempt = tokio::task::spawn_blocking(move || this.attempt()).await;
+        let (this, before, by_itself) = (self.clone(), self.history.held(), why == "file");
+        let attempt = tokio::task::spawn_blocking(move || this.attempt(by_itself)).await;
         let outcome = match attempt {
-            Ok(Attempt::Done(outcome)) => outcome,
-            Ok(Attempt::NeedsProcess(changes)) => match self.succession.program() {
-                Ok(program) => self.hand_over(program, changes).await,
-                Err(refusal) => self.refused(refusal.code, refusal.report),
-            },
+            Ok(attempt) => self.settle(attempt).await,
             Err(panic) => self.refused(70, format!("reading the document failed: {panic}\n")),
         };
+        if !outcome.applied() {
+            self.history.hold(before);
+        }
         self.count(&outcome);
+        self.remember(why, &outcome);
         self.tell(&format!("reload ({why})"), &outcome);
         outcome
     }
 
-    fn count(&self, outcome: &Outcome) {
+    pub(super) async fn settle(self: &Arc<Self>, attempt: Attempt) -> Outcome {
+        match attempt {
+            Attempt::Done(outcome) => outcome,
+            Attempt::NeedsProcess(changes) => match self.succession.program() {
+                Ok(program) => self.hand_over(program, changes).await,
+                Err(refusal) => self.refused(refusal.code, refusal.report),
+            },
+        }
+    }
+
+    /// What serves is known later, too.
+    pub(super) fn remember(&self, by: &str, outcome: &Outcome) {
+        if outcome.result == Verdict::Applied {
+            self.history.add(&self.live.load_full(), by, &outcome.changes);
+        }
+    }
+
+    /// The process begins; where the last good document serves in place of a `wrong` one, everyone is told.
+    pub(super) fn begin(&self, wrong: Option<String>) {
+        self.history.add(&self.live.load_full(), "start", &Diff::default());
+        self.last_good.store(wrong.is_some(), Relaxed);
+        if let Some(report) = wrong {
+            let outcome = self.refused(78, report);
+            self.live.tools.metrics.refused();
+            self.tell("start with the last good configuration: the document on disk was", &outcome);
+        }
+        self.show_whether_on_disk();
+    }
+
+    fn show_whether_on_disk(&self) {
+        let metrics = &self.live.tools.metrics;
+        metrics.not_on_disk("rollback", self.history.held().is_some());
+        metrics.not_on_disk("boot", self.last_good.load(Relaxed));
+    }
+
+    pub(super) fn count(&self, outcome: &Outcome) {
+        if outcome.applied() {
+            self.last_good.store(false, Relaxed);
+        }
+        self.show_whether_on_disk();
         let metrics = &self.live.tools.metrics;
         match outcome.result {
             Verdict::Applied => metrics.applied(outcome.generation, &outcome.hash),
@@ -181,11 +229,11 @@ impl Reloader {
         let report = outcome.report.trim_end();
         match outcome.result {
             Verdict::Applied => {
-                log::info!("{what}: generation {generation} serves, hash {}{}", outcome.hash, told(&outcome.changes))
+                log::info!("{what}: generation {generation} serves, hash {}{}", outcome.hash, told(&outcome.changes));
             }
             Verdict::Unchanged => log::info!("{what}: nothing has changed, generation {generation} serves on"),
             Verdict::HandedOver => {
-                log::info!("{what}: handed over, {report} generation {generation}{}", told(&outcome.changes))
+                log::info!("{what}: handed over, {report} generation {generation}{}", told(&outcome.changes));
             }
             Verdict::Refused | Verdict::Gone => {
                 log::error!("{what} refused, generation {generation} serves on:\n{report}")
@@ -203,17 +251,23 @@ impl Reloader {
         }
     }
 
-    fn attempt(&self) -> Attempt {
+    /// Nobody has ordered it where it is done by itself.
+    fn attempt(&self, by_itself: bool) -> Attempt {
         let now = self.live.load_full();
-        let (next, loaded, report) = self.read(&now);
+        let (next, loaded, report) = self.read(&now, by_itself);
         let Some(next) = next else { return Attempt::Done(self.refused(78, report)) };
+        self.take_up(&now, next, &loaded, report)
+    }
+
+    /// Swaps in what was read and compiled, if it is another than what serves.
+    pub(super) fn take_up(&self, now: &Snapshot, next: Snapshot, loaded: &Loaded, report: String) -> Attempt {
         let read = content(&next.files);
         if next.hash == now.hash {
-            return Attempt::Done(outcome(Verdict::Unchanged, &now, report));
+            return Attempt::Done(outcome(Verdict::Unchanged, now, report));
         }
         let changes = Nonce::new().map_or_else(
             |_| Diff::default(),
-            |nonce| Diff::between(&now.effective(&nonce), &snapshot::effective(&loaded, &next.seals, &nonce)),
+            |nonce| Diff::between(&now.effective(&nonce), &snapshot::effective(loaded, &next.seals, &nonce)),
         );
         if next.process != now.process {
             return Attempt::NeedsProcess(changes);
@@ -235,18 +289,35 @@ impl Reloader {
     }
 
     /// Reads and compiles; once more where a file was written in between, for a snapshot is of one moment.
-    fn read(&self, now: &Snapshot) -> (Option<Snapshot>, Loaded, String) {
+    ///
+    /// What was brought back stays, with the certificates of now, until the document changes or somebody orders it.
+    fn read(&self, now: &Snapshot, by_itself: bool) -> (Option<Snapshot>, Loaded, String) {
         let mut tries = 0;
         loop {
             let before = self.watch.look();
-            let mut loaded = self.source.load();
-            let compiled = snapshot::compile(&mut loaded, &self.live.tools, Some(now));
+            let disk = self.source.load();
+            let held = self.history.held().filter(|held| by_itself && held.instead_of == disk.hash);
+            let (stays, mut loaded) = match held.and_then(|held| self.brought_back(held.to)) {
+                Some(texts) => (Some(disk), Loaded::again(&texts)),
+                None => (None, disk),
+            };
+            let mut compiled = snapshot::compile(&mut loaded, &self.live.tools, Some(now));
             tries += 1;
             if self.watch.look() == before || tries == MOST_READINGS {
+                match (stays, &mut compiled.snapshot) {
+                    (Some(disk), Some(next)) => boot::follow(next, &disk),
+                    (None, Some(_)) => self.history.hold(None),
+                    _ => {}
+                }
                 let report = report::human(&compiled.problems, &loaded.places);
                 return (compiled.snapshot, loaded, report);
             }
         }
+    }
+
+    fn brought_back(&self, generation: u64) -> Option<Texts> {
+        let entry = self.history.find(Some(generation), generation).ok()?;
+        self.history.texts(&entry).ok()
     }
 
     /// Listens on what the next snapshot wants, or on what it was before.
@@ -283,6 +354,8 @@ impl Reloader {
             "hash": snapshot.hash,
             "hash_on_disk": on_disk,
             "up_to_date": on_disk == snapshot.hash,
+            "rolled_back_to": self.history.held().map(|held| held.to),
+            "last_good": self.last_good.load(Relaxed),
             "listeners": listeners,
             "connections": self.connections(),
             "certificates": snapshot.certificates(),

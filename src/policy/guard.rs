@@ -211,10 +211,14 @@ impl Guards {
         self.limits.iter().flat_map(Limits::each)
     }
 
+    /// Files that decide what the rules are, as the document itself does.
+    pub fn rule_files(&self) -> impl Iterator<Item = &std::path::PathBuf> {
+        self.ip.iter().flat_map(Ip::files).chain(self.validate.iter().flat_map(Validate::files))
+    }
+
     /// Files whose change is a reason to read the document again.
     pub fn files(&self) -> Vec<std::path::PathBuf> {
-        let files = self.ip.iter().flat_map(Ip::files).chain(self.validate.iter().flat_map(Validate::files)).cloned();
-        files.chain(self.auth.iter().flat_map(|auth| auth.scheme().files())).collect()
+        self.rule_files().cloned().chain(self.auth.iter().flat_map(|auth| auth.scheme().files())).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names become things: a document that was read becomes a snapshot, or every problem that keeps it from being one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
@@ -149,6 +149,13 @@ impl Parts {
         files
     }
 
+    /// Those of them that decide what the document means; the others are keys, certificates and lists of targets.
+    fn means(&self) -> Vec<PathBuf> {
+        let guards = self.routes.iter().filter_map(|route| route.guards.as_ref());
+        let rules: BTreeSet<_> = guards.flat_map(|guards| guards.rule_files()).collect();
+        rules.into_iter().chain(self.answers.messages().files()).cloned().collect()
+    }
+
     fn assemble(
         self,
         loaded: &Loaded,
@@ -171,6 +178,7 @@ impl Parts {
         };
         let files = self.files(loaded);
         let seals = Seals::of(&files, &loaded.texts);
+        let means = self.means();
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
         let stores: BTreeMap<_, _> = self.stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -187,6 +195,7 @@ impl Parts {
             files,
             seals,
             texts: loaded.texts.clone(),
+            means,
             listeners: self.listeners,
             admin: self.admin,
             admin_hosts: document.admin.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),

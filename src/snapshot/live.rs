@@ -124,7 +124,7 @@ pub enum Leaving {
 
 impl Live {
     pub fn new(first: Snapshot, tools: Tools) -> Self {
-        tools.metrics.applied(first.generation, &first.hash);
+        tools.metrics.serves(first.generation, &first.hash);
         Self {
             tools,
             started: Instant::now(),

@@ -13,6 +13,7 @@
     clippy::needless_pass_by_value
 )]
 
+mod alerts;
 mod answering;
 mod asked;
 mod auth;
@@ -36,6 +37,7 @@ mod framing;
 mod grpc_health;
 mod guards;
 mod harness;
+mod history;
 mod hostile_origin;
 mod house;
 mod http2;

@@ -2,6 +2,7 @@
 
 mod diff;
 mod health;
+mod history;
 mod hold;
 mod limits;
 mod order;
@@ -54,8 +55,8 @@ pub fn listen(listeners: &Listeners<Admin>, wanted: &[Arc<Listener>]) -> Result<
 }
 
 /// What there is to see by GET, and to order by POST.
-const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits /why";
-const ORDERS: [&str; 4] = ["/reload", "/diff", "/breaker", "/upgrade"];
+const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits /history /why";
+const ORDERS: [&str; 5] = ["/reload", "/rollback", "/diff", "/breaker", "/upgrade"];
 
 #[async_trait]
 impl ServeHttp for Admin {
@@ -102,6 +103,7 @@ impl Admin {
             "/routes" => page(StatusCode::OK, &self.live.load().describe_routes()),
             "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),
             "/why" => why::why(&self.live, query),
+            "/history" => history::history(&self.reloader),
             "/limits" => limits::limits(&self.live, query).await,
             order if ORDERS.contains(&order) => allow("POST"),
             _ => text(StatusCode::NOT_FOUND, &format!("{LOOKS}, POST {}\n", ORDERS.join(", POST "))),
@@ -112,6 +114,7 @@ impl Admin {
         match path {
             "/reload" if query == "wait" => order::reload_and_wait(&self.reloader).await,
             "/reload" => order::reload(&self.reloader),
+            "/rollback" => history::roll_back(&self.reloader, query).await,
             "/breaker" => order::hold(&self.live, query),
             _ => allow("GET, HEAD"),
         }

@@ -55,6 +55,8 @@ impl Metrics {
         families.reloads.fixed(&["applied"]);
         families.reloads.fixed(&["unchanged"]);
         families.reloads.fixed(&["refused"]);
+        families.not_on_disk.fixed(&["rollback"]);
+        families.not_on_disk.fixed(&["boot"]);
         Ok(Arc::new(Self { registry, families, book: Arc::default(), hash: Mutex::default() }))
     }
 
@@ -152,12 +154,20 @@ impl Metrics {
         self.families.access_log_dropped.fixed(&[])
     }
 
-    /// A configuration was applied: the first, or by a reload.
+    /// A configuration was applied by a reload.
     pub fn applied(&self, generation: u64, hash: &str) {
+        self.families.reloads.fixed(&["applied"]).inc();
+        self.serves(generation, hash);
+    }
+
+    /// Whether something else serves than the files say; `why` comes from a closed list.
+    pub fn not_on_disk(&self, why: &'static str, so: bool) {
+        self.families.not_on_disk.fixed(&[why]).set(so.into());
+    }
+
+    /// A configuration serves.
+    pub fn serves(&self, generation: u64, hash: &str) {
         let families = &self.families;
-        if generation > 1 {
-            families.reloads.fixed(&["applied"]).inc();
-        }
         families.generation.fixed(&[]).set(i64::try_from(generation).unwrap_or(i64::MAX));
         families.reload_success.fixed(&[]).set(1);
         families.reload_time.fixed(&[]).set(now());
@@ -255,7 +265,8 @@ mod tests {
         target.set(1);
         let cert = metrics.certificate("/etc/certs/a.crt");
         cert.set(1_800_000_000);
-        metrics.applied(1, "abc");
+        metrics.serves(1, "abc");
+        metrics.upgraded(true);
         let held: Vec<Box<dyn std::any::Any>> = vec![
             Box::new((route.begin(), pool.wait(), tunnel)),
             Box::new(listener.open()),
@@ -414,7 +425,7 @@ mod tests {
     #[test]
     fn a_reload_is_told() {
         let metrics = Metrics::new().unwrap();
-        metrics.applied(1, "one");
+        metrics.serves(1, "one");
         metrics.refused();
         assert!(metrics.render().contains("yumen_config_last_reload_success 0"));
         metrics.applied(2, "two");

@@ -66,6 +66,9 @@ impl Setup {
     /// The program, started in another way or with other things around it.
     pub fn start_by(self, text: impl AsRef<str>, way: impl FnOnce(Command) -> Command) -> Gateway {
         self.write(text.as_ref());
+        self.begin(way)
+    }
+    fn begin(self, way: impl FnOnce(Command) -> Command) -> Gateway {
         let mut command = way(self.command("run"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::of(child.stderr.take().unwrap());
@@ -132,6 +135,12 @@ impl Gateway {
         Self::before(origin, "all: { match: /*, to: app }")
     }
 
+    /// Ends the process at once, and starts another on what its files say by then.
+    pub fn restart(mut self, way: impl FnOnce(Command) -> Command) -> Self {
+        let setup = std::mem::replace(&mut self.setup, Setup::new());
+        drop(self);
+        setup.begin(way)
+    }
     /// The process that serves.
     pub fn pid(&self) -> u32 {
         self.successors.last().copied().unwrap_or(self.child.id())

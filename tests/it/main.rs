@@ -55,6 +55,7 @@ mod priorities;
 mod program;
 mod quotas;
 mod rates;
+mod reasons;
 mod reload;
 mod require;
 mod retries;

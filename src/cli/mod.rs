@@ -1,21 +1,27 @@
 //! The command line: one file per verb, one exit code for every end.
 
 mod breaker;
+mod certs;
 mod check;
 mod completions;
+mod connections;
 mod demo;
 mod diff;
 mod door;
 mod explain;
 mod key;
 mod limits;
+mod log_level;
 mod password;
 mod pools;
 mod reload;
+mod routes;
 mod run;
 mod schema;
 mod show;
+mod status;
 mod table;
+mod target;
 mod upgrade;
 mod why;
 
@@ -86,6 +92,14 @@ enum Verb {
     Reload(reload::Options),
     /// Hand the running gateway over to a new process, without losing a request; the exit code is the verdict.
     Upgrade(upgrade::Options),
+    /// Print what runs, whether it is what lies on disk, and what is held by hand.
+    Status(status::Options),
+    /// Print which requests the running gateway takes, and where each route leads.
+    Routes(routes::Options),
+    /// Print the certificates that the running gateway shows, and when they end.
+    Certs(certs::Options),
+    /// Print who is connected to the running gateway, and how it is connected to its targets.
+    Connections(connections::Options),
     /// Print how the limits of the running gateway are used.
     Limits(limits::Options),
     /// Print how the pools of the running gateway are, and who of their targets takes requests.
@@ -94,6 +108,10 @@ enum Verb {
     Why(why::Options),
     /// Hold the breakers of a pool open or closed for a while, or let them decide again.
     Breaker(breaker::Options),
+    /// Drain a target or give it another weight for a while, or let go of it.
+    Target(target::Options),
+    /// Let the running gateway say more or less of itself for a while.
+    LogLevel(log_level::Options),
     /// Make keys for consumers.
     Key {
         /// What to do.
@@ -161,6 +179,12 @@ impl Verb {
             Self::Schema => schema::run(),
             Self::Reload(options) => reload::run(&options),
             Self::Upgrade(options) => upgrade::run(&options),
+            Self::Status(options) => status::run(&options),
+            Self::Routes(options) => routes::run(&options),
+            Self::Certs(options) => certs::run(&options),
+            Self::Connections(options) => connections::run(&options),
+            Self::Target(options) => target::run(&options),
+            Self::LogLevel(options) => log_level::run(&options),
             Self::Limits(options) => limits::run(&options),
             Self::Pools(options) => pools::run(&options),
             Self::Why(options) => why::run(&options),

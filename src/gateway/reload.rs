@@ -10,7 +10,7 @@ use tokio::sync::watch as channel;
 
 use super::admin::{self, Admin};
 use super::keeper::Keeper;
-use super::listen::Listeners;
+use super::listen::{Crowded, Listeners};
 use super::notify::Notify;
 use super::source::Source;
 use super::upgrade::Succession;
@@ -128,6 +128,11 @@ impl Reloader {
         let admin = self.admin.get().map(Listeners::places).unwrap_or_default();
         let all = self.listeners.places().into_iter().chain(admin);
         all.map(|place| (place.listener.to_string(), place.bound.to_string())).collect()
+    }
+
+    /// Who is connected to each listener.
+    pub fn crowds(&self) -> Vec<Crowded> {
+        self.listeners.crowds()
     }
 
     /// Connections of clients that are open, those of the admin listener apart.

@@ -34,6 +34,7 @@ mod forwarding;
 mod framing;
 mod grpc_health;
 mod guards;
+mod hands;
 mod harness;
 mod hostile_origin;
 mod house;

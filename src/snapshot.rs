@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-pub use compile::{Compiled, check, compile, files, routes};
+pub use compile::{Compiled, Deciding, check, compile, deciding, files};
 pub use live::{Leaving, Live, Tools};
 pub use written::Written;
 
@@ -131,9 +131,16 @@ impl Snapshot {
     pub fn describe_routes(&self) -> Value {
         let row = |route: &Arc<Route>| {
             let pools: Vec<_> = route.pools().iter().map(|pool| pool.name().as_str()).collect();
-            let mut row = json!({ "place": route.place, "match": route.matches, "pools": pools });
-            if let (Some(copies), Some(row)) = (&route.copy_to, row.as_object_mut()) {
-                row.insert("copy_to".to_owned(), json!(copies.pool().name()));
+            let takes: Vec<_> = route.matches.iter().map(ToString::to_string).collect();
+            let rules = route.guards.iter().flat_map(|guards| guards.rules());
+            let rules: Vec<_> = rules.map(|rule| rule.name.split(" (").next().unwrap_or_default()).collect();
+            let mut row = json!({ "place": route.place, "match": route.matches, "takes": takes, "pools": pools, "guards": rules });
+            let more = [
+                ("copy_to", route.copy_to.as_ref().map(|copies| json!(copies.pool().name()))),
+                ("does", route.does().map(Value::String)),
+            ];
+            if let Some(row) = row.as_object_mut() {
+                row.extend(more.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
             }
             (route.name.to_string(), row)
         };

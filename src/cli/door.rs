@@ -7,10 +7,10 @@ use clap::Args;
 use http::Method;
 use serde_json::Value;
 
-use super::{Document, Exit, fail};
+use super::{Document, Exit, Format, Output, fail};
 use crate::client::http::{Answer, Call};
 use crate::config;
-use crate::units::Address;
+use crate::units::{self, Address};
 
 /// How long an answer may take; a successor has less than a minute to serve.
 const PATIENCE: Duration = Duration::from_secs(80);
@@ -55,6 +55,30 @@ impl Door {
         self.told(Method::GET, target)
     }
 
+    /// The same of what is left of a page; nothing is printed where `keep` says that nothing is.
+    pub(super) fn show_some(
+        &self,
+        target: &str,
+        output: Output,
+        keep: impl FnOnce(&mut Value) -> bool,
+        told: impl FnOnce(&Value) -> String,
+    ) -> Exit {
+        let mut page = match self.look(target) {
+            Ok(page) => page,
+            Err(exit) => return exit,
+        };
+        match (keep(&mut page), output.output) {
+            (false, _) => Exit::Fine,
+            (true, Format::Json) => super::print(&format!("{page:#}\n")),
+            (true, Format::Human) => super::print(&told(&page)),
+        }
+    }
+
+    /// Shows a page as it is, or as `told` tells it.
+    pub(super) fn show(&self, target: &str, output: Output, told: impl FnOnce(&Value) -> String) -> Exit {
+        self.show_some(target, output, |_| true, told)
+    }
+
     /// What it says of an order.
     pub(super) fn order(&self, target: &str) -> Exit {
         match self.told(Method::POST, target) {
@@ -70,7 +94,7 @@ impl Door {
         match (answer.status, page) {
             (200, Ok(page)) => Ok(page),
             (404, Ok(page)) if !is_order => Err(fail(Exit::No, word(&page, "error"))),
-            (400 | 404, Ok(page)) => Err(fail(Exit::Usage, word(&page, "error"))),
+            (400 | 404 | 409, Ok(page)) => Err(fail(Exit::Usage, word(&page, "error"))),
             (status, _) => Err(fail(Exit::Internal, &format!("the gateway answered {status}"))),
         }
     }
@@ -104,6 +128,12 @@ pub(super) fn escaped(text: &str) -> String {
     })
 }
 
+/// So many seconds as people say them.
+pub(super) fn rough(seconds: u64) -> units::Duration {
+    let step = [86_400, 3600, 60].into_iter().find(|step| seconds >= 2 * step).unwrap_or(1);
+    units::Duration::from_secs(seconds / step * step)
+}
+
 /// A text of a page; empty where there is none.
 pub(super) fn word<'v>(value: &'v Value, key: &str) -> &'v str {
     value.get(key).and_then(Value::as_str).unwrap_or_default()
@@ -116,7 +146,12 @@ pub(super) fn number(value: &Value, key: &str) -> u64 {
 
 /// The elements of a list of a page.
 pub(super) fn each<'v>(value: &'v Value, key: &str) -> impl Iterator<Item = &'v Value> {
-    value.get(key).and_then(Value::as_array).into_iter().flatten()
+    value.get(key).into_iter().flat_map(each_of)
+}
+
+/// The elements of a list.
+pub(super) fn each_of(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -126,5 +161,11 @@ mod tests {
     #[test]
     fn what_could_mean_something_is_escaped() {
         assert_eq!(escaped("a&b=ü/"), "a%26b%3D%C3%BC%2F");
+    }
+
+    #[test]
+    fn seconds_are_said_as_people_say_them() {
+        let said = [7, 119, 125, 7199, 7201, 200_000].map(|seconds| rough(seconds).to_string());
+        assert_eq!(said, ["7s", "119s", "2m", "119m", "2h", "2d"]);
     }
 }

@@ -1,17 +1,25 @@
-//! `yumen explain`: where a request would go and why, from the document alone.
+//! `yumen explain`: where a request would go and why, or what refuses it, from the document alone.
 
 use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use clap::Args;
+use serde_json::{Map, Value, json};
 
-use super::{Document, Exit, fail, print};
+use super::{Document, Exit, Format, Output, fail, print};
 use crate::config::{self, Loaded, Places, report};
-use crate::exchange::Request;
+use crate::exchange::Identity;
 use crate::fault::Fault;
-use crate::policy::guard::{Mode, Rule};
+use crate::gateway;
+use crate::listener::Listener;
+use crate::policy::foresee::Step;
+use crate::policy::guard::Mode;
 use crate::problem::Path;
-use crate::route::{Action, Explanation, Question, Route};
-use crate::snapshot::{self, Tools};
+use crate::proxy::trial::{self, Asked, End, Trial, Verdict};
+use crate::route::{Action, Explanation, Route};
+use crate::snapshot::{self, Deciding, Tools};
+use crate::units::{Name, Size};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -24,52 +32,177 @@ pub(super) struct Options {
     /// A header field, e.g. `x-canary: yes`; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// Who opens the connection.
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    client: IpAddr,
+    /// Who it is, in place of what `auth` finds out: claims as JSON, or e.g. `sub=alice,role=admin`.
+    #[arg(long = "as", value_name = "CLAIMS")]
+    who: Option<String>,
+    /// The body, or `@FILE`.
+    #[arg(long, value_name = "TEXT")]
+    body: Option<String>,
+    /// The length of a body that is not at hand, e.g. 20MiB.
+    #[arg(long, value_name = "SIZE", conflicts_with = "body")]
+    length: Option<Size>,
+    /// The listener that it comes to; the first one that speaks the scheme of the URL, when left out.
+    #[arg(long, value_name = "NAME")]
+    listener: Option<Name>,
+    /// The name that its TLS handshake asks for; the host of the URL, when left out.
+    #[arg(long, value_name = "HOST")]
+    sni: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
-/// Prints the route with its place, its pools, and why the nearest others lost. Exit code 0 whatever the answer is.
+/// Prints the route with its place, what each guard says, its pools, and why the nearest others lost. Exit code 0
+/// whatever the answer is.
 pub(super) fn run(options: &Options) -> Exit {
-    let question = match question(options) {
-        Ok(question) => question,
-        Err(sentence) => return fail(Exit::Usage, &sentence),
-    };
     let tools = match Tools::new() {
         Ok(tools) => tools,
         Err(why) => return fail(Exit::Internal, &why),
     };
     let loaded = config::load(&options.document.config);
-    let (table, problems) = snapshot::routes(&loaded, &tools);
-    let Some(table) = table.filter(|_| loaded.code() == 0) else {
+    let (deciding, problems) = snapshot::deciding(&loaded, &tools);
+    let Some(deciding) = deciding.filter(|_| loaded.code() == 0) else {
         eprint!("{}", report::human(if loaded.code() == 0 { &problems } else { &loaded.problems }, &loaded.places));
         return Exit::of(if loaded.code() == 0 { Exit::Invalid as u8 } else { loaded.code() });
     };
-    print(&tell(&question, &table.explain(&question), &loaded))
-}
-
-fn question(options: &Options) -> Result<Question, String> {
-    let wrong =
-        |fault: Fault| format!("`{}` would be refused before any route: {} ({fault})", options.url, fault.status());
-    let mut question = Question::new(&options.method, &options.url).map_err(wrong)?;
-    for line in &options.headers {
-        let (name, value) = line.split_once(':').ok_or_else(|| format!("`{line}`: write it as `name: value`"))?;
-        let unfit = |_| format!("`{line}` is not a header field");
-        question = question.with(name.trim(), value.trim()).map_err(unfit)?;
+    let question = match Question::of(options, &deciding) {
+        Ok(question) => question,
+        Err(sentence) => return fail(Exit::Usage, &sentence),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => return fail(Exit::Internal, &format!("cannot start a runtime: {why}")),
+    };
+    let verdict = runtime.block_on(question.judge(&deciding));
+    match options.output.output {
+        Format::Human => print(&tell(&options.method, &verdict, &loaded)),
+        Format::Json => print(&format!("{:#}\n", page(&options.method, &verdict))),
     }
-    Ok(question)
 }
 
-fn tell(question: &Question, explanation: &Explanation<'_>, loaded: &Loaded) -> String {
-    let mut text = format!("{} {}{}\n", question.method(), question.host(), question.path());
+/// What is asked about.
+struct Question<'a> {
+    listener: &'a Arc<Listener>,
+    head: Vec<(String, String)>,
+    method: &'a str,
+    target: String,
+    client: IpAddr,
+    tls: Option<Box<str>>,
+    who: Option<Identity>,
+    body: Vec<u8>,
+}
+
+impl<'a> Question<'a> {
+    fn of(options: &'a Options, deciding: &'a Deciding) -> Result<Self, String> {
+        let (https, host, target) = parts(&options.url);
+        let listener = match &options.listener {
+            Some(name) => deciding.listeners.iter().find(|listener| listener.name == *name),
+            None => deciding.listeners.iter().find(|listener| listener.tls().is_some() == https),
+        };
+        let listener = listener.or_else(|| deciding.listeners.first().filter(|_| options.listener.is_none()));
+        let listener = listener.ok_or("there is no such listener in the document")?;
+        let body = match options.body.as_deref().map(|body| (body, body.strip_prefix('@'))) {
+            None => Vec::new(),
+            Some((_, Some(file))) => std::fs::read(file).map_err(|why| format!("cannot read {file}: {why}"))?,
+            Some((text, None)) => text.as_bytes().to_vec(),
+        };
+        let mut head = Vec::new();
+        for line in &options.headers {
+            let (name, value) = line.split_once(':').ok_or_else(|| format!("`{line}`: write it as `name: value`"))?;
+            head.push((name.trim().to_owned(), value.trim().to_owned()));
+        }
+        let said = |head: &[(String, String)], name: &str| head.iter().any(|(said, _)| said.eq_ignore_ascii_case(name));
+        let length = options.length.map_or(body.len() as u64, Size::bytes);
+        if length > 0 && !said(&head, "content-length") && !said(&head, "transfer-encoding") {
+            head.push(("Content-Length".to_owned(), length.to_string()));
+        }
+        if !said(&head, "host") {
+            head.insert(0, ("Host".to_owned(), host.clone()));
+        }
+        let name = options.sni.clone().unwrap_or_else(|| host.split(':').next().unwrap_or_default().to_owned());
+        let tls = listener.tls().map(|_| name.to_ascii_lowercase().into());
+        let who = options.who.as_deref().map(claims).transpose()?;
+        Ok(Self { listener, head, method: &options.method, target, client: options.client, tls, who, body })
+    }
+
+    /// The way of a request: its bytes, its head, its route, the guards.
+    async fn judge(self, deciding: &'a Deciding) -> Verdict<'a> {
+        let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        for (name, value) in &self.head {
+            // Writing to a String cannot fail.
+            let _ = write!(bytes, "{name}: {value}\r\n");
+        }
+        let read = gateway::check_head(format!("{bytes}\r\n").as_bytes(), &self.listener.limits);
+        let refused = |fault: Fault| Verdict { end: End::Refused(fault.into()), ..Verdict::default() };
+        let request = match read.and_then(|()| trial::head(self.method, &self.target, &self.head)) {
+            Ok(request) => request,
+            Err(fault) => return refused(fault),
+        };
+        let asked = Asked { request, peer: self.client, tls: self.tls, who: self.who, body: self.body };
+        Trial { deciding, listener: self.listener }.of(asked).await
+    }
+}
+
+/// Whether it is by TLS, the host, and the target of a URL with or without its scheme, or of a path alone.
+fn parts(url: &str) -> (bool, String, String) {
+    let (https, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => (false, url),
+    };
+    let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    (https, if host.is_empty() { "localhost" } else { host }.to_owned(), format!("{slash}{target}"))
+}
+
+/// Claims as JSON, or names with words; what the document would say of a consumer is taken from them too.
+fn claims(text: &str) -> Result<Identity, String> {
+    let wrong = || format!("`{text}` is neither claims as JSON nor e.g. sub=alice,role=admin");
+    let claims: Map<String, Value> = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|_| wrong())?
+    } else {
+        let pair = |pair: &str| pair.split_once('=').map(|(name, word)| (name.trim().to_owned(), json!(word.trim())));
+        text.split(',').map(pair).collect::<Option<_>>().ok_or_else(wrong)?
+    };
+    let consumer = ["consumer", "sub"].iter().find_map(|name| claims.get(*name)?.as_str()).map(Arc::from);
+    let claims = Arc::new(claims);
+    Ok(Identity { consumer, attributes: Some(claims.clone()), claims: Some(claims), ends: None })
+}
+
+fn tell(method: &str, verdict: &Verdict<'_>, loaded: &Loaded) -> String {
+    let mut text = format!("{method} {}{}\n", verdict.host, verdict.path);
+    if let Some(explanation) = &verdict.explanation {
+        text += &told(explanation, verdict, loaded);
+    }
     // Writing to a String cannot fail.
+    let _ = match &verdict.end {
+        End::Refused(refused) if verdict.explanation.as_ref().is_none_or(|said| said.chosen.is_some()) => {
+            let by = refused.rule.as_ref().map(|rule| format!(" by {rule}")).unwrap_or_default();
+            let why = refused.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            writeln!(text, "answer {} {}{by}{why}", refused.fault.status(), refused.fault)
+        }
+        End::Replied(status) => writeln!(text, "answer {status}"),
+        End::Unknown => writeln!(text, "answer  as `auth` decides: say who it is with --as"),
+        _ => Ok(()),
+    };
+    text
+}
+
+/// The route, or that there is none, and the nearest others.
+fn told(explanation: &Explanation<'_>, verdict: &Verdict<'_>, loaded: &Loaded) -> String {
+    let mut text = String::new();
     let _ = match (&explanation.chosen, &explanation.allow) {
         (Some((route, _)), _) => {
-            writeln!(text, "route  {}  {}{}", route.name, route.place, deed(route, question, &loaded.places))
+            writeln!(text, "route  {}  {}{}", route.name, route.place, deed(route, verdict, &loaded.places))
         }
         (None, Some(allow)) => {
             writeln!(text, "no route: {} route.method, allowed here: {allow}", Fault::RouteMethod.status())
         }
         (None, None) => writeln!(text, "no route: {} route.none", Fault::RouteNone.status()),
     };
-    for (name, value) in explanation.params.all(question.path()) {
+    for (name, value) in explanation.params.all(&verdict.path) {
         let _ = writeln!(text, "  :{name} = {value}");
     }
     for lost in &explanation.lost {
@@ -79,13 +212,15 @@ fn tell(question: &Question, explanation: &Explanation<'_>, loaded: &Loaded) -> 
 }
 
 /// What the route asks for and does, one line each.
-fn deed(route: &Route, question: &Question, places: &Places) -> String {
-    let guard = |rule: &Rule| {
-        let shadow = if rule.mode == Mode::Shadow { "  only watches" } else { "" };
-        format!("\n  guard {}{shadow}", rule.name)
-    };
-    let guards: String = route.guards.iter().flat_map(|guards| guards.rules()).map(guard).collect();
-    guards + &websocket(route, places) + &action(route, question, places)
+fn deed(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
+    let guards: String = verdict.steps.iter().map(guard).collect();
+    guards + &websocket(route, places) + &action(route, verdict, places)
+}
+
+fn guard(step: &Step) -> String {
+    let shadow = if step.mode == Mode::Shadow { "  only watches" } else { "" };
+    let because = step.said.refusal().map(|refusal| format!(": {}, {}", refusal.fault, refusal.why));
+    format!("\n  guard {}{shadow}  {}{}", step.rule, step.said, because.unwrap_or_default())
 }
 
 fn websocket(route: &Route, places: &Places) -> String {
@@ -93,7 +228,7 @@ fn websocket(route: &Route, places: &Places) -> String {
     route.websocket.as_ref().map(|kept| format!("\n  websocket  {}  {kept}", places.at(&at))).unwrap_or_default()
 }
 
-fn action(route: &Route, question: &Question, places: &Places) -> String {
+fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
     match &route.action {
         Action::Respond(respond) => format!("\n  answers {} itself", respond.status),
         Action::Redirect(redirect) => format!("\n  redirects with {}", redirect.status),
@@ -103,7 +238,7 @@ fn action(route: &Route, question: &Question, places: &Places) -> String {
                 format!("\n  pool {pool}  {place}  weight {weight}")
             };
             let stick = split.stick().map(|stick| format!("\n  the same user stays with one pool, by {stick}"));
-            let asked = split.asked(question).map(|pool| format!("\n  this request asks for pool {pool}"));
+            let asked = verdict.pool.as_ref().map(|pool| format!("\n  this request asks for pool {pool}"));
             let copies = route.copy_to.iter().map(|copies| {
                 let pool = copies.pool().name().as_str();
                 format!("\n  copy_to {pool}  {}  sample {}", places.at(&Path::of(["pools", pool])), copies.sample())
@@ -111,4 +246,33 @@ fn action(route: &Route, question: &Question, places: &Places) -> String {
             split.weights().map(line).chain(stick).chain(asked).chain(copies).collect()
         }
     }
+}
+
+/// The same for programs.
+fn page(method: &str, verdict: &Verdict<'_>) -> Value {
+    let explanation = verdict.explanation.as_ref();
+    let route = explanation.and_then(|explanation| explanation.chosen).map(|(route, _)| route);
+    let guard = |step: &Step| {
+        let refusal = step.said.refusal();
+        json!({
+            "rule": step.rule, "said": step.said.to_string(),
+            "code": refusal.map(|refusal| refusal.fault.code()), "detail": refusal.map(|refusal| &refusal.why),
+        })
+    };
+    let answer = match &verdict.end {
+        End::Refused(refused) => json!({
+            "status": refused.fault.status(), "code": refused.fault.code(), "rule": refused.rule, "detail": refused.why,
+        }),
+        End::Replied(status) => json!({ "status": status }),
+        End::Served => json!({ "status": null }),
+        End::Unknown => Value::Null,
+    };
+    json!({
+        "method": method, "host": verdict.host, "path": verdict.path,
+        "route": route.map(|route| json!({ "name": route.name, "place": route.place })),
+        "pools": route.map(|route| route.pools().iter().map(|pool| pool.name()).collect::<Vec<_>>()),
+        "guards": verdict.steps.iter().map(guard).collect::<Vec<_>>(),
+        "answer": answer,
+        "not": explanation.map(|explanation| explanation.lost.iter().map(ToString::to_string).collect::<Vec<_>>()),
+    })
 }

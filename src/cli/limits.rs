@@ -1,13 +1,11 @@
 //! `yumen limits`: how the limits of the running gateway are used, and how much one key has used.
 
-use std::fmt::Write;
-
 use clap::Args;
-use http::Method;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::door::{Door, escaped};
-use super::{Exit, Format, fail, print};
+use super::door::{Door, each, escaped, number};
+use super::table::Table;
+use super::{Exit, Output, fail};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -19,30 +17,27 @@ pub(super) struct Options {
     /// The name of one limit; left out: all of them.
     #[arg(long, value_name = "NAME")]
     limit: Option<String>,
-    /// For people or for programs.
-    #[arg(long, value_enum, default_value = "human")]
-    format: Format,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) fn run(options: &Options) -> Exit {
     let query: Vec<String> = options.key.iter().map(|part| format!("key={}", escaped(part))).collect();
-    let answer = match options.door.ask(Method::GET, &format!("/limits?{}", query.join("&"))) {
-        Ok(answer) => answer,
-        Err(exit) => return exit,
-    };
-    let Ok(mut limits) = serde_json::from_slice::<Map<String, Value>>(&answer.body) else {
-        return fail(Exit::Internal, &format!("the gateway answered {}", answer.status));
-    };
-    if let Some(wanted) = &options.limit {
-        limits.retain(|name, _| name == wanted);
-        if limits.is_empty() {
-            return fail(Exit::Usage, &format!("the running gateway uses no limit `{wanted}`"));
-        }
-    }
-    match options.format {
-        Format::Json => print(&format!("{:#}\n", Value::Object(limits))),
-        Format::Human => print(&limits.iter().map(|(name, limit)| told(name, limit)).collect::<String>()),
-    }
+    let mut known = true;
+    let exit = options.door.show_some(
+        &format!("/limits?{}", query.join("&")),
+        options.output,
+        |limits| {
+            if let (Some(wanted), Value::Object(limits)) = (&options.limit, limits) {
+                limits.retain(|name, _| name == wanted);
+                known = !limits.is_empty();
+            }
+            known
+        },
+        |limits| limits.as_object().into_iter().flatten().map(|(name, limit)| told(name, limit)).collect(),
+    );
+    let wanted = options.limit.as_deref().unwrap_or_default();
+    if known { exit } else { fail(Exit::Usage, &format!("the running gateway uses no limit `{wanted}`")) }
 }
 
 /// A limit in a few lines.
@@ -60,16 +55,16 @@ fn told(name: &str, limit: &Value) -> String {
         shares.unwrap_or_default(),
         ends.unwrap_or_default()
     );
+    let mut table = Table::bare(2);
     for list in ["asked", "top"] {
-        for one in limit.get(list).and_then(Value::as_array).into_iter().flatten() {
-            let number = one.get("number").and_then(Value::as_str).unwrap_or_default();
+        for one in each(limit, list) {
             let used = one.get("used").map_or_else(|| "?".to_owned(), Value::to_string);
-            let of = one.get("of").and_then(Value::as_u64).unwrap_or_default();
-            let by = one.get("by").map(|by| format!("  by {}", key(Some(by)))).unwrap_or_default();
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "  {list:5} {number}  {used} of {of}{by}");
+            let of = format!("{used} of {}", number(one, "of"));
+            let by = one.get("by").map(|by| format!("by {}", key(Some(by)))).unwrap_or_default();
+            table.row([list, one.get("number").and_then(Value::as_str).unwrap_or_default(), &of, &by]);
         }
     }
+    text += &table.to_string();
     text
 }
 
@@ -96,8 +91,8 @@ mod tests {
             "asked": [{ "by": "client.ip", "number": "00f2", "of": 1_000_000 }],
         });
         let expected = "monthly  quota 1M/month by consumer, host in store shared, 3 keys here, ends 2026-12-01T00:00:00Z, only watches\n\
-            \x20 asked 00f2  ? of 1000000  by client.ip\n\
-            \x20 top   00f1  7 of 1000000\n";
+            \x20 asked  00f2  ? of 1000000  by client.ip\n\
+            \x20 top    00f1  7 of 1000000\n";
         assert_eq!(told("monthly", &limit), expected);
     }
 }

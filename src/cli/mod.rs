@@ -1,8 +1,10 @@
 //! The command line: one file per verb, one exit code for every end.
 
 mod breaker;
+mod certs;
 mod check;
 mod completions;
+mod connections;
 mod demo;
 mod diff;
 mod door;
@@ -10,13 +12,17 @@ mod explain;
 mod history;
 mod key;
 mod limits;
+mod log_level;
 mod password;
 mod pools;
 mod reload;
+mod routes;
 mod run;
 mod schema;
 mod show;
+mod status;
 mod table;
+mod target;
 mod upgrade;
 mod why;
 
@@ -91,6 +97,14 @@ enum Verb {
     History(history::Options),
     /// Bring back what served before, until its files change; the exit code is the verdict.
     Rollback(history::Back),
+    /// Print what runs, whether it is what lies on disk, and what is held by hand.
+    Status(status::Options),
+    /// Print which requests the running gateway takes, and where each route leads.
+    Routes(routes::Options),
+    /// Print the certificates that the running gateway shows, and when they end.
+    Certs(certs::Options),
+    /// Print who is connected to the running gateway, and how it is connected to its targets.
+    Connections(connections::Options),
     /// Print how the limits of the running gateway are used.
     Limits(limits::Options),
     /// Print how the pools of the running gateway are, and who of their targets takes requests.
@@ -99,6 +113,10 @@ enum Verb {
     Why(why::Options),
     /// Hold the breakers of a pool open or closed for a while, or let them decide again.
     Breaker(breaker::Options),
+    /// Drain a target or give it another weight for a while, or let go of it.
+    Target(target::Options),
+    /// Let the running gateway say more or less of itself for a while.
+    LogLevel(log_level::Options),
     /// Make keys for consumers.
     Key {
         /// What to do.
@@ -168,6 +186,12 @@ impl Verb {
             Self::Upgrade(options) => upgrade::run(&options),
             Self::History(options) => history::run(&options),
             Self::Rollback(options) => history::roll_back(&options),
+            Self::Status(options) => status::run(&options),
+            Self::Routes(options) => routes::run(&options),
+            Self::Certs(options) => certs::run(&options),
+            Self::Connections(options) => connections::run(&options),
+            Self::Target(options) => target::run(&options),
+            Self::LogLevel(options) => log_level::run(&options),
             Self::Limits(options) => limits::run(&options),
             Self::Pools(options) => pools::run(&options),
             Self::Why(options) => why::run(&options),

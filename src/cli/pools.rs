@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use clap::Args;
-use http::Method;
 use serde_json::Value;
 
-use super::door::{Door, number, word};
-use super::{Exit, Format, fail, print};
+use super::door::{Door, each, each_of, number, word};
+use super::table::Table;
+use super::{Exit, Output, fail};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -15,28 +15,29 @@ pub(super) struct Options {
     door: Door,
     /// The name of one pool; left out: all of them.
     pool: Option<String>,
-    /// For people or for programs.
-    #[arg(long, value_enum, default_value = "human")]
-    format: Format,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub(super) fn run(options: &Options) -> Exit {
-    let answer = match options.door.ask(Method::GET, "/pools") {
-        Ok(answer) => answer,
-        Err(exit) => return exit,
-    };
-    let Ok(mut pools) = serde_json::from_slice::<Vec<Value>>(&answer.body) else {
-        return fail(Exit::Internal, &format!("the gateway answered {}", answer.status));
-    };
-    if let Some(wanted) = &options.pool {
-        pools.retain(|pool| word(pool, "name") == wanted);
-        if pools.is_empty() {
-            return fail(Exit::Usage, &format!("the running gateway has no pool `{wanted}`"));
-        }
-    }
-    match options.format {
-        Format::Json => print(&format!("{:#}\n", Value::Array(pools))),
-        Format::Human => print(&pools.iter().map(told).collect::<String>()),
+    let wanted = options.pool.as_deref();
+    let mut known = true;
+    let exit = options.door.show_some(
+        "/pools",
+        options.output,
+        |pools| {
+            if let (Some(wanted), Value::Array(pools)) = (wanted, pools) {
+                pools.retain(|pool| word(pool, "name") == wanted);
+                known = !pools.is_empty();
+            }
+            known
+        },
+        |pools| each_of(pools).map(told).collect(),
+    );
+    if known {
+        exit
+    } else {
+        fail(Exit::Usage, &format!("the running gateway has no pool `{}`", wanted.unwrap_or_default()))
     }
 }
 
@@ -60,9 +61,11 @@ fn told(pool: &Value) -> String {
         let (waiting, most) = (number(queue, "waiting"), number(queue, "most"));
         let _ = writeln!(text, "  {waiting} of {most} wait for one of {} places a target", number(queue, "per_target"));
     }
-    for target in pool.get("targets").and_then(Value::as_array).into_iter().flatten() {
-        text += &one(target);
+    let mut targets = Table::bare(2);
+    for target in each(pool, "targets") {
+        targets.row(one(target));
     }
+    text += &targets.to_string();
     for source in pool.get("discover").and_then(Value::as_array).into_iter().flatten() {
         text += &found(source);
     }
@@ -84,32 +87,40 @@ fn found(source: &Value) -> String {
 }
 
 /// One target, and why it takes no requests.
-fn one(target: &Value) -> String {
-    let mut text = format!("  {}  {}", word(target, "address"), word(target, "state"));
+fn one(target: &Value) -> [String; 6] {
+    let mut how = Vec::new();
     if number(target, "weight") != 1 {
-        let _ = write!(text, ", weight {}", number(target, "weight"));
+        how.push(format!("weight {}", number(target, "weight")));
+    }
+    if let Some(hand) = target.get("by_hand") {
+        how.push(format!("by hand for {} s more", number(hand, "ends_in_seconds")));
     }
     if number(target, "priority") > 0 {
-        let _ = write!(text, ", priority {}", number(target, "priority"));
+        how.push(format!("priority {}", number(target, "priority")));
     }
-    if word(target, "out") == "standby" {
-        text += ", on standby";
+    match word(target, "out") {
+        "standby" => how.push("on standby".to_owned()),
+        "drained" => how.push("drained".to_owned()),
+        _ => {}
     }
-    let _ = write!(text, ", {} in flight", number(target, "in_flight"));
-    let _ = write!(text, ", {} of {} failed", number(target, "failures"), number(target, "picks"));
-    if let Some(reason) = target.get("reason").and_then(Value::as_str) {
-        let _ = write!(text, ": {reason}");
-    }
+    let mut why = word(target, "reason").to_owned();
     if let Some(breaker) = target.get("breaker") {
-        text += &broken(breaker);
+        why += &broken(breaker);
     }
     if let Some(ejection) = target.get("ejection").filter(|ejection| ejection.get("out") == Some(&true.into())) {
         let would = if ejection.get("shadow").is_some() { "would be ejected" } else { "ejected" };
         let ends = ejection.get("ends_in_seconds").and_then(Value::as_f64).unwrap_or_default();
-        let _ = write!(text, "; {would} for {ends} s more: {}", word(ejection, "cause"));
+        // Writing to a String cannot fail.
+        let _ = write!(why, "; {would} for {ends} s more: {}", word(ejection, "cause"));
     }
-    text.push('\n');
-    text
+    [
+        word(target, "address").to_owned(),
+        word(target, "state").to_owned(),
+        how.join(", "),
+        format!("{} in flight", number(target, "in_flight")),
+        format!("{} of {} failed", number(target, "failures"), number(target, "picks")),
+        why.trim_start_matches("; ").to_owned(),
+    ]
 }
 
 /// What there is to say of a breaker.
@@ -151,11 +162,11 @@ mod tests {
             ],
         });
         let expected = "orders  degraded, 1 of 4 healthy, panic: all are used\n\
-            \x20 10.0.0.1:80  up, priority 1, on standby, 2 in flight, 0 of 9 failed\n\
-            \x20 10.0.0.2:80  down, weight 3, 0 in flight, 4 of 9 failed: status 500\n\
-            \x20 10.0.0.3:80  up, 0 in flight, 5 of 9 failed; ejected for 12 s more: 5 failures in a row\n\
-            \x20 10.0.0.4:80  up, 0 in flight, 5 of 9 failed; breaker half open: 5 of 9 failed in 10s\n\
-            \x20 10.0.0.5:80  up, 0 in flight, 5 of 9 failed; breaker would be open for 7 s more: 5 failures in a row\n\
+            \x20 10.0.0.1:80  up    priority 1, on standby  2 in flight  0 of 9 failed\n\
+            \x20 10.0.0.2:80  down  weight 3                0 in flight  4 of 9 failed  status 500\n\
+            \x20 10.0.0.3:80  up                            0 in flight  5 of 9 failed  ejected for 12 s more: 5 failures in a row\n\
+            \x20 10.0.0.4:80  up                            0 in flight  5 of 9 failed  breaker half open: 5 of 9 failed in 10s\n\
+            \x20 10.0.0.5:80  up                            0 in flight  5 of 9 failed  breaker would be open for 7 s more: 5 failures in a row\n\
             \x20 from consul:orders  up, 4 found\n\
             \x20 from app.internal:80  down, 0 found: every address found is refused\n\
             \x20   127.0.0.1:80 is not used: loopback\n";

@@ -5,10 +5,9 @@ use std::fmt::Write;
 use clap::Args;
 use serde_json::Value;
 
-use super::door::{Door, each, escaped, number, word};
+use super::door::{Door, each, escaped, number, rough, word};
 use super::table::Table;
-use super::{Exit, Format, Output, print};
-use crate::units::Duration;
+use super::{Exit, Output};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -28,15 +27,10 @@ pub(super) fn run(options: &Options) -> Exit {
         Some(id) => format!("/why?id={}", escaped(id)),
         None => format!("/why?last={}", options.last),
     };
-    let page = match options.door.look(&target) {
-        Ok(page) => page,
-        Err(exit) => return exit,
-    };
-    match (options.output.output, &options.id) {
-        (Format::Json, _) => print(&format!("{page:#}\n")),
-        (Format::Human, Some(_)) => print(&each(&page, "requests").map(told).collect::<Vec<_>>().join("\n")),
-        (Format::Human, None) => print(&listed(&page)),
-    }
+    options.door.show(&target, options.output, |page| match &options.id {
+        Some(_) => each(page, "requests").map(told).collect::<Vec<_>>().join("\n"),
+        None => listed(page),
+    })
 }
 
 /// A request a line.
@@ -56,7 +50,7 @@ fn listed(page: &Value) -> String {
             word(request, "request_id"),
         ]);
     }
-    let age = Duration::from_secs(number(page, "complete_for_seconds"));
+    let age = rough(number(page, "complete_for_seconds"));
     format!("{table}{} kept, all of the last {age}\n", number(page, "kept"))
 }
 
@@ -102,7 +96,7 @@ fn head(request: &Value) -> String {
         clean(word(request, "path")),
         clean(&query),
         word(request, "time"),
-        Duration::from_secs(number(request, "seconds_ago")),
+        rough(number(request, "seconds_ago")),
     )
 }
 

@@ -20,6 +20,8 @@ pub mod watch;
 mod watchdog;
 pub mod workers;
 
+pub use self::conn::check_head;
+
 use std::sync::Arc;
 use std::time::Duration;
 

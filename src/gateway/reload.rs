@@ -13,7 +13,7 @@ use super::admin::{self, Admin};
 use super::boot;
 use super::history::History;
 use super::keeper::Keeper;
-use super::listen::Listeners;
+use super::listen::{Crowded, Listeners};
 use super::notify::Notify;
 use super::source::Source;
 use super::upgrade::Succession;
@@ -139,6 +139,11 @@ impl Reloader {
         let admin = self.admin.get().map(Listeners::places).unwrap_or_default();
         let all = self.listeners.places().into_iter().chain(admin);
         all.map(|place| (place.listener.to_string(), place.bound.to_string())).collect()
+    }
+
+    /// Who is connected to each listener.
+    pub fn crowds(&self) -> Vec<Crowded> {
+        self.listeners.crowds()
     }
 
     /// Connections of clients that are open, those of the admin listener apart.

@@ -20,6 +20,8 @@ use crate::problem::{Path, Problems};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
     pub file: PathBuf,
+    /// The names that it is good for.
+    pub names: Vec<Box<str>>,
     /// Seconds since 1970.
     pub ends: i64,
 }
@@ -68,7 +70,7 @@ impl Certificates {
             }
             Err(why) => return problems.error(at.key("key"), format!("{}: {why}", cert.key.display())),
         };
-        self.expiries.push(Expiry { file: cert.cert.clone(), ends });
+        self.expiries.push(Expiry { file: cert.cert.clone(), names: names.clone(), ends });
         self.first.get_or_insert_with(|| certified.clone());
         for name in names {
             let (map, name) = match name.strip_prefix('*') {

@@ -75,13 +75,13 @@ pub struct Settings<'c> {
 /// The guards of one route; what it does not use costs nothing.
 #[derive(Debug, Default)]
 pub struct Guards {
-    ip: Option<Ip>,
-    cors: Option<Cors>,
-    body: Option<Body>,
-    auth: Option<Auth>,
-    require: Option<Require>,
-    limits: Option<Limits>,
-    validate: Option<Validate>,
+    pub(super) ip: Option<Ip>,
+    pub(super) cors: Option<Cors>,
+    pub(super) body: Option<Body>,
+    pub(super) auth: Option<Auth>,
+    pub(super) require: Option<Require>,
+    pub(super) limits: Option<Limits>,
+    pub(super) validate: Option<Validate>,
 }
 
 impl Guards {
@@ -181,7 +181,7 @@ impl Guards {
     }
 
     /// Whether the route itself says how large bodies may be.
-    fn measure_bodies(&self) -> bool {
+    pub(super) fn measure_bodies(&self) -> bool {
         self.body.as_ref().is_some_and(Body::enforces)
     }
 

@@ -18,6 +18,7 @@ pub mod auth;
 pub mod body;
 pub mod cors;
 pub mod expression;
+pub mod foresee;
 pub mod guard;
 pub mod headers;
 pub mod ip;

@@ -31,6 +31,7 @@ use crate::units::{Duration, Name, Share, Use};
 pub mod balance;
 pub mod breaker;
 mod budget;
+pub mod by_hand;
 mod carry;
 mod cause;
 mod chance;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::breaker::{Breaker, Held};
 use super::target::{Picked, Target};
@@ -27,6 +27,9 @@ impl Unserved {
             }
             (Fault::PoolQueueTimeout, _) => {
                 Some("waited in vain: every target has as many requests as `max_in_flight` allows".to_owned())
+            }
+            (Fault::PoolEmpty, wait) => {
+                wait.map(|wait| format!("every target is drained by hand; the first comes back in {wait:.1?}"))
             }
             (_, wait) => {
                 wait.map(|wait| format!("every target that is up rests; the first is tried again in {wait:.1?}"))
@@ -76,7 +79,10 @@ impl Pool {
         let fault = match wait {
             _ if live.is_full() => Fault::PoolQueueFull,
             Some(_) => Fault::BreakerOpen,
-            None if live.is_empty() => Fault::PoolEmpty,
+            None if live.is_empty() => {
+                let wait = self.standing.by_hand.first_back(Instant::now());
+                return Err(Unserved { fault: Fault::PoolEmpty, wait });
+            }
             None => Fault::PoolNoHealthy,
         };
         Err(Unserved { fault, wait })

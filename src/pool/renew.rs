@@ -27,7 +27,11 @@ impl Pool {
         let mut seen = HashSet::new();
         let is_same =
             |target: &Target, found: &Found| (target.weight(), target.priority()) == (found.weight, found.priority);
-        for found in self.endpoints.iter().flat_map(|endpoint| endpoint.found(&self.terms)) {
+        let now = Instant::now();
+        for mut found in self.endpoints.iter().flat_map(|endpoint| endpoint.found(&self.terms)) {
+            if let Some((weight, _)) = self.standing.by_hand.of(&found.name, now) {
+                found.weight = weight;
+            }
             // Two sources may name one address.
             if !seen.insert(found.name.clone()) {
                 continue;
@@ -40,7 +44,12 @@ impl Pool {
             if is_fresh {
                 fresh.push(Arc::clone(&cell));
             }
-            all.push(Arc::new(Target::new(found, cell, &self.settings, &self.rules)));
+            let rested = before.get(&*found.name).is_some_and(|old| old.weight() == 0) && found.weight > 0;
+            let target = Arc::new(Target::new(found, cell, &self.settings, &self.rules));
+            if rested {
+                target.begin();
+            }
+            all.push(target);
         }
         // Who comes to a pool that serves has to prove itself first; who finds nobody serves at once.
         if !all.iter().any(|target| target.weight() > 0 && target.cell().serves()) {

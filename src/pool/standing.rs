@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::breaker::{Breaker, Hand, Held};
+use super::by_hand::ByHand;
 use super::discover::{Lookup, Resolver, Server};
 use super::health::Prober;
 use super::max_in_flight::Line;
@@ -41,6 +42,8 @@ pub(super) struct Standing {
     /// The one breaker of all targets, where the settings say so.
     pub(super) breaker: Arc<Breaker>,
     pub(super) hand: Arc<Hand>,
+    /// The weights of single targets, by hand.
+    pub(super) by_hand: ByHand,
     /// Who waits for a target.
     pub(super) line: Arc<Line>,
     /// Held while one more target is ejected, so that it is never one too many.
@@ -63,6 +66,7 @@ impl Standing {
             budget: Budget::new(now),
             breaker: Arc::new(Breaker::new(now)),
             hand: Arc::new(Hand::new(now)),
+            by_hand: ByHand::default(),
             line: Arc::default(),
             ejecting: Mutex::default(),
             stirred: Notify::new(),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Pool;
 use super::breaker::{self, Breaker, Held};
 use super::budget::Budget;
+use super::by_hand::Weighed;
 use super::discover::SourceStatus;
 use super::eject;
 use super::endpoint::Endpoint;
@@ -40,16 +41,19 @@ impl Pool {
         self.rules.breaker.as_ref()?.shared()
     }
 
-    /// The first few targets with weight, and why each of them takes no requests.
+    /// The first few targets that have or had weight, and why each of them takes no requests.
     pub fn outs(&self, few: usize) -> Vec<TargetStatus> {
         let (now, live) = (Instant::now(), self.live.load());
-        let weighted = live.all().iter().filter(|target| target.weight() > 0).take(few);
-        weighted.map(|target| self.target(&live, target, now)).collect()
+        let told = live.all().iter().map(|target| self.target(&live, target, now));
+        told.filter(|target| target.weight > 0 || target.by_hand.is_some()).take(few).collect()
     }
 
     fn target(&self, live: &Live, target: &Target, now: Instant) -> TargetStatus {
         let own = target.breaker().filter(|_| self.shared().is_none()).and_then(|breaker| self.told(breaker));
-        TargetStatus::new(target, self.check.is_some(), own, live.why_not(target), now)
+        let by_hand = self.standing.by_hand.of(target.name(), now);
+        let status = TargetStatus::new(target, self.check.is_some(), own, live.why_not(target), now);
+        let drained = by_hand.filter(|(weight, _)| *weight == 0).map(|_| "drained");
+        TargetStatus { by_hand: by_hand.map(Weighed::from), out: drained.or(status.out), ..status }
     }
 
     /// What is said of a breaker under this pool's rule.
@@ -175,7 +179,10 @@ pub struct TargetStatus {
     /// That it was ejected, as long as that matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejection: Option<eject::Status>,
-    /// Why it takes no requests now: `down`, `ejected`, `breaker`, or `standby` while others before it do.
+    /// What was said of its weight by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<Weighed>,
+    /// Why it takes no requests now: `down`, `ejected`, `breaker`, `full`, `drained`, or `standby` while others before it do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub out: Option<&'static str>,
 }
@@ -236,6 +243,7 @@ impl TargetStatus {
             failures: cell.failures(),
             breaker,
             ejection: target.ejection(now),
+            by_hand: None,
             out: out.filter(|_| target.weight() > 0).map(Out::word),
         }
     }

@@ -11,6 +11,7 @@ mod pace;
 mod reply;
 mod response;
 mod time;
+pub mod trial;
 pub mod view;
 mod websocket;
 mod why;

@@ -30,7 +30,7 @@ pub(super) fn keep(live: &Live, snapshot: &Snapshot, story: &Story<'_>, ctx: &Ct
     let rule = rule(snapshot, story, ctx);
     let written = |section: &str, name: &str| current(snapshot, ctx)?.written.place(&format!("{section}.{name}"));
     let listener = story.connection.listener.name.as_str();
-    let mut named = story.route.map(|name| Named { name, place: written("routes", name), by: None });
+    let mut named = story.route.map(|name| Named { name, place: place(snapshot, name, ctx), by: None });
     if let (Some(named), Some(route)) = (&mut named, route) {
         named.place = Some(&route.place);
         named.by = taken_by(snapshot, route, story.request, ctx);
@@ -73,6 +73,12 @@ fn current<'s>(snapshot: &'s Snapshot, ctx: &Ctx) -> Option<&'s Snapshot> {
     Some(snapshot).filter(|snapshot| snapshot.generation == ctx.generation)
 }
 
+/// Where the route of a request stands that has outlived it.
+fn place<'s>(snapshot: &'s Snapshot, name: &str, ctx: &Ctx) -> Option<&'s str> {
+    let route = current(snapshot, ctx)?.routes.iter().find(|route| route.name.as_str() == name)?;
+    Some(&route.place)
+}
+
 /// What decided, with its place.
 fn rule(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) -> Option<String> {
     let found = ctx.found.as_deref();
@@ -83,6 +89,9 @@ fn rule(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) -> Option<String> {
         return Some(format!("routes.{} ({})", nearest.name, nearest.place));
     }
     let fault = ctx.fault?;
+    if let (Fault::RequestUpgrade, Some(route)) = (fault, story.whole.0) {
+        return Some(format!("routes.{} ({})", route.name, route.place));
+    }
     let name = |section: &str, name: &str| format!("{section}.{name}");
     let listener = name("listeners", story.connection.listener.name.as_str());
     let at = match (listeners(fault), pools(fault), story.pool) {
@@ -90,7 +99,10 @@ fn rule(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) -> Option<String> {
         (_, Some(key), Some(pool)) => {
             let key = waited_for(fault, story, ctx).map_or_else(|| key.to_owned(), |time| format!(".timeout.{time}"));
             let by_route = key.strip_prefix(".timeout.").is_some_and(|time| says(story.whole.0, time));
-            (if by_route { name("routes", story.route.unwrap_or("-")) } else { name("pools", pool) }) + &key
+            let of = if by_route { name("routes", story.route.unwrap_or("-")) } else { name("pools", pool) };
+            // Only times are built in; what else nobody wrote down is a matter of the pool as a whole.
+            let is_written = key.starts_with(".timeout.") || snapshot.written.place(&format!("{of}{key}")).is_some();
+            if is_written { of + &key } else { of }
         }
         _ => return None,
     };

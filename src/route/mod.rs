@@ -281,6 +281,15 @@ impl Route {
         }
     }
 
+    /// What it does where it forwards nothing.
+    pub fn does(&self) -> Option<String> {
+        match &self.action {
+            Action::Forward(_) => None,
+            Action::Redirect(redirect) => Some(format!("redirects with {}", redirect.status)),
+            Action::Respond(respond) => Some(format!("answers {}", respond.status)),
+        }
+    }
+
     pub fn pools(&self) -> &[Arc<Pool>] {
         self.split().map_or(&[], Split::pools)
     }

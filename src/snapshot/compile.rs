@@ -6,7 +6,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use super::live::Tools;
-use super::{Process, Snapshot, Written};
+use super::{ClientIp, Process, Snapshot, Written};
 use crate::answer::Answers;
 use crate::client::store::{self, Store};
 use crate::config::{Document, Loaded, Seals};
@@ -43,11 +43,19 @@ pub fn check(loaded: &Loaded, tools: &Tools) -> Problems {
     problems
 }
 
-/// The routes alone, for questions about them.
-pub fn routes(loaded: &Loaded, tools: &Tools) -> (Option<Table>, Problems) {
+/// What decides about a request before a target is chosen, for questions about it.
+pub struct Deciding {
+    pub listeners: Vec<Arc<Listener>>,
+    pub client_ip: ClientIp,
+    pub table: Table,
+}
+
+/// The same of a document that is right.
+pub fn deciding(loaded: &Loaded, tools: &Tools) -> (Option<Deciding>, Problems) {
     let mut problems = Problems::default();
-    let parts = Parts::compile(loaded, tools, &mut problems);
-    (parts.map(|parts| parts.table).filter(|_| problems.errors() == 0), problems)
+    let parts = Parts::compile(loaded, tools, &mut problems).filter(|_| problems.errors() == 0);
+    let client_ip = loaded.document.runtime.client_ip.clone();
+    (parts.map(|parts| Deciding { listeners: parts.listeners, client_ip, table: parts.table }), problems)
 }
 
 /// Every file whose change is a reason to read the document again.

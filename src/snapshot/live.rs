@@ -144,6 +144,15 @@ impl Live {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How many connections of our own rest, by the address that they lead to.
+    pub fn kept_upstream(&self) -> HashMap<String, usize> {
+        let mut kept = HashMap::new();
+        for (target, count) in self.connections().iter().flat_map(|connections| connections.resting_by_target()) {
+            *kept.entry(target).or_default() += count;
+        }
+        kept
+    }
+
     /// The snapshot that serves, for the length of a phase.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
         self.current.load()

@@ -4,16 +4,16 @@ use std::collections::HashMap;
 
 use crate::config::place::From;
 use crate::config::{Document, Places};
+use crate::pool;
 use crate::problem::Path;
 
 /// What listeners decide by.
 const LISTENER: [&[&str]; 4] = [&["limits"], &["limits", "body_rate"], &["timeout", "head"], &["tls", "certs"]];
-/// What pools do.
-const POOL: [&[&str]; 6] = [&["targets"], &["discover"], &["health"], &["breaker"], &["max_in_flight"], &["tls"]];
 /// What both pools and routes say of time.
-const TIMES: [&str; 8] = ["connect", "tls", "first_byte", "per_try", "idle", "stream_idle", "write", "total"];
+const TIMES: [&str; 9] =
+    ["connect", "tls", "first_byte", "per_try", "idle", "stream_idle", "write", "total", "deadline_header"];
 
-/// The place of everything of this kind that is written down; what is built in is not here.
+/// The place of everything of this kind that is written down; what is built in is not here, nor what has its place with it.
 #[derive(Debug, Default)]
 pub struct Written(HashMap<Box<str>, Box<str>>);
 
@@ -21,27 +21,47 @@ impl Written {
     pub(super) fn of(document: &Document, places: &Places) -> Self {
         let mut all = Self::default();
         for name in document.listeners.keys() {
-            all.keep("listeners", name.as_str(), LISTENER.map(<[_]>::to_vec), places);
+            let whole = all.whole("listeners", name.as_str(), places);
+            LISTENER.iter().for_each(|key| all.keep(&whole, key, places));
         }
-        for name in document.pools.keys() {
-            let times = TIMES.map(|time| vec!["timeout", time]);
-            all.keep("pools", name.as_str(), POOL.map(<[_]>::to_vec).into_iter().chain(times), places);
+        for (name, pool) in &document.pools {
+            let whole = all.whole("pools", name.as_str(), places);
+            let said = [
+                ("targets", !pool.targets.is_empty()),
+                ("discover", !pool.discover.is_default()),
+                ("health", pool.health.is_some()),
+                ("breaker", pool.breaker.is_some()),
+                ("max_in_flight", pool.max_in_flight.is_some()),
+                ("tls", pool.tls.is_some()),
+            ];
+            said.iter().filter(|(_, said)| *said).for_each(|(key, _)| all.keep(&whole, &[key], places));
+            if pool.timeout != pool::timeout::Config::default() {
+                all.keep_times(&whole, places);
+            }
         }
-        for name in document.routes.keys() {
-            all.keep("routes", name.as_str(), TIMES.map(|time| vec!["timeout", time]), places);
+        for (name, route) in &document.routes {
+            if route.timeout != pool::Timeout::default() {
+                all.keep_times(&Path::of(["routes", name.as_str()]), places);
+            }
         }
         all
     }
 
-    fn keep<'k>(&mut self, section: &str, name: &str, keys: impl IntoIterator<Item = Vec<&'k str>>, places: &Places) {
+    fn whole(&mut self, section: &str, name: &str, places: &Places) -> Path {
         let whole = Path::of([section, name]);
         self.0.insert(whole.to_string().into(), places.at(&whole).to_string().into());
-        for key in keys {
-            let at = key.iter().fold(whole.clone(), |at, step| at.key(step));
-            let origin = places.origin(&at);
-            if origin != From::BuiltIn {
-                self.0.insert(at.to_string().into(), origin.to_string().into());
-            }
+        whole
+    }
+
+    fn keep_times(&mut self, whole: &Path, places: &Places) {
+        TIMES.iter().for_each(|time| self.keep(whole, &["timeout", time], places));
+    }
+
+    fn keep(&mut self, whole: &Path, key: &[&str], places: &Places) {
+        let at = key.iter().fold(whole.clone(), |at, step| at.key(step));
+        let origin = places.origin(&at);
+        if origin != From::BuiltIn {
+            self.0.insert(at.to_string().into(), origin.to_string().into());
         }
     }
 

@@ -1,8 +1,12 @@
 //! The program's own log: one line per event on standard error, its level changeable while it runs.
 
+mod hand;
+
+use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::SystemTime;
 
 use log::{LevelFilter, Log, Metadata, Record};
@@ -10,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::clock::Moment;
+pub use hand::{Held, held, hold, let_go, settle};
 
 /// How much the program says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +48,29 @@ impl From<Level> for LevelFilter {
     }
 }
 
+const WORDS: [(&str, Level); 5] = [
+    ("error", Level::Error),
+    ("warn", Level::Warn),
+    ("info", Level::Info),
+    ("debug", Level::Debug),
+    ("trace", Level::Trace),
+];
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(WORDS.iter().find(|(_, level)| level == self).map_or("", |(word, _)| word))
+    }
+}
+
+impl FromStr for Level {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = WORDS.iter().find(|(word, _)| *word == text).map(|(_, level)| *level);
+        known.ok_or_else(|| format!("`{text}` is not error, warn, info, debug or trace"))
+    }
+}
+
 /// Libraries that tell of each failed request what our own lines tell better; they are heard only when someone digs.
 const CHATTY: [&str; 8] = ["pingora", "h2", "rustls", "tokio_rustls", "hickory", "hyper", "mio", "notify"];
 
@@ -60,7 +88,11 @@ pub fn start(level: Level) {
     let most = inner.filter();
     // A second start, as in tests, keeps the first log.
     if log::set_boxed_logger(Box::new(Logger { inner, fixed: directives.is_some() })).is_ok() {
-        log::set_max_level(if directives.is_some() { most } else { level.into() });
+        if directives.is_some() {
+            log::set_max_level(most);
+        } else {
+            hand::say(level.into());
+        }
     }
 }
 
@@ -70,11 +102,15 @@ fn is(stream: &str, file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|found| format!("{}:{}", found.dev(), found.ino()) == stream)
 }
 
-/// Changes the level of a running program, unless `RUST_LOG` has decided it.
+/// Changes the level of a running program, unless `RUST_LOG` has decided it, or a hand does for a while.
 pub fn set_level(level: Level) {
-    if std::env::var_os("RUST_LOG").is_none_or(|text| text.is_empty()) {
-        log::set_max_level(level.into());
+    if !is_fixed() {
+        hand::say(level.into());
     }
+}
+
+fn is_fixed() -> bool {
+    std::env::var_os("RUST_LOG").is_some_and(|text| !text.is_empty())
 }
 
 /// `env_logger` writes; which records it sees changes while it runs, which its own filter cannot.
@@ -86,7 +122,8 @@ struct Logger {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        (self.fixed || metadata.level() <= heard(metadata.target(), log::max_level())) && self.inner.enabled(metadata)
+        let target = metadata.target();
+        (self.fixed || metadata.level() <= heard(target, hand::level_of(target))) && self.inner.enabled(metadata)
     }
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {

@@ -1,19 +1,22 @@
 //! The admin door: health, readiness, metrics, status, limits, and the order to reload. Nothing changes by GET.
 
+mod connections;
 mod diff;
+mod hand;
 mod health;
 mod history;
 mod hold;
 mod limits;
 mod order;
 mod page;
+mod said;
 mod why;
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
@@ -54,9 +57,19 @@ pub fn listen(listeners: &Listeners<Admin>, wanted: &[Arc<Listener>]) -> Result<
     Ok(())
 }
 
+/// Whether a browser says that a page of another origin asks (Fetch Metadata, and `Origin` where that is not known).
+fn is_foreign(headers: &HeaderMap) -> bool {
+    let said = |name: &str| headers.get(name).map(|value| value.as_bytes());
+    let site = said("sec-fetch-site").is_some_and(|site| site != b"same-origin" && site != b"none");
+    let host = said("host").unwrap_or_default();
+    let is_ours =
+        |origin: &[u8]| [&b"http://"[..], b"https://"].iter().any(|scheme| origin == [*scheme, host].concat());
+    site || said("origin").is_some_and(|origin| !is_ours(origin))
+}
+
 /// What there is to see by GET, and to order by POST.
-const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits /history /why";
-const ORDERS: [&str; 5] = ["/reload", "/rollback", "/diff", "/breaker", "/upgrade"];
+const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits /certs /connections /history /why";
+const ORDERS: [&str; 7] = ["/reload", "/rollback", "/diff", "/breaker", "/target", "/log-level", "/upgrade"];
 
 #[async_trait]
 impl ServeHttp for Admin {
@@ -67,6 +80,9 @@ impl ServeHttp for Admin {
         let host = request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
         if !host.is_some_and(|host| self.knows(&host)) {
             return text(StatusCode::MISDIRECTED_REQUEST, "this door answers to its own names only (admin.hosts)\n");
+        }
+        if method == Method::POST && is_foreign(&request.headers) {
+            return text(StatusCode::FORBIDDEN, "this door takes no orders from pages of other sites\n");
         }
         match method {
             Method::POST if path == "/upgrade" => order::upgrade(&self.reloader, is_control(session), &query).await,
@@ -99,7 +115,9 @@ impl Admin {
             "/readyz" => health::ready(&self.live),
             "/health" => health::health(&self.live),
             "/metrics" => figures(self.live.tools.metrics.render()),
-            "/status" => page(StatusCode::OK, &self.reloader.status()),
+            "/status" => self.status(),
+            "/certs" => connections::certs(&self.live),
+            "/connections" => connections::connections(&self.live, &self.reloader),
             "/routes" => page(StatusCode::OK, &self.live.load().describe_routes()),
             "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),
             "/why" => why::why(&self.live, query),
@@ -110,12 +128,22 @@ impl Admin {
         }
     }
 
+    fn status(&self) -> Answer {
+        let mut status = self.reloader.status();
+        if let Some(status) = status.as_object_mut() {
+            status.insert("by_hand".to_owned(), hand::held(&self.live));
+        }
+        page(StatusCode::OK, &status)
+    }
+
     async fn order(&self, path: &str, query: &str) -> Answer {
         match path {
             "/reload" if query == "wait" => order::reload_and_wait(&self.reloader).await,
             "/reload" => order::reload(&self.reloader),
             "/rollback" => history::roll_back(&self.reloader, query).await,
-            "/breaker" => order::hold(&self.live, query),
+            "/breaker" => hand::hold(&self.live, query),
+            "/target" => hand::weigh(&self.live, &self.reloader, query),
+            "/log-level" => hand::log_level(&self.reloader, query),
             _ => allow("GET, HEAD"),
         }
     }

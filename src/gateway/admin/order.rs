@@ -1,15 +1,13 @@
-//! What can be ordered: a reload, and how the breakers of a pool are held.
+//! The orders to reload and to hand over.
 
 use std::sync::Arc;
 
 use http::StatusCode;
 use serde_json::json;
 
-use super::hold::Hold;
 use super::page::{Answer, page, wrong};
 use crate::canonical;
 use crate::gateway::reload::{Outcome, Reloader};
-use crate::snapshot::Live;
 
 /// Orders a reload without waiting for what becomes of it.
 pub(super) fn reload(reloader: &Arc<Reloader>) -> Answer {
@@ -38,20 +36,4 @@ pub(super) async fn upgrade(reloader: &Arc<Reloader>, by_user: bool, query: &str
 fn told(outcome: &Outcome) -> Answer {
     let status = if outcome.applied() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     page(status, &json!(outcome))
-}
-
-/// Holds the breakers of a pool: `pool=orders&to=open&for=10m`, or `to=auto` to let go of them.
-pub(super) fn hold(live: &Live, query: &str) -> Answer {
-    let asked = match Hold::of(query) {
-        Ok(asked) => asked,
-        Err(why) => return wrong(StatusCode::BAD_REQUEST, &why),
-    };
-    let snapshot = live.load();
-    let Some(pool) = snapshot.pools.get(&asked.pool) else {
-        return wrong(StatusCode::NOT_FOUND, &format!("there is no pool `{}`", asked.pool));
-    };
-    pool.hold(asked.held);
-    let sentence = asked.to_string();
-    log::warn!("{sentence}, said by hand");
-    page(StatusCode::OK, &json!({ "result": sentence }))
 }

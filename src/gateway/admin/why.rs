@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::page::{Answer, page, wrong};
-use crate::canonical;
+use super::said::Said;
 use crate::snapshot::Live;
 use crate::telemetry::recent::Reach;
 use crate::units::Duration;
@@ -17,12 +17,12 @@ const MANY: usize = 1000;
 
 /// `id=REQUEST-ID`, or `last=N`; the newest first.
 pub(super) fn why(live: &Live, query: &str) -> Answer {
-    let said = |key: &str| query.split('&').filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == key);
-    let (reach, id) = (live.recent.reach(), said("id").and_then(|(_, id)| canonical::unescape(id)));
+    let said = Said(query);
+    let (reach, id) = (live.recent.reach(), said.get("id"));
     let requests = if let Some(id) = &id {
         live.recent.of(id)
     } else {
-        let Ok(last) = said("last").map_or(Ok(SOME), |(_, number)| number.parse()) else {
+        let Ok(last) = said.get("last").map_or(Ok(SOME), |number| number.parse()) else {
             return wrong(StatusCode::BAD_REQUEST, "`last` is a number");
         };
         live.recent.last(last.min(MANY))

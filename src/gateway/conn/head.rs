@@ -70,6 +70,11 @@ pub(super) fn read(bytes: &[u8], seen: usize, bounds: Bounds) -> Result<Option<H
     Ok(Some(Head { skip, len, framing, upgrade: found.upgrade && version == Version::V11 }))
 }
 
+/// Whether these bytes are a head that is whole and keeps to the limits.
+pub fn check(bytes: &[u8], limits: &Limits) -> Result<(), Fault> {
+    read(bytes, 0, limits.into())?.map(|_| ()).ok_or(Fault::RequestMalformed)
+}
+
 /// What can be said of a head that has not ended: too large already, or broken already.
 fn unfinished(bytes: &[u8], seen: usize, skip: usize, bounds: Bounds) -> Result<(), Fault> {
     if bytes.len() > bounds.head + skip {

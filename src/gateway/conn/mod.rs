@@ -37,6 +37,7 @@ use pace::Pace;
 
 pub(super) use h1::serve as serve_h1;
 pub(super) use h2::serve as serve_h2;
+pub use head::check as check_head;
 
 /// A connection as Pingora's stream.
 pub(super) struct Conn {

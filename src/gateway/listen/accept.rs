@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::crowd::Speaks;
 use super::door::Door;
 use super::gate::Permit;
 use super::socket::Copy;
@@ -126,9 +127,11 @@ where
         let (app, door, stop) = (self.app.clone(), self.door.clone(), guest.closing.clone());
         tokio::spawn(async move {
             // The handshake needs much that the connection does not: it lives in a box of its own.
-            let Some((conn, h2, stay)) = Box::pin(guest.enter(socket)).await else { return };
+            let Some((conn, h2, mut stay)) = Box::pin(guest.enter(socket)).await else { return };
+            stay.1.speaks(if h2 { Speaks::H2 } else { Speaks::H1 });
             let h2 = if h2 { Some(conn) } else { serve_h1(conn, &app, &door, &stop).await };
             if let Some(conn) = h2 {
+                stay.1.speaks(Speaks::H2);
                 Box::pin(serve_h2(conn, app, stop)).await;
             }
             drop(stay);

@@ -1,12 +1,16 @@
 //! How many connections there are, in all and by client address.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
+use super::crowd::{Crowd, Crowded, Speaks};
 use crate::listener::Limits;
 
 const SHARDS: usize = 16;
@@ -17,7 +21,11 @@ pub(super) struct Gate {
     all: AtomicUsize,
     by_address: [Mutex<HashMap<Client, usize>>; SHARDS],
     hasher: RandomState,
+    crowd: Crowd,
 }
+
+/// So many clients are named.
+const TOP: usize = 10;
 
 /// One client: an IPv4 address, or the network of 64 bits that an IPv6 client has to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +43,15 @@ impl From<IpAddr> for Client {
     }
 }
 
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(address) => Ipv4Addr::from_bits(*address).fmt(f),
+            Self::V6(network) => write!(f, "{}/64", Ipv6Addr::from_bits(u128::from(*network) << 64)),
+        }
+    }
+}
+
 impl Gate {
     pub(super) fn count(&self) -> usize {
         self.all.load(Ordering::Relaxed)
@@ -43,8 +60,29 @@ impl Gate {
     /// Lets one connection in, unless the listener is full.
     pub(super) fn enter(self: &Arc<Self>, limits: &Limits) -> Option<Permit> {
         let before = self.all.fetch_add(1, Ordering::Relaxed);
-        let permit = Permit { gate: self.clone(), client: None };
+        let born = self.crowd.came(Instant::now());
+        let permit = Permit { gate: self.clone(), client: None, born, speaks: None };
         (before < limits.connections).then_some(permit)
+    }
+
+    /// Who is there, the clients with the most connections by name.
+    pub(super) fn crowded(&self, listener: &str, now: Instant) -> Crowded {
+        let mut clients: Vec<(Client, usize)> = Vec::new();
+        for shard in &self.by_address {
+            let counts = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            clients.extend(counts.iter().map(|(client, count)| (*client, *count)));
+        }
+        clients.sort_by_key(|(client, count)| (Reverse(*count), client.to_string()));
+        let (open, h1, h2) = (self.count(), self.crowd.speaking(Speaks::H1), self.crowd.speaking(Speaks::H2));
+        Crowded {
+            listener: listener.to_owned(),
+            open,
+            h1,
+            h2,
+            handshaking: open.saturating_sub(h1 + h2),
+            ages: self.crowd.ages(now),
+            clients: clients.into_iter().take(TOP).map(|(client, count)| (client.to_string(), count)).collect(),
+        }
     }
 
     fn shard(&self, client: Client) -> &Mutex<HashMap<Client, usize>> {
@@ -59,9 +97,17 @@ impl Gate {
 pub(super) struct Permit {
     gate: Arc<Gate>,
     client: Option<Client>,
+    /// When it came, as the gate counts.
+    born: u64,
+    speaks: Option<Speaks>,
 }
 
 impl Permit {
+    /// It is known now what the connection speaks.
+    pub(super) fn speaks(&mut self, what: Speaks) {
+        self.gate.crowd.speaks(self.speaks.replace(what), Some(what));
+    }
+
     /// Counts the connection for its client; whether there was room.
     pub(super) fn admit(&mut self, address: IpAddr, limits: &Limits) -> bool {
         let client = Client::from(address);
@@ -80,6 +126,8 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.gate.all.fetch_sub(1, Ordering::Relaxed);
+        self.gate.crowd.left(self.born);
+        self.gate.crowd.speaks(self.speaks, None);
         let Some(client) = self.client else { return };
         let mut counts = self.gate.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
         if let Entry::Occupied(mut count) = counts.entry(client) {

@@ -1,6 +1,7 @@
 //! The sockets we listen on, which come and go while the process runs, and the workers that serve them.
 
 mod accept;
+mod crowd;
 mod door;
 mod gate;
 mod inherited;
@@ -14,11 +15,13 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pingora::apps::HttpServerApp;
 use tokio::sync::watch;
 
+pub use crowd::Crowded;
 pub use door::{Door, Seen};
 pub use inherited::Inheritance;
 
@@ -236,6 +239,12 @@ where
             socket.bound.lives_on(false);
         }
         socket.stop.send_replace(true);
+    }
+
+    /// Who is connected to each listener.
+    pub fn crowds(&self) -> Vec<Crowded> {
+        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.iter().map(|(name, gate)| gate.crowded(name.as_str(), Instant::now())).collect()
     }
 
     fn live(&self, listener: Arc<Listener>) -> Arc<Live> {

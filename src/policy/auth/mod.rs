@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod claims;
 pub mod ext;
 pub mod flight;
+mod foresee;
 pub mod forward;
 pub mod introspection;
 pub mod jwk;

@@ -24,7 +24,7 @@ use crate::telemetry::metrics::Decision;
 
 /// How a scheme knows a client.
 #[derive(Debug)]
-enum Kind {
+pub(super) enum Kind {
     Jwt(Box<Jwt>),
     Key(ApiKeys),
     Basic(Users),
@@ -87,7 +87,7 @@ impl Kind {
 /// A scheme, decided once.
 #[derive(Debug)]
 pub struct Scheme {
-    kind: Kind,
+    pub(super) kind: Kind,
     forward: Fields,
     strip: bool,
     rule: Rule,
@@ -175,7 +175,7 @@ impl Scheme {
         }
     }
 
-    fn members(&self) -> &[Arc<Self>] {
+    pub(super) fn members(&self) -> &[Arc<Self>] {
         match &self.kind {
             Kind::Any(members) | Kind::All(members) => members,
             _ => &[],
@@ -227,14 +227,14 @@ impl Scheme {
     }
 
     /// The same without waiting for keys: where one of several is enough, another one may have them.
-    fn ask_now<'a>(&'a self, request: &'a dyn Request) -> Asking<'a> {
+    pub(super) fn ask_now<'a>(&'a self, request: &'a dyn Request) -> Asking<'a> {
         match &self.kind {
             Kind::Jwt(jwt) => Asking::Now(Some(jwt.ask(request).map(|identity| self.pass(identity)))),
             _ => self.ask(request),
         }
     }
 
-    fn pass(&self, identity: Identity) -> Pass {
+    pub(super) fn pass(&self, identity: Identity) -> Pass {
         Pass { forward: forward::values(&self.forward, &identity).collect(), identity, ..Pass::default() }
     }
 

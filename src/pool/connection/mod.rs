@@ -121,6 +121,11 @@ impl Connections {
         habits.retain(|_, habit| habit.is_fresh(now));
     }
 
+    /// How many rest, by where they lead.
+    pub fn resting_by_target(&self) -> Vec<(String, usize)> {
+        self.kept().resting.iter().map(|(place, there)| (place.0.to_string(), there.len())).collect()
+    }
+
     /// How many rest.
     pub fn resting(&self) -> usize {
         self.kept().count

@@ -12,7 +12,7 @@ use crate::fault::Fault;
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// What a client wants to hear, if its handshake is one.
-pub(super) fn asked(request: &request::Parts) -> Result<String, Fault> {
+pub(in crate::proxy) fn asked(request: &request::Parts) -> Result<String, Fault> {
     let headers = &request.headers;
     let framed = headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");

@@ -21,6 +21,7 @@ use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
+pub(in crate::proxy) use self::handshake::asked;
 use self::target::{Answering, Patience};
 use super::ctx::Ctx;
 use super::{again, forward, response, time};

@@ -194,6 +194,16 @@ impl Metrics {
         self.families.upgrades.fixed(&[if well { "ok" } else { "failed" }]).inc();
     }
 
+    /// The sum over all series of a gauge.
+    pub fn sum(&self, name: &str) -> i64 {
+        let families = self.registry.gather();
+        let series = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+        let sum: f64 = series.map(|one| one.get_gauge().get_value()).sum();
+        #[allow(clippy::cast_possible_truncation)]
+        let whole = sum as i64;
+        whole
+    }
+
     /// Everything, in Prometheus' text format 0.0.4.
     pub fn render(&self) -> String {
         let _one_at_a_time = self.hash.lock().unwrap_or_else(PoisonError::into_inner);

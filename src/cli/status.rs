@@ -1,0 +1,101 @@
+//! `yumen status`: what runs, since when, whether it is what lies on disk, and what is held by hand.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::door::{Door, each, number, rough, word};
+use super::table::Table;
+use super::{Exit, Output};
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    door: Door,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(super) fn run(options: &Options) -> Exit {
+    options.door.show("/status", options.output, told)
+}
+
+fn told(status: &Value) -> String {
+    let mut table = Table::bare(0);
+    let draining = if status.get("draining") == Some(&true.into()) { ", draining" } else { "" };
+    let up = rough(number(status, "uptime_seconds"));
+    table.row([
+        "running",
+        &format!("yumen {}, pid {}, up {up}{draining}", word(status, "version"), number(status, "pid")),
+    ]);
+    let on_disk = if status.get("up_to_date") == Some(&true.into()) {
+        "the files on disk say the same".to_owned()
+    } else {
+        format!("the files on disk say something else ({})", word(status, "hash_on_disk"))
+    };
+    table.row(["generation", &format!("{}, hash {}: {on_disk}", number(status, "generation"), word(status, "hash"))]);
+    if let Some(last) = status.get("last_reload").filter(|last| !last.is_null()) {
+        let when = rough(number(last, "seconds_ago"));
+        table.row(["last reload", &format!("{}, {when} ago", word(last, "result"))]);
+        if word(last, "result") == "refused" {
+            for line in word(last, "report").lines() {
+                table.row(["", line]);
+            }
+        }
+    }
+    for (name, addresses) in status.get("listeners").and_then(Value::as_object).into_iter().flatten() {
+        let addresses: Vec<_> = addresses.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        table.row([&format!("listener {name}"), &addresses.join(", ")]);
+    }
+    table.row(["connections", &number(status, "connections").to_string()]);
+    table.row(["certificates", &number(status, "certificates").to_string()]);
+    for held in each(status, "by_hand") {
+        table.row(["by hand", &format!("{}, ends in {}", by_hand(held), rough(number(held, "ends_in_seconds")))]);
+    }
+    table.to_string()
+}
+
+/// What is held, in words.
+fn by_hand(held: &Value) -> String {
+    let pool = word(held, "pool");
+    if let Some(breakers) = held.get("breakers").and_then(Value::as_str) {
+        return format!("pool {pool}: breakers {breakers}");
+    }
+    if let Some(target) = held.get("target").and_then(Value::as_str) {
+        return match number(held, "weight") {
+            0 => format!("pool {pool}: {target} is drained"),
+            weight => format!("pool {pool}: {target} has weight {weight}"),
+        };
+    }
+    let module = held.get("module").and_then(Value::as_str).map(|module| format!(" of {module}"));
+    format!("log level {}{}", word(held, "log_level"), module.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_status_is_told_line_by_line() {
+        let status = json!({
+            "version": "0.1.0", "pid": 7, "uptime_seconds": 3600, "draining": false, "generation": 2, "hash": "aa", "hash_on_disk": "bb",
+            "up_to_date": false, "listeners": { "edge": ["0.0.0.0:443", "[::]:443"] }, "connections": 3, "certificates": 1,
+            "last_reload": { "seconds_ago": 60, "result": "refused", "report": "y:1:1  error  x\n" },
+            "by_hand": [
+                { "pool": "app", "target": "a:80", "weight": 0, "ends_in_seconds": 30 },
+                { "log_level": "debug", "module": "yumen::pool", "ends_in_seconds": 5 },
+            ],
+        });
+        let expected = "running        yumen 0.1.0, pid 7, up 1h
+generation     2, hash aa: the files on disk say something else (bb)
+last reload    refused, 1m ago
+               y:1:1  error  x
+listener edge  0.0.0.0:443, [::]:443
+connections    3
+certificates   1
+by hand        pool app: a:80 is drained, ends in 30s
+by hand        log level debug of yumen::pool, ends in 5s
+";
+        assert_eq!(told(&status), expected);
+    }
+}

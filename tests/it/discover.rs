@@ -8,6 +8,7 @@ use std::os::unix::fs::symlink;
 use serde_json::Value;
 
 use crate::harness::consul::Instance;
+use crate::harness::names::Answering;
 use crate::harness::tls::Authority;
 use crate::harness::{Consul, Gateway, Names, Origin, Setup, eventually, times};
 
@@ -128,6 +129,26 @@ fn srv_records_are_taken_by_weight_and_priority_and_kept_through_an_outage() {
     assert_eq!(counted(&gateway, 10)["c"], 10);
     gateway.log.wait("srv:_http._tcp.app.test does not say where its targets are, 1 kept");
     assert_eq!(gateway.metrics().sum("yumen_discover_up", &[("pool", "app")]).to_string(), "0");
+}
+
+#[test]
+fn a_name_server_that_fails_or_refuses_changes_nothing() {
+    let origin = Origin::answering("here");
+    let server = Answering::with("127.0.0.1".parse().unwrap());
+    let pool = format!(
+        "{{ targets: ['app.test:{}'], discover: {{ dns: [\"{server}\"], allow: [loopback] }} }}",
+        origin.address().port()
+    );
+    let gateway = Gateway::start(document(&pool));
+    serves(&gateway, "here");
+    for (code, name) in [(2, "server failure"), (5, "refused")] {
+        server.fails(code);
+        let reason = comes_to(&gateway, "down")["reason"].as_str().unwrap().to_lowercase();
+        assert!(reason.contains(name), "{reason}");
+        assert_eq!(gateway.get("/").text(), "here");
+        server.fails(0);
+        comes_to(&gateway, "up");
+    }
 }
 
 #[test]
@@ -261,6 +282,40 @@ fn an_outage_of_consul_keeps_the_last_set_and_is_said_once() {
     serves(&gateway, "b");
     agent.now(&[Instance::of(&a)]);
     serves(&gateway, "a");
+}
+
+#[test]
+fn instances_that_consul_hides_by_its_rules_are_kept_and_that_is_said() {
+    let origin = Origin::answering("a");
+    let agent = Consul::with(&[Instance::of(&origin)]);
+    let gateway = Gateway::start(consul(&agent, ""));
+    serves(&gateway, "a");
+    agent.hides(true);
+    let reason = comes_to(&gateway, "down")["reason"].as_str().unwrap().to_owned();
+    assert!(reason.contains("the token may not see"), "{reason}");
+    assert_eq!(gateway.get("/").text(), "a");
+    agent.hides(false);
+    comes_to(&gateway, "up");
+}
+
+#[test]
+fn while_consul_elects_a_leader_the_last_set_serves() {
+    let (a, b) = (Origin::answering("a"), Origin::answering("b"));
+    let agent = Consul::with(&[Instance::of(&a)]);
+    let gateway = Gateway::start(consul(&agent, ""));
+    serves(&gateway, "a");
+    eventually("a question that waits", || (agent.asked().len() > 1).then_some(()));
+    // Those that wait are answered with it, too.
+    agent.fails(Some(500));
+    assert!(comes_to(&gateway, "down")["reason"].as_str().unwrap().contains("answered 500"));
+    assert_eq!(gateway.get("/").text(), "a");
+    // The new leader knows an older state, and counts on from there.
+    agent.fails(None);
+    agent.anew(&[Instance::of(&b)]);
+    serves(&gateway, "b");
+    let asked = agent.asked();
+    let anew = asked.iter().rposition(|question| !question.contains("index=")).unwrap();
+    assert!(anew > 0, "an index that went back is forgotten: {asked:?}");
 }
 
 #[test]

@@ -32,6 +32,8 @@ const SLACK: Duration = Duration::from_secs(10);
 const CAP: usize = 16 << 20;
 const TOKEN: HeaderName = HeaderName::from_static("x-consul-token");
 const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
+/// Consul answers a token that may not read a service as if there were no instances, and says so in this field.
+const FILTERED: HeaderName = HeaderName::from_static("x-consul-results-filtered-by-acls");
 
 /// A service, and how to ask for it.
 pub(in crate::pool) struct Service {
@@ -92,6 +94,9 @@ impl Service {
         let url = question.parse::<Url>()?;
         let document = fetch::get_with(&url, &self.fields, &terms).await?;
         let entries = entries(&document.body)?;
+        if entries.is_empty() && document.fields.get(FILTERED).is_some_and(|said| said == "true") {
+            return Err(format!("there are instances of {} that the token may not see", self.name));
+        }
         let (instances, holds) = located(entries, resolver).await?;
         let said = document.fields.get(INDEX).and_then(|index| index.to_str().ok()?.parse().ok());
         Ok(Fresh { instances, holds, index: next(asked.index, said) })

@@ -35,6 +35,8 @@ struct State {
     /// What is answered instead.
     fails: Option<u16>,
     token: Option<&'static str>,
+    /// The token may not read the service.
+    hides: bool,
 }
 
 pub struct Consul {
@@ -76,6 +78,10 @@ impl Consul {
     pub fn fails(&self, status: Option<u16>) {
         self.change(|state| state.fails = status);
     }
+    /// The rules of the token let it see instances, or do not: Consul then answers as if there were none.
+    pub fn hides(&self, hides: bool) {
+        self.change(|state| (state.index, state.hides) = (state.index + 1, hides));
+    }
     pub fn wants(&self, token: &'static str) {
         self.change(|state| state.token = Some(token));
     }
@@ -93,7 +99,7 @@ fn answered(shared: &(Mutex<State>, Condvar), seen: &Seen) -> (u16, String, Stri
     let query: BTreeMap<_, _> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
     let mut state = shared.0.lock().unwrap();
     if state.token.is_some_and(|token| seen.field("x-consul-token") != Some(token)) {
-        return (403, String::new(), "Permission denied".into());
+        return (403, String::new(), "ACL not found".into());
     }
     if path != "/v1/health/service/app" || query.get("dc").is_some_and(|dc| *dc != "dc1") {
         return (500, String::new(), "No path to datacenter".into());
@@ -108,6 +114,10 @@ fn answered(shared: &(Mutex<State>, Condvar), seen: &Seen) -> (u16, String, Stri
     }
     if let Some(status) = state.fails {
         return (status, String::new(), "No cluster leader".into());
+    }
+    if state.hides {
+        let fields = format!("X-Consul-Index: {}\r\nX-Consul-Results-Filtered-By-ACLs: true\r\n", state.index);
+        return (200, fields, "[]".into());
     }
     let passing = query.contains_key("passing");
     let tagged = |one: &&Instance| query.get("tag").is_none_or(|tag| one.tags.contains(tag));

@@ -412,6 +412,26 @@ fn the_last_good_keys_outlive_an_outage_and_a_restart_but_not_their_time() {
 }
 
 #[test]
+fn keys_that_drip_are_given_up_and_open_routes_serve_meanwhile() {
+    let origin = Origin::answering("in");
+    let idp = Origin::new(|_, talk| {
+        talk.send("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n");
+        for _ in 0..200 {
+            talk.send(" ");
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+    });
+    let gateway = Gateway::start(format!(
+        "auth: {{ idp: {{ jwt: {{ jwks: 'http://{idp}/keys' }} }} }}\n{}",
+        Gateway::document(&origin, "closed: { match: /*, auth: idp, to: app }\nopen: { match: /open, to: app }")
+    ));
+    let shown = bearing(&gateway, "/", &token(json!({})));
+    assert_eq!((shown.status, &shown.json()["code"]), (503, &json!("auth.unavailable")));
+    assert_eq!(gateway.get("/open").status, 200);
+    gateway.log.wait("was not complete within 5s");
+}
+
+#[test]
 fn keys_are_believed_from_who_proves_to_be_the_issuer_only() {
     let keys = Arc::new(Mutex::new(set(&[&pair(Algorithm::ES256, "one").2])));
     let idp = provider(&keys);

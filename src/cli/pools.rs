@@ -116,7 +116,12 @@ fn one(target: &Value) -> String {
 fn broken(breaker: &Value) -> String {
     match word(breaker, "state") {
         "closed" => String::new(),
-        state => format!("; breaker {}: {}", state.replace('_', " "), word(breaker, "cause")),
+        state => {
+            let would = if breaker.get("shadow").is_some() { "would be " } else { "" };
+            let next = breaker.get("next_try_seconds").and_then(Value::as_f64);
+            let next = next.map(|seconds| format!(" for {seconds} s more")).unwrap_or_default();
+            format!("; breaker {would}{}{next}: {}", state.replace('_', " "), word(breaker, "cause"))
+        }
     }
 }
 
@@ -136,6 +141,8 @@ mod tests {
                   "ejection": { "out": true, "cause": "5 failures in a row", "ends_in_seconds": 12.0 } },
                 { "address": "10.0.0.4:80", "weight": 1, "state": "up", "in_flight": 0, "picks": 9, "failures": 5,
                   "breaker": { "state": "half_open", "cause": "5 of 9 failed in 10s" } },
+                { "address": "10.0.0.5:80", "weight": 1, "state": "up", "in_flight": 0, "picks": 9, "failures": 5,
+                  "breaker": { "state": "open", "shadow": true, "cause": "5 failures in a row", "next_try_seconds": 7.0 } },
             ],
             "discover": [
                 { "source": "consul:orders", "state": "up", "found": 4 },
@@ -148,6 +155,7 @@ mod tests {
             \x20 10.0.0.2:80  down, weight 3, 0 in flight, 4 of 9 failed: status 500\n\
             \x20 10.0.0.3:80  up, 0 in flight, 5 of 9 failed; ejected for 12 s more: 5 failures in a row\n\
             \x20 10.0.0.4:80  up, 0 in flight, 5 of 9 failed; breaker half open: 5 of 9 failed in 10s\n\
+            \x20 10.0.0.5:80  up, 0 in flight, 5 of 9 failed; breaker would be open for 7 s more: 5 failures in a row\n\
             \x20 from consul:orders  up, 4 found\n\
             \x20 from app.internal:80  down, 0 found: every address found is refused\n\
             \x20   127.0.0.1:80 is not used: loopback\n";

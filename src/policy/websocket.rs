@@ -14,7 +14,7 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::guard::Tools;
+use super::guard::{Mode, Tools};
 use super::key::{Key, Part};
 use super::limit::{self, Limit, Limits};
 use crate::exchange::{Exchange, Refusal};
@@ -46,6 +46,9 @@ pub struct Config {
     /// Whether both sides may agree to compress what they say.
     #[serde(skip_serializing_if = "Compression::is_default")]
     pub compression: Compression,
+    /// `shadow` only counts and logs who would be refused by `per_consumer`.
+    #[serde(skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
 }
 
 /// Whether a WebSocket outlives the token that opened it.
@@ -107,7 +110,10 @@ impl Websocket {
         if config.max_message.is_some_and(Size::is_empty) {
             problems.error(at.key("max_message"), "nobody could say anything");
         }
-        let per_consumer = config.per_consumer.and_then(|most| per_consumer(most, at, tools, problems));
+        let per_consumer = config.per_consumer.and_then(|most| per_consumer(most, config.mode, at, tools, problems));
+        if config.mode == Mode::Shadow && config.per_consumer.is_none() {
+            problems.error(at.key("mode"), "is that of `per_consumer`, and there is none");
+        }
         (problems.errors() == before).then(|| {
             Box::new(Self {
                 idle: config.idle.map(Duration::get),
@@ -146,10 +152,11 @@ impl fmt::Display for Websocket {
     }
 }
 
-fn per_consumer(most: NonZeroU32, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Limits> {
+fn per_consumer(most: NonZeroU32, mode: Mode, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Limits> {
     let at = at.key("per_consumer");
     let config = limit::Config {
         in_flight: Some(most),
+        mode,
         otherwise: Some(Key(vec![Part::Client])),
         headers: limit::config::Headers::None,
         ..limit::Config::by(Key(vec![Part::Consumer]))

@@ -184,7 +184,12 @@ impl Live {
 
     /// Why a target takes no request; for the one that is `asked` now its breaker and its room count too.
     fn out(&self, target: &Target, trust: Trust, asked: bool) -> Option<Out> {
-        let out = rotation::out(trust, || self.serves(target), || target.is_ejected(), || !asked || target.admits());
+        let out = rotation::out(
+            trust,
+            || self.serves(target),
+            || target.is_ejected() || (asked && target.is_tried()),
+            || !asked || target.admits(),
+        );
         out.or_else(|| (asked && !target.has_room()).then_some(Out::Full))
     }
 

@@ -9,7 +9,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::time::Instant;
 
 use schemars::JsonSchema;
@@ -22,7 +22,7 @@ use super::{Pool, Unserved};
 use crate::exchange::Request;
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
-use crate::units::Duration;
+use crate::units::{Duration, Mode};
 
 /// How many requests may be with the targets at once, and how many may wait for that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +37,9 @@ pub struct Config {
     /// How long each waits at most.
     #[serde(default = "wait")]
     pub wait: Duration,
+    /// `shadow` only counts requests that would have had to wait.
+    #[serde(default, skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
 }
 
 fn queue() -> u32 {
@@ -59,6 +62,7 @@ pub(super) struct Rule {
     per_target: u32,
     queue: u32,
     wait: std::time::Duration,
+    enforces: bool,
     line: Arc<Line>,
 }
 
@@ -66,16 +70,23 @@ impl Rule {
     pub(super) fn of(pool: &super::Config, line: &Arc<Line>) -> Option<Arc<Self>> {
         let config = pool.max_in_flight.as_ref()?;
         let (per_target, wait) = (config.per_target.get(), config.wait.get());
-        Some(Arc::new(Self { per_target, queue: config.queue, wait, line: Arc::clone(line) }))
+        let enforces = config.mode == Mode::Enforce;
+        Some(Arc::new(Self { per_target, queue: config.queue, wait, enforces, line: Arc::clone(line) }))
     }
 
     /// Takes a place at a target that has so many requests now.
     pub(super) fn enter(&self, in_flight: &AtomicU32) -> bool {
+        if !self.enforces {
+            if in_flight.fetch_add(1, Relaxed) >= self.per_target {
+                self.line.would_wait.fetch_add(1, Relaxed);
+            }
+            return true;
+        }
         in_flight.fetch_update(Relaxed, Relaxed, |count| (count < self.per_target).then_some(count + 1)).is_ok()
     }
 
     pub(super) fn has_room(&self, in_flight: u32) -> bool {
-        in_flight < self.per_target
+        !self.enforces || in_flight < self.per_target
     }
 
     /// A target has one request less.
@@ -89,6 +100,8 @@ impl Rule {
 /// The requests of a pool that wait for a target, through all reloads: one after the other looks for one.
 pub(super) struct Line {
     waiting: AtomicU32,
+    /// Those that found their target full, where that is only watched.
+    would_wait: AtomicU64,
     /// Fair: who came first is first.
     first: Semaphore,
     looks: Notify,
@@ -96,7 +109,12 @@ pub(super) struct Line {
 
 impl Default for Line {
     fn default() -> Self {
-        Self { waiting: AtomicU32::new(0), first: Semaphore::new(1), looks: Notify::new() }
+        Self {
+            waiting: AtomicU32::new(0),
+            would_wait: AtomicU64::new(0),
+            first: Semaphore::new(1),
+            looks: Notify::new(),
+        }
     }
 }
 
@@ -171,7 +189,8 @@ impl Pool {
     /// How many requests wait for a target, and how many may; nothing where none ever does.
     pub(super) fn queue(&self) -> Option<Status> {
         let rule = self.rules.max_in_flight.as_ref()?;
-        Some(Status { waiting: rule.line.len(), most: rule.queue, per_target: rule.per_target })
+        let would_wait = (!rule.enforces).then(|| rule.line.would_wait.load(Relaxed));
+        Some(Status { waiting: rule.line.len(), most: rule.queue, per_target: rule.per_target, would_wait })
     }
 }
 
@@ -182,4 +201,7 @@ pub struct Status {
     pub waiting: u32,
     pub most: u32,
     pub per_target: u32,
+    /// Requests that found their target full; only where nobody waits, because of `mode: shadow`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_wait: Option<u64>,
 }

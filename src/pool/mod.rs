@@ -60,7 +60,6 @@ pub mod target;
 pub mod timeout;
 pub mod tls;
 
-use breaker::Breaker;
 pub use budget::Budget;
 use discover::Terms;
 use discover::file::Targets;
@@ -112,8 +111,8 @@ pub struct Config {
     /// When a target that fails requests is left alone for a while; never, when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub breaker: Option<breaker::Config>,
-    /// When a target is taken out for a while because its requests go worse than those of the others; never, when left
-    /// out.
+    /// When a target is taken out for a while because its requests go worse than those of the others; when left out, after
+    /// three requests in a row without an answer, for 10s. `off`: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eject: Option<eject::Config>,
     /// Below which share of targets that are healthy and not ejected all of them are used; never, when left out.
@@ -314,14 +313,14 @@ impl Pool {
             let up = self.check.is_none() || target.cell().serves();
             self.observer.target_up(self.name.as_str(), target.name(), up);
             let own = target.breaker().filter(|_| self.shared().is_none());
-            self.observer.breaker(self.name.as_str(), target.name(), own.map(Breaker::stage));
+            self.observer.breaker(self.name.as_str(), target.name(), self.stage(own));
             match &self.rules.eject {
                 Some(rule) => rule.tell(target),
                 None => self.observer.ejected(self.name.as_str(), target.name(), None),
             }
         }
         if self.standing.tells(self.shared().is_some() || self.panic_below.is_some()) {
-            self.observer.breaker(self.name.as_str(), breaker::ALL, self.shared().map(Breaker::stage));
+            self.observer.breaker(self.name.as_str(), breaker::ALL, self.stage(self.shared()));
             self.observer.panics(self.name.as_str(), None);
         }
         self.tell_panic();

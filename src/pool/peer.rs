@@ -103,7 +103,7 @@ impl Settings {
         }
         let limits = Limits {
             connect: timeouts.connect.get(),
-            first_byte: timeouts.first_byte.unwrap_or(timeouts.idle).get(),
+            first_byte: timeouts.head().get(),
             per_try: timeouts.per_try.map(units::Duration::get),
             idle: timeouts.idle.get(),
             write: timeouts.write.get(),

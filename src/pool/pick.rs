@@ -47,6 +47,20 @@ impl Pool {
         self.settings.timeouts(route)
     }
 
+    /// Whether a WebSocket can be asked for, which takes HTTP/1.1.
+    pub fn speaks_h1(&self) -> bool {
+        self.settings.speaks_h1()
+    }
+
+    /// The place of the breaker that would have refused this request, if it did not only watch: every target that takes
+    /// requests rests.
+    pub fn would_refuse<'p>(&self, picked: &'p Picked) -> Option<&'p Arc<str>> {
+        let place = picked.watched()?;
+        let live = self.live.load();
+        let takes = |target: &&Arc<Target>| target.weight() > 0 && live.why_not(target).is_none();
+        (!live.all().iter().filter(takes).any(|target| target.would_admit())).then_some(place)
+    }
+
     /// The target for one try: not one of `tried`, if another serves.
     pub fn pick(&self, request: &dyn Request, tried: &[Arc<Target>]) -> Result<Picked, Unserved> {
         if let Some((Held::Open, wait)) = self.standing.hand.held() {

@@ -10,10 +10,9 @@
 //! 6. Targets of a lower priority wait: they get requests where nobody before them takes any, or where `panic_below` says
 //!    how many are enough, too few. Panic begins only where no group has enough.
 //! 7. Probes and breaker learn always, also from who is ejected.
-//! 8. Who only has no room for a moment is waited for: nobody who is ejected serves in its place.
+//! 8. Who was ejected gets one request at a time until it has answered one; who fails that is ejected again at once.
+//! 9. Who only has no room for a moment is waited for: nobody who is ejected serves in its place.
 
-use super::Config;
-use crate::problem::{Path, Problems};
 use crate::units::Share;
 
 /// Why a target takes no requests.
@@ -74,10 +73,11 @@ pub(super) fn counts(is_ejected: bool, is_closed: bool) -> bool {
     !is_ejected && is_closed
 }
 
-/// How many of so many targets may be ejected at once: at least one, never the last one.
+/// How many of so many targets may be ejected at once: at least one unless nobody is to be, never the last one.
 pub(super) fn most_ejected(targets: usize, at_most: Share) -> usize {
     let share = targets * usize::from(at_most.percent()) / 100;
-    share.max(1).min(targets.saturating_sub(1))
+    let least = usize::from(at_most.percent() > 0);
+    share.max(least).min(targets.saturating_sub(1))
 }
 
 /// How many targets of one priority serve and are not ejected, and how many there are.
@@ -104,14 +104,6 @@ pub(super) fn trust(groups: &[Strength], panic_below: Option<Share>) -> Trust {
         Trust::All
     } else {
         Trust::Ejected
-    }
-}
-
-/// What is wrong with the settings of a pool in which nothing takes targets out.
-pub(super) fn complain(config: &Config, at: &Path, problems: &mut Problems) {
-    if let (Some(below), None, None) = (config.panic_below, &config.health, &config.eject) {
-        let sentence = format!("`{below}` means nothing without `health` or `eject`: every target is always used");
-        problems.warn(at.key("panic_below"), sentence);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::standing::Standing;
 use super::sticky::Sticky;
-use super::{Config, Tools, balance, breaker, eject, max_in_flight, rotation};
+use super::{Config, Tools, balance, breaker, eject, max_in_flight};
 use crate::problem::{Path, Problems};
 use crate::units::{self, Name};
 
@@ -36,13 +36,12 @@ impl Rules {
             eject::complain(eject, &at.key("eject"), problems);
         }
         let sticky = config.sticky.as_ref().map(|sticky| Sticky::compile(sticky, pool, &at.key("sticky"), problems));
-        rotation::complain(config, at, problems);
         max_in_flight::complain(config, at, problems);
         balance::complain(config, at, problems);
         move |standing| {
             Arc::new(Self {
                 breaker: breaker.map(|rule| Arc::new(rule.within(&standing.breaker, &standing.hand))),
-                eject: config.eject.as_ref().map(|config| Arc::new(eject::Rule::new(config, pool, tools, standing))),
+                eject: Some(Arc::new(eject::Rule::new(config.eject.as_ref(), pool, tools, standing))),
                 max_in_flight: max_in_flight::Rule::of(config, &standing.line),
                 sticky,
                 estimates: config.balance == balance::Config::Ewma,

@@ -48,8 +48,18 @@ impl Pool {
     }
 
     fn target(&self, live: &Live, target: &Target, now: Instant) -> TargetStatus {
-        let own = target.breaker().filter(|_| self.shared().is_none());
-        TargetStatus::new(target, self.check.is_some(), own.map(Breaker::status), live.why_not(target), now)
+        let own = target.breaker().filter(|_| self.shared().is_none()).and_then(|own| self.told(own));
+        TargetStatus::new(target, self.check.is_some(), own, live.why_not(target), now)
+    }
+
+    /// The stage of a breaker for those who are told of it; nothing where it only watches.
+    pub(super) fn stage(&self, breaker: Option<&Breaker>) -> Option<breaker::Stage> {
+        let enforces = self.rules.breaker.as_ref().is_some_and(|rule| rule.enforces());
+        breaker.filter(|_| enforces).map(Breaker::stage)
+    }
+
+    fn told(&self, breaker: &Breaker) -> Option<breaker::Status> {
+        self.rules.breaker.as_ref().map(|rule| breaker.status(rule))
     }
 
     pub fn status(&self) -> Status {
@@ -59,7 +69,7 @@ impl Pool {
         let asks = || self.endpoints.iter().filter_map(Endpoint::asks);
         let pending = asks().any(|(.., lookup)| !lookup.is_tried());
         let whole = Whole {
-            breaker: self.shared().map(Breaker::status),
+            breaker: self.shared().and_then(|shared| self.told(shared)),
             panic: live.panics(),
             queue: self.queue(),
             by_hand: self.standing.hand.held().map(ByHand::from),
@@ -94,7 +104,7 @@ impl Whole {
     fn admits(&self) -> bool {
         match &self.by_hand {
             Some(hand) => hand.held == Held::Closed,
-            None => self.breaker.as_ref().is_none_or(|breaker| breaker.state == breaker::Stage::Closed),
+            None => self.breaker.as_ref().is_none_or(breaker::Status::is_passable),
         }
     }
 }
@@ -173,7 +183,7 @@ impl TargetStatus {
     /// Whether its breaker, if it has one, lets requests through, and it is not ejected.
     fn admits(&self) -> bool {
         let is_out = self.ejection.as_ref().is_some_and(|ejection| ejection.out && !ejection.shadow);
-        !is_out && self.breaker.as_ref().is_none_or(|breaker| breaker.state == breaker::Stage::Closed)
+        !is_out && self.breaker.as_ref().is_none_or(breaker::Status::is_passable)
     }
 }
 

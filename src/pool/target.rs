@@ -2,19 +2,19 @@
 
 mod carry;
 mod config;
+mod picked;
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub use config::{Config, MAX_WEIGHT};
 use http::HeaderValue;
+pub use picked::Picked;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::balance::Estimate;
-use super::breaker::{self, Breaker, Pass};
-use super::connection::{Connections, Errand};
+use super::breaker::{self, Breaker};
 use super::eject::{self, Ejection};
 use super::endpoint::Found;
 use super::health::{Record, State, Verdict};
@@ -23,9 +23,7 @@ use super::resume::Resume;
 use super::rules::Rules;
 use super::start::SlowStart;
 use super::sticky::Sticky;
-use super::{Timeout, cause, timeout};
 use crate::exchange::Request;
-use crate::fault::Fault;
 
 /// One address that a pool uses, as its settings have it; what lives longer is its cell.
 pub struct Target {
@@ -61,6 +59,18 @@ impl Target {
     /// Whether it is kept from requests because its requests go worse than those of the others.
     pub(super) fn is_ejected(&self) -> bool {
         self.rules.eject.as_ref().is_some_and(|rule| rule.keeps_from(&self.cell.ejection))
+    }
+    /// Whether it was ejected and has its first request since.
+    pub(super) fn is_tried(&self) -> bool {
+        self.rules.eject.as_ref().is_some_and(|rule| rule.tries(&self.cell.ejection))
+    }
+    /// Whether it was taken out and has answered nothing since.
+    pub fn is_mute(&self) -> bool {
+        self.is_ejected() && self.cell.ejection.is_mute()
+    }
+    /// Whether its last request went well.
+    pub fn is_well(&self) -> bool {
+        self.cell.ejection.is_well()
     }
     /// The cookie of its pool, if that has one.
     pub fn sticky(&self) -> Option<&Sticky> {
@@ -99,6 +109,14 @@ impl Target {
     /// The breaker, if the pool has any: its own, or that of the pool.
     pub(super) fn breaker(&self) -> Option<&Breaker> {
         self.rules.breaker.as_ref().map(|rule| self.gate(rule))
+    }
+    /// Whether its breaker keeps nothing from it, because it is closed or only watches.
+    fn is_passable(&self) -> bool {
+        self.rules.breaker.as_ref().is_none_or(|rule| !rule.enforces() || self.gate(rule).is_closed())
+    }
+    /// Whether its breaker would let a request through if it did not only watch.
+    pub(super) fn would_admit(&self) -> bool {
+        self.rules.breaker.as_ref().is_none_or(|rule| self.gate(rule).would_admit(rule))
     }
     fn gate<'a>(&'a self, rule: &'a breaker::Rule) -> &'a Breaker {
         rule.shared().unwrap_or(&self.cell.breaker)
@@ -205,169 +223,5 @@ impl Cell {
 impl Drop for Cell {
     fn drop(&mut self) {
         (self.gone)();
-    }
-}
-
-/// A target chosen for one try; it counts as in flight until this is dropped.
-pub struct Picked {
-    target: Arc<Target>,
-    /// What its breaker waits to hear of; nothing once that was told.
-    pass: Option<Pass>,
-    told: bool,
-    /// Its outcome was counted for ejection.
-    weighed: bool,
-    /// It is in flight no longer.
-    left: bool,
-    /// Its failure was counted for the balance.
-    slowed: bool,
-}
-
-impl Picked {
-    /// Nothing where its last place, or the last request that its breaker lets through, was just taken by another.
-    pub(super) fn new(target: Arc<Target>) -> Option<Self> {
-        match &target.rules.max_in_flight {
-            Some(rule) if !rule.enter(&target.cell.in_flight) => return None,
-            Some(_) => {}
-            None => {
-                target.cell.in_flight.fetch_add(1, Relaxed);
-            }
-        }
-        let mut picked = Self { target, pass: None, told: false, weighed: false, slowed: false, left: false };
-        if let Some(rule) = &picked.target.rules.breaker {
-            picked.pass = Some(picked.target.gate(rule).enter(rule, &picked.target.name)?);
-        }
-        picked.target.cell.picks.fetch_add(1, Relaxed);
-        Some(picked)
-    }
-    /// The target has it no longer: what follows is another try.
-    pub fn leave(&mut self) {
-        if !std::mem::replace(&mut self.left, true) {
-            self.target.cell.in_flight.fetch_sub(1, Relaxed);
-        }
-    }
-    pub fn target(&self) -> &Arc<Target> {
-        &self.target
-    }
-    /// The limits of a try: the route's in place of the pool's.
-    pub fn timeouts(&self, route: Option<&Timeout>) -> Cow<'_, timeout::Config> {
-        self.target.settings.timeouts(route)
-    }
-    /// Where and how to connect, and where the connection is our own, what becomes of it; the request ends at `end`, and if
-    /// `once`, it may not be sent twice.
-    pub fn peer(
-        &self,
-        timeouts: &timeout::Config,
-        end: Option<Instant>,
-        once: bool,
-        connections: &Arc<Connections>,
-    ) -> (Box<HttpPeer>, Option<Arc<Errand>>) {
-        let mut peer = Box::new(self.target.peer.clone());
-        let settings = &self.target.settings;
-        let errand = settings.send(&mut peer, timeouts, end, once, connections);
-        if errand.is_none() {
-            settings.limit(&mut peer, timeouts, end.map(|end| end.saturating_duration_since(Instant::now())));
-        }
-        (peer, errand)
-    }
-    /// Whether its connections are Pingora's, which has one limit for every wait.
-    pub fn waits_alike(&self) -> bool {
-        !self.target.settings.has_errands()
-    }
-    /// Whether a WebSocket can be asked for.
-    pub fn speaks_h1(&self) -> bool {
-        self.target.settings.speaks_h1()
-    }
-    /// Where and how to connect for a WebSocket, within what is left of the request's time.
-    pub fn tunnel(&self, timeouts: &timeout::Config, left: Option<Duration>) -> HttpPeer {
-        let mut peer = self.target.peer.clone();
-        self.target.settings.tunnel(&mut peer, timeouts, left);
-        peer
-    }
-    /// Where to connect for work that nobody waits for and that ends within `limit`.
-    pub fn aside(&self, limit: Duration) -> HttpPeer {
-        let (mut peer, settings) = (self.target.peer.clone(), &self.target.settings);
-        settings.limit(&mut peer, &settings.timeouts(None), Some(limit));
-        peer
-    }
-    /// Whether anyone wants to know how late its answer begins.
-    pub fn is_timed(&self) -> bool {
-        let rules = &self.target.rules;
-        rules.estimates || rules.eject.as_ref().is_some_and(|rule| rule.times())
-    }
-    /// The head of the answer came, `after` the whole request had gone out: a request that tries the target for its
-    /// breaker has found out enough, and a failure is one whatever follows. Others are told of at their end, because an
-    /// answer can break off.
-    pub fn answered(&mut self, status: u16, after: Option<Duration>) {
-        let failed = || self.target.rules.breaker.as_ref().is_some_and(|rule| rule.judge(None, status) == Some(true));
-        if matches!(self.pass, Some(Pass::Probe(_))) || failed() {
-            self.judge(None, status);
-        }
-        if let (true, Some(after)) = (self.target.rules.estimates, after) {
-            match status {
-                500.. => self.slowed(None, status),
-                _ => self.target.cell.estimate.learn(after, Instant::now()),
-            }
-        }
-        if let Some(rule) = &self.target.rules.eject {
-            if let Some(after) = after {
-                rule.time(&self.target.cell.ejection, after);
-            }
-            if rule.judge(None, status) == Some(true) {
-                self.weigh(None, status);
-            }
-        }
-    }
-    /// How the try went, told once: the fault if there was one, and the status of the answer.
-    pub fn record(&mut self, fault: Option<Fault>, status: u16) {
-        let failed = match fault {
-            Some(fault) => fault != Fault::ClientGone,
-            None => status >= 500,
-        };
-        // A target that failed may be kept for the log, and be told of again at its end.
-        if failed && !std::mem::replace(&mut self.told, true) {
-            self.target.cell.failures.fetch_add(1, Relaxed);
-        }
-        self.judge(fault, status);
-        self.weigh(fault, status);
-        if self.target.rules.estimates {
-            self.slowed(fault, status);
-        }
-    }
-    /// Who fails fast must not look quick.
-    fn slowed(&mut self, fault: Option<Fault>, status: u16) {
-        if cause::usual(fault, status) == Some(true) && !std::mem::replace(&mut self.slowed, true) {
-            self.target.cell.estimate.fail(Instant::now());
-        }
-    }
-    fn judge(&mut self, fault: Option<Fault>, status: u16) {
-        if let (Some(rule), Some(pass)) = (&self.target.rules.breaker, self.pass.take()) {
-            let failed = rule.judge(fault, status);
-            let was_closed = self.target.gate(rule).is_closed();
-            self.target.gate(rule).leave(rule, &self.target.name, pass, failed);
-            if !was_closed && self.target.gate(rule).is_closed() {
-                self.target.begin();
-            }
-        }
-    }
-    /// After its breaker: who is left alone by that is not ejected as well.
-    fn weigh(&mut self, fault: Option<Fault>, status: u16) {
-        if let Some(rule) = &self.target.rules.eject
-            && !std::mem::replace(&mut self.weighed, true)
-            && let Some(failed) = rule.judge(fault, status)
-        {
-            rule.count(&self.target, failed, self.target.breaker().is_none_or(Breaker::is_closed));
-        }
-    }
-}
-
-impl Drop for Picked {
-    fn drop(&mut self) {
-        self.leave();
-        if let (Some(rule), Some(pass)) = (&self.target.rules.breaker, self.pass.take()) {
-            self.target.gate(rule).leave(rule, &self.target.name, pass, None);
-        }
-        if let Some(rule) = &self.target.rules.max_in_flight {
-            rule.left();
-        }
     }
 }

@@ -26,7 +26,8 @@ pub struct Config {
     pub connect: Duration,
     /// To agree on TLS, after the connection is open.
     pub tls: Duration,
-    /// The longest wait for the answer's head after the last byte of the request; `idle` when left out.
+    /// The longest wait for the answer's head after the last byte of the request; 15s when left out, or `idle` where that is
+    /// shorter, in streams, and towards targets that are spoken to over TLS or by HTTP/2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_byte: Option<Duration>,
     /// The longest that one try may take to the head of its answer, connecting included; no limit of its own when left out.
@@ -157,12 +158,26 @@ impl Timeout {
     }
 }
 
+/// How long a target may think about an answer where the document says nothing.
+const FIRST_BYTE: Duration = Duration::from_secs(15);
+
 impl Config {
-    /// The limits of a stream whose connection is Pingora's, where one limit holds for every wait, or of one of ours.
-    pub fn stream(&mut self, idle: Duration, shared: bool) {
-        self.idle = idle;
-        if shared {
-            (self.first_byte, self.per_try) = (None, None);
+    /// The longest wait for the head of the answer.
+    pub fn head(&self) -> Duration {
+        self.first_byte.unwrap_or_else(|| FIRST_BYTE.min(self.idle))
+    }
+
+    /// The limits of a stream, which may begin as late as it may rest. A connection that is Pingora's has one limit for
+    /// every wait.
+    pub fn stream(&mut self, shared: bool) {
+        if let Some(idle) = self.stream_idle {
+            self.idle = idle;
+            if shared {
+                (self.first_byte, self.per_try) = (None, None);
+            }
+        }
+        if !shared && self.first_byte.is_none() {
+            self.first_byte = Some(self.idle);
         }
     }
 }

@@ -168,13 +168,19 @@ fn once_more(session: &Session, ctx: &mut Ctx, failed: &Failed) -> bool {
 }
 
 /// Tells everyone of the failed try, and takes a target for the next one; whether that begins at once and for nothing.
-/// It does where the one that failed did not get the request: another target then gets what it would have got anyway.
+/// It does where the one that failed did not get the request, or answers nobody: another target, that does answer, then gets
+/// what it would have got anyway.
 fn prepare(session: &Session, ctx: &mut Ctx, failed: &Failed) -> Result<bool, Not> {
     let (Some(pool), Some(mut last)) = (ctx.pool.clone(), ctx.picked.take()) else { return Err(Not::Nobody) };
     // A kept connection that had died says nothing of its target; one that others share would have been missed before.
     let stale = failed.end == End::Lost(Fault::UpstreamResetReused) && !ctx.upstream.shares;
-    let untouched = stale || failed.is_untouched();
-    let mut allowed = untouched || may_pay(&pool);
+    let silent = failed.end == End::Lost(Fault::UpstreamTimeoutFirstByte) && {
+        // Told first: that may be what takes it out of rotation.
+        last.record(ctx.blamed(Some(Fault::UpstreamTimeoutFirstByte)), 0);
+        last.target().is_mute()
+    };
+    let free = stale || silent || failed.is_untouched();
+    let mut allowed = free || may_pay(&pool);
     let mut next = None;
     if allowed {
         match failed.end {
@@ -193,13 +199,16 @@ fn prepare(session: &Session, ctx: &mut Ctx, failed: &Failed) -> Result<bool, No
         });
         next = ctx.pick(session.req_header()).ok();
     }
-    let is_new = |next: &Picked| !ctx.tried.iter().any(|old| Arc::ptr_eq(old, next.target()));
-    let at_once = stale || (untouched && next.as_ref().is_some_and(is_new));
-    if untouched && !at_once && next.is_some() {
+    let is_better = |next: &Picked| {
+        let is_new = !ctx.tried.iter().any(|old| Arc::ptr_eq(old, next.target()));
+        is_new && (!silent || next.target().is_well())
+    };
+    let at_once = stale || (free && next.as_ref().is_some_and(is_better));
+    if free && !at_once && next.is_some() {
         allowed = may_pay(&pool);
     }
     let (Some(next), true) = (next, allowed) else {
-        if !untouched && allowed {
+        if !free && allowed {
             pool.budget().give_back(Instant::now());
         }
         // Kept for the log: the request ends with the target that failed.

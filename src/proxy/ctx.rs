@@ -256,6 +256,7 @@ impl Ctx {
             }
             let unserved = match picked {
                 Ok(picked) => {
+                    self.watch(&picked);
                     self.picked = Some(picked);
                     return Ok(None);
                 }
@@ -278,6 +279,19 @@ impl Ctx {
                 Fallback::Answer(answer) => return Ok(Some(answer)),
             }
         }
+    }
+
+    /// A breaker that only watches would have refused the request.
+    fn watch(&mut self, picked: &Picked) {
+        let Some(rule) = self.pool.as_ref().and_then(|pool| pool.would_refuse(picked)).cloned() else { return };
+        let refusal = Refusal {
+            fault: Fault::BreakerOpen,
+            rule,
+            why: "every target rests".into(),
+            fields: Vec::new(),
+            errors: Vec::new(),
+        };
+        self.found.get_or_insert_default().would_refuse.push(refusal);
     }
 
     /// The pool of this request.

@@ -77,9 +77,8 @@ pub(super) fn tell(live: &Live, snapshot: &Snapshot, story: &Story<'_>, ctx: &mu
     if let Some(fault) = ctx.fault {
         say(fault, story, ctx);
     }
-    if let Some(mut picked) = ctx.picked.take() {
-        picked.record(ctx.blamed(ctx.fault), story.status);
-    }
+    ctx.tell_target(ctx.fault, story.status);
+    ctx.picked = None;
 }
 
 /// The whole, and the part of it that was spent waiting for targets, pauses between tries included.

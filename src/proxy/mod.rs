@@ -36,9 +36,9 @@ use self::view::View;
 use self::websocket::Websockets;
 use crate::fault::Fault;
 use crate::listener::connection_of;
+use crate::pool::Pool;
 use crate::pool::connection::Connections;
 use crate::pool::retry::MOST_ATTEMPTS;
-use crate::pool::{Picked, Pool};
 use crate::route::{Action, Found, Params};
 use crate::snapshot::Live;
 use crate::telemetry::metrics::RouteMetrics;
@@ -139,10 +139,9 @@ impl ProxyHttp for Proxy {
                 if response::instead(session, ctx, instead.as_deref()).await? {
                     return Ok(true);
                 }
-                match wanted.filter(|_| ctx.picked.as_ref().is_some_and(Picked::speaks_h1)) {
-                    Some(wanted) => Box::pin(self.websockets.serve(&self.live, session, ctx, &wanted)).await,
-                    None => Ok(false),
-                }
+                let Some(wanted) = wanted else { return Ok(false) };
+                websocket::possible(ctx)?;
+                Box::pin(self.websockets.serve(&self.live, session, ctx, &wanted)).await
             }
             Action::Redirect(redirect) => response::redirect(session, ctx, redirect).await,
             Action::Respond(respond) => response::respond(session, ctx, respond).await,
@@ -176,8 +175,8 @@ impl ProxyHttp for Proxy {
         again::begin(ctx, Instant::now());
         let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
         let mut timeouts = picked.timeouts(route.timeout.as_ref());
-        if let Some(idle) = timeouts.stream_idle.filter(|_| time::is_stream(session.req_header())) {
-            timeouts.to_mut().stream(idle, picked.waits_alike());
+        if time::is_stream(session.req_header()) {
+            timeouts.to_mut().stream(picked.waits_alike());
         }
         if ctx.upstream.tries == 1 {
             ctx.upstream.end = time::end(&timeouts, session.req_header(), ctx.started);
@@ -292,10 +291,7 @@ impl ProxyHttp for Proxy {
             ctx.why = fail::why(e);
         }
         // Before the client hears of it: its next request finds the target as this one left it.
-        let blamed = ctx.blamed(Some(fault));
-        if let Some(picked) = &mut ctx.picked {
-            picked.record(blamed, 0);
-        }
+        ctx.tell_target(Some(fault), 0);
         if ctx.upstream.tries > 0 {
             // Pingora ends the connection then: the client has to know before it sends the next request.
             session.set_keepalive(None);

@@ -12,6 +12,8 @@ use crate::units;
 
 /// What ends later ends for nobody.
 pub(super) const FOREVER: Duration = Duration::from_hours(24 * 365);
+/// A client that left after so long without an answer says something of the target, too.
+const LONG: Duration = Duration::from_secs(5);
 
 /// When the answer must be whole.
 #[derive(Debug, Clone)]
@@ -105,6 +107,24 @@ impl Ctx {
             _ => false,
         };
         if excused { Some(Fault::ClientGone) } else { fault }
+    }
+
+    /// Tells the target of the present try how that went.
+    pub(super) fn tell_target(&mut self, fault: Option<Fault>, status: u16) {
+        let blamed = self.blamed(fault);
+        let in_vain = blamed == Some(Fault::ClientGone) && self.has_waited();
+        if let Some(picked) = &mut self.picked {
+            if in_vain {
+                picked.waited_in_vain();
+            }
+            picked.record(blamed, status);
+        }
+    }
+
+    /// Whether the target had the whole request for long and has not begun to answer.
+    fn has_waited(&self) -> bool {
+        let upstream = &self.upstream;
+        upstream.sent && upstream.answered.is_none() && upstream.asked.is_some_and(|asked| asked.elapsed() >= LONG)
     }
 
     /// A wait that ended because the whole time was over is told as that.

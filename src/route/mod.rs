@@ -302,7 +302,11 @@ impl Action {
         match (&config.to, &config.redirect, &config.respond) {
             (Some(to), None, None) => {
                 let settings = split::Settings { to, stick: config.stick.as_ref(), opt_in: &config.opt_in };
-                Split::compile(&settings, pools, at, problems).map(Self::Forward)
+                let split = Split::compile(&settings, pools, at, problems)?;
+                if config.websocket.is_some() {
+                    split.complain_of_websockets(&at.key("websocket"), problems);
+                }
+                Some(Self::Forward(split))
             }
             (None, Some(redirect), None) => {
                 Redirect::compile(redirect, offers, &at.key("redirect"), problems).map(Self::Redirect)

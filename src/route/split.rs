@@ -61,6 +61,14 @@ impl fmt::Debug for Split {
 }
 
 impl Split {
+    /// A route that keeps WebSockets needs pools that can be asked for them.
+    pub(super) fn complain_of_websockets(&self, at: &Path, problems: &mut Problems) {
+        for pool in self.pools.iter().filter(|pool| !pool.speaks_h1()) {
+            let sentence = "is spoken to by HTTP/2 only, and WebSockets are asked for by HTTP/1.1";
+            problems.error(at.clone(), format!("pool `{}` {sentence}", pool.name()));
+        }
+    }
+
     /// `at` is that of the route.
     pub fn compile(settings: &Settings<'_>, pools: &Pools, at: &Path, problems: &mut Problems) -> Option<Self> {
         let before = problems.errors();

@@ -138,3 +138,35 @@ routes:
     assert_eq!(gone["targets"][0]["failures"], 2, "each failure counts once: {gone}");
     assert_eq!(times(4, || gateway.get("/slow").status), [500, 500, 503, 503]);
 }
+
+#[test]
+fn a_shadow_opens_and_keeps_nothing_away() {
+    let (bad, well, seen) = failing("bad");
+    let rules = "open_after: 3, open_for: 200ms, probes: 1, mode: shadow";
+    let gateway = pooled(&format!("{{ targets: ['{bad}'], slow_start: 1h, breaker: {{ {rules} }} }}"));
+    assert_eq!(times(10, || gateway.get("/").status), vec![500; 10]);
+    assert_eq!(seen.load(SeqCst), 10, "as without it");
+    gateway.log.wait(&format!("breaker of {bad} would be open for 200ms: 3 failures in a row"));
+    let pools = gateway.admin("/pools").json();
+    let (pool, breaker) = (&pools[0], &pools[0]["targets"][0]["breaker"]);
+    assert_eq!((&pool["state"], &breaker["shadow"]), (&"up".into(), &true.into()), "{pools}");
+    assert!(breaker["would_keep"].as_u64().unwrap() > 0, "{pools}");
+    assert!(gateway.yumen("pools", &["--admin", gateway.admin_address()]).out.contains("breaker would be "));
+    let line = gateway.access_line(|line| !line["would_refuse"].is_null());
+    assert_eq!(line["would_refuse"], "breaker.open by pools.app.breaker");
+    assert_eq!((&line["http.response.status_code"], &line["reason"]), (&500.into(), &serde_json::Value::Null));
+    let would = gateway.metrics().sum("yumen_shadow_refusals_total", &[("reason", "breaker.open")]);
+    assert!(would > 0.5, "{would}");
+    assert!(!gateway.metrics().0.contains("yumen_breaker_state{"), "it is no state of the target");
+    well.store(true, SeqCst);
+    eventually("it would be closed", || {
+        assert_eq!(gateway.get("/").status, 200);
+        gateway.log.all().iter().any(|line| line.contains("would be closed again")).then_some(())
+    });
+    let good = Origin::answering("good");
+    let two = pooled(&format!("{{ targets: ['{bad}', '{good}'], breaker: {{ {rules} }} }}"));
+    well.store(false, SeqCst);
+    times(20, || two.get("/").status);
+    two.log.wait("would be open");
+    assert!(two.access().iter().all(|line| line["would_refuse"].is_null()), "the other one would have served");
+}

@@ -186,7 +186,7 @@ fn the_breaker_of_the_other_pool_holds_and_its_budget_is_left_alone() {
     comes_to(&gateway, "no_target", 1);
     let pools = gateway.admin("/pools").json();
     let pool = pools.as_array().unwrap().iter().find(|pool| pool["name"] == "next").unwrap();
-    assert_eq!((&pool["retries"]["made"], &pool["retries"]["budget_left"]), (&0.into(), &3.into()), "{pool}");
+    assert_eq!((&pool["retries"]["made"], &pool["retries"]["budget_left"]), (&0.into(), &10.into()), "{pool}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn who_fails_again_soon_is_out_longer() {
         gateway.get("/");
         (target(&gateway, &bad)["ejection"]["times"] == 3).then_some(())
     });
-    gateway.log.wait("is ejected for 400ms, time 2 in a row: 1 failure in a row");
+    gateway.log.wait("is ejected for 400ms, time 2 in a row: the first request after its rest failed");
     gateway.log.wait("is ejected for 800ms, time 3 in a row");
 }
 

@@ -162,6 +162,7 @@ const KEYS: &[(&str, &str)] = &[
     ("pools.*.breaker.open_for", "breakers::a_target_that_fails_in_a_row_is_left_alone_then_tried_then_back"),
     ("pools.*.breaker.probes", "breakers::exactly_as_many_of_a_thousand_requests_as_allowed_try_a_half_open_target"),
     ("pools.*.breaker.on", "breakers::what_counts_as_a_failure_is_said_in_the_document"),
+    ("pools.*.breaker.mode", "breakers::a_shadow_opens_and_keeps_nothing_away"),
     ("pools.*.breaker.per", "fallbacks::a_pool_may_have_one_breaker_for_all_its_targets"),
     ("pools.*.eject", "ejections::who_fails_in_a_row_is_ejected_told_of_and_back_after_its_time"),
     ("pools.*.eject.errors", "ejections::who_fails_in_a_row_is_ejected_told_of_and_back_after_its_time"),
@@ -174,6 +175,7 @@ const KEYS: &[(&str, &str)] = &[
     ("pools.*.panic_below", "ejections::when_too_few_are_well_all_are_used_and_both_ends_are_told"),
     ("pools.*.max_in_flight", "max_in_flight::no_target_has_more_requests_than_it_may_and_the_others_wait"),
     ("pools.*.max_in_flight.per_target", "max_in_flight::no_target_has_more_requests_than_it_may_and_the_others_wait"),
+    ("pools.*.max_in_flight.mode", "max_in_flight::a_shadow_lets_all_of_them_pass_and_counts_who_would_wait"),
     (
         "pools.*.max_in_flight.queue",
         "max_in_flight::who_finds_the_queue_full_hears_it_at_once_and_who_waits_too_long_hears_it_then",
@@ -430,6 +432,7 @@ const KEYS: &[(&str, &str)] = &[
         "routes.*.websocket.recheck",
         "tunnels::a_tunnel_ends_with_the_token_that_opened_it_unless_the_document_says_otherwise",
     ),
+    ("routes.*.websocket.mode", "tunnels::a_shadow_counts_and_refuses_no_consumer"),
     ("routes.*.websocket.compression", "tunnels::compression_is_agreed_on_unless_it_is_off"),
     ("routes.*.to", "answering::weights_are_kept_and_smooth"),
     ("routes.*.stick", "canary::the_same_user_stays_on_one_side_and_a_larger_share_moves_only_whom_it_must"),

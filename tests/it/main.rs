@@ -62,6 +62,7 @@ mod routing;
 mod seeing;
 mod service;
 mod shadow;
+mod silent;
 mod sticky;
 mod stores;
 mod streams;

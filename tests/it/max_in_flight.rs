@@ -187,3 +187,16 @@ routes: {{ all: {{ match: /*, to: app }} }}\n"
     assert_eq!(times(3, || gateway.get("/").status), [200; 3]);
     assert_eq!(origin.seen().len(), 4);
 }
+
+#[test]
+fn a_shadow_lets_all_of_them_pass_and_counts_who_would_wait() {
+    let busy = Busy::new();
+    let settings = "max_in_flight: { per_target: 1, queue: 0, mode: shadow }";
+    let gateway = Gateway::start(document(&[&busy], settings));
+    let asking: Vec<_> = (0..3).map(|n| asks(&gateway, &format!("/{n}"))).collect();
+    eventually("all of them are there", || (busy.seen() == 3).then_some(()));
+    let queue = gateway.admin("/pools").json()[0]["queue"].clone();
+    assert_eq!((&queue["would_wait"], &queue["waiting"]), (&2.into(), &0.into()), "{queue}");
+    busy.gate.allow(3);
+    assert!(asking.into_iter().all(|asking| asking.join().unwrap().status == 200));
+}

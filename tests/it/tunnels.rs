@@ -399,6 +399,16 @@ fn a_consumer_has_so_many_and_room_for_another_when_one_ends() {
 }
 
 #[test]
+fn a_shadow_counts_and_refuses_no_consumer() {
+    let origin = conversing();
+    let gateway = kept(&origin, "{ per_consumer: 1, mode: shadow }");
+    let _first = Socket::open(&gateway);
+    Socket::open(&gateway).converses(b"one too many");
+    let would = [("reason", "limit.in_flight")];
+    eventually("counted", || (gateway.metrics().sum("yumen_shadow_refusals_total", &would) > 0.5).then_some(()));
+}
+
+#[test]
 fn a_tunnel_ends_with_the_token_that_opened_it_unless_the_document_says_otherwise() {
     const SECRET: &str = "a secret that is long enough for HS256";
     let origin = conversing();

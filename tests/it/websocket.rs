@@ -1,7 +1,7 @@
 //! WebSocket passes through: the handshake, both directions, and nothing before the 101.
 
 use crate::harness::handshake::{SWITCH, upgrade};
-use crate::harness::{Connection, Gateway, Origin, Request};
+use crate::harness::{Connection, Gateway, Origin, Request, h2};
 
 fn echoing() -> Origin {
     Origin::new(|seen, talk| {
@@ -84,4 +84,16 @@ fn a_tunnel_ends_when_either_side_ends() {
     assert_eq!(connection.ask(&upgrade()).status, 101);
     assert_eq!(connection.exactly(3), b"bye");
     assert!(connection.ends());
+}
+
+#[test]
+fn a_pool_that_speaks_http2_only_is_asked_for_none() {
+    let origin = h2::Origin::plain(&[]);
+    let gateway = Gateway::start(format!(
+        "pools: {{ app: {{ targets: ['{origin}'], protocol: h2c, breaker: {{ open_after: 1 }} }} }}\nroutes: {{ all: {{ match: /*, to: app }} }}\n"
+    ));
+    assert_eq!(gateway.ask(upgrade()).verdict(), (502, "upstream.upgrade".into()));
+    let line = gateway.access_line(|line| line["reason"] == "upstream.upgrade");
+    assert_eq!(line["detail"], "a WebSocket for a pool that is spoken to by HTTP/2 only");
+    assert_eq!((origin.asked().len(), gateway.get("/").status), (0, 200), "it is no failure of the target");
 }

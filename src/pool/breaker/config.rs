@@ -2,7 +2,7 @@
 //!
 //! ```yaml
 //! breaker: { open_after: 5, open_for: 30s, probes: 3 }
-//! breaker: { open_after: 50% of 20 in 10s, on: [connect, timeout, reset, "500..599"] }
+//! breaker: { open_after: 50% of 20 in 10s, on: [connect, timeout, reset, "500..599"], mode: shadow }
 //! ```
 
 use std::fmt;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::pool::cause::Cause;
 use crate::problem::{Path, Problems};
-use crate::units::Duration;
+use crate::units::{Duration, Mode};
 
 /// When a target that fails is left alone, and for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,9 @@ pub struct Config {
     pub per: Scope,
     /// What a failure is: `connect`, `timeout`, `reset`, statuses and ranges of them.
     pub on: Vec<Cause>,
+    /// `shadow` only counts, logs and shows what it would keep from its target, and who would be refused.
+    #[serde(skip_serializing_if = "Mode::is_default")]
+    pub mode: Mode,
 }
 
 impl Default for Config {
@@ -41,6 +44,7 @@ impl Default for Config {
             probes: 1,
             per: Scope::Target,
             on: Cause::usual(),
+            mode: Mode::Enforce,
         }
     }
 }

@@ -8,7 +8,7 @@ pub(super) mod machine;
 pub(super) mod window;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use super::cause::{self, Cause};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::state::parcel::Said;
-use crate::units::Name;
+use crate::units::{Mode, Name};
 
 /// A pool's settings, and whom transitions are told to.
 pub(super) struct Rule {
@@ -39,6 +39,9 @@ pub(super) struct Rule {
     /// The pool's one breaker, where it has one for all its targets.
     shared: Option<Arc<Breaker>>,
     per: Scope,
+    mode: Mode,
+    /// Its place in the document, for the log.
+    name: Arc<str>,
     hand: Arc<Hand>,
 }
 
@@ -63,6 +66,8 @@ impl Rule {
             observer: Arc::clone(observer),
             shared: None,
             per: config.per,
+            mode: config.mode,
+            name: at.to_string().into(),
             hand: Arc::new(Hand::new(Instant::now())),
         }
     }
@@ -83,11 +88,29 @@ impl Rule {
         cause::judge(&self.on, fault, status)
     }
 
+    /// Whether it keeps requests from its target, and does not only watch.
+    pub(super) fn enforces(&self) -> bool {
+        self.mode == Mode::Enforce
+    }
+
+    /// Its place in the document.
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// Tells everyone of a transition.
     fn tell(&self, target: &str, breaker: &Breaker) {
         let (stage, why, length) = breaker.machine(|machine| (machine.stage(), machine.why(), machine.length()));
         let pool = &self.pool;
         let (whose, target) = if self.shared.is_some() { ("all targets", ALL) } else { (target, target) };
+        if !self.enforces() {
+            match stage {
+                Stage::Open => log::warn!("pool {pool}: breaker of {whose} would be open for {length:?}: {why}"),
+                Stage::HalfOpen => log::info!("pool {pool}: breaker of {whose} would be half open"),
+                Stage::Closed => log::info!("pool {pool}: breaker of {whose} would be closed again"),
+            }
+            return;
+        }
         match stage {
             Stage::Open => log::warn!("pool {pool}: breaker of {whose} is open for {length:?}: {why}"),
             Stage::HalfOpen => {
@@ -106,6 +129,8 @@ pub(super) struct Breaker {
     in_row: AtomicU32,
     window: Window,
     machine: Mutex<Machine>,
+    /// Requests that it would have kept from its target, if it did not only watch.
+    would_keep: AtomicU64,
 }
 
 /// The right to send one request.
@@ -115,6 +140,8 @@ pub(super) enum Pass {
     Free,
     /// One of the few that a half open breaker lets through, in this round.
     Probe(u64),
+    /// One that goes through because the breaker only watches.
+    Watched,
 }
 
 impl Breaker {
@@ -124,6 +151,7 @@ impl Breaker {
             in_row: AtomicU32::new(0),
             window: Window::new(now),
             machine: Mutex::new(Machine::new(now)),
+            would_keep: AtomicU64::new(0),
         }
     }
 
@@ -140,6 +168,11 @@ impl Breaker {
 
     /// Whether a request could be sent now.
     pub(super) fn admits(&self, rule: &Rule) -> bool {
+        !rule.enforces() || self.would_admit(rule)
+    }
+
+    /// The same if it did not only watch.
+    pub(super) fn would_admit(&self, rule: &Rule) -> bool {
         self.is_closed()
             || rule.hand.is(Held::Closed)
             || self.machine(|machine| machine.admits(rule.probes, Instant::now()))
@@ -162,6 +195,10 @@ impl Breaker {
         if before != after {
             rule.tell(target, self);
         }
+        if pass.is_none() && !rule.enforces() {
+            self.would_keep.fetch_add(1, Relaxed);
+            return Some(Pass::Watched);
+        }
         pass
     }
 
@@ -177,7 +214,7 @@ impl Breaker {
                 let why = self.count(rule.open_after, failed, now);
                 why.is_some_and(|why| self.machine(|machine| machine.trip(why, rule.open_for, now)))
             }
-            (Pass::Free, _) => false,
+            (Pass::Free | Pass::Watched, _) => false,
         };
         if changed {
             self.in_row.store(0, Relaxed);
@@ -212,13 +249,15 @@ impl Breaker {
         }
     }
 
-    pub(super) fn status(&self) -> Status {
-        let now = Instant::now();
+    pub(super) fn status(&self, rule: &Rule) -> Status {
+        let (now, shadow) = (Instant::now(), !rule.enforces());
         self.machine(|machine| Status {
             state: machine.stage(),
             since_seconds: now.saturating_duration_since(machine.since()).as_secs(),
             cause: Some(machine.why()).filter(|why| !why.is_empty()),
             next_try_seconds: Some(machine.wait(now).as_secs_f64().ceil()).filter(|_| machine.stage() == Stage::Open),
+            would_keep: shadow.then(|| self.would_keep.load(Relaxed)),
+            shadow,
         })
     }
 
@@ -259,6 +298,19 @@ pub struct Status {
     /// When it lets requests through again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_try_seconds: Option<f64>,
+    /// How many requests it would have kept from its target; only where it watches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_keep: Option<u64>,
+    /// It keeps nothing away: `mode: shadow`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
+}
+
+impl Status {
+    /// Whether all requests go through.
+    pub fn is_passable(&self) -> bool {
+        self.shadow || self.state == Stage::Closed
+    }
 }
 
 #[cfg(test)]

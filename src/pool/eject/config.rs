@@ -3,6 +3,7 @@
 //! ```yaml
 //! eject: { errors: 5, for: 30s, at_most: 50% }
 //! eject: { share: 30% of 20 in 10s, slow: 3x of 20 in 10s, on: [connect, timeout, reset], mode: shadow }
+//! eject: off
 //! ```
 
 use std::fmt;
@@ -13,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::pool::cause::Cause;
 use crate::problem::{Path, Problems};
-use crate::units::{Duration, Mode, Share};
+use crate::units::{Duration, Mode, Share, or_short, short_form};
 
 /// When a target is taken out because its requests go worse than those of the others.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-#[schemars(rename = "PoolEject")]
+#[serde(deny_unknown_fields, default, remote = "Self")]
+#[schemars(rename = "PoolEject", transform = or_short)]
 pub struct Config {
     /// After how many failures in a row.
     #[schemars(range(min = 1))]
@@ -34,7 +35,7 @@ pub struct Config {
     /// How long it takes no requests; twice as long each time that it is ejected again soon, up to ten times.
     #[serde(rename = "for")]
     pub length: Duration,
-    /// Which share of the targets with weight may be out at the same time: at least one, never the last one.
+    /// Which share of the targets with weight may be out at the same time: at least one unless it is `0%`, never the last one.
     pub at_most: Share,
     /// What a failure is: `connect`, `timeout`, `reset`, statuses and ranges of them.
     pub on: Vec<Cause>,
@@ -57,16 +58,32 @@ impl Default for Config {
     }
 }
 
+impl FromStr for Config {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self { at_most: Share::from_percent(0), ..Self::default() }),
+            _ => Err(format!("`{text}` is neither `off` nor a map")),
+        }
+    }
+}
+
+short_form!(Config, "`off`, or { errors, share, slow, for, at_most, on, mode }");
+
 impl Config {
+    /// What holds where the document says nothing of ejection: who does not answer rests.
+    pub(super) fn built_in() -> Self {
+        let on = vec![Cause::Connect, Cause::Timeout, Cause::Reset];
+        Self { errors: 3, length: Duration::from_secs(10), on, ..Self::default() }
+    }
+
     pub(super) fn complain(&self, at: &Path, problems: &mut Problems) {
         if self.errors == 0 {
             problems.error(at.key("errors"), "must be more than zero: nobody has failed less");
         }
         if self.length.get() < std::time::Duration::from_millis(100) {
             problems.error(at.key("for"), format!("`{}` is too short; at least 100ms", self.length));
-        }
-        if self.at_most.percent() == 0 {
-            problems.error(at.key("at_most"), "`0%` would never eject anyone; leave `eject` out");
         }
         if self.on.is_empty() {
             problems.error(at.key("on"), "names no failure, so nobody would be ejected for one");

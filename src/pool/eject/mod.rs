@@ -1,7 +1,10 @@
 //! Ejection, passive health: a target whose requests go worse than those of the others takes none for a while.
 //!
 //! A request only counts. Failures in a row are acted on at once; who stands out against the others is looked for by a
-//! chore, which also lets those in again whose time is over.
+//! chore, which also lets those in again whose time is over. Who comes back has to answer one request before it gets more,
+//! so that a target that is frozen for an hour costs one client a wait now and then, and no more.
+//!
+//! Where the document says nothing, only requests without an answer count, three in a row.
 
 mod config;
 mod latency;
@@ -37,6 +40,8 @@ pub(super) fn complain(config: &Config, at: &Path, problems: &mut Problems) {
 /// A pool's settings, its targets to compare by, and whom ejections are told to.
 pub(super) struct Rule {
     config: Config,
+    /// The document says so.
+    is_said: bool,
     pool: Name,
     /// The targets with weight.
     members: ArcSwap<Vec<Member>>,
@@ -60,6 +65,10 @@ struct Cause {
 pub(super) struct Ejection {
     /// Whether the machine says so, to be read without its lock.
     out: AtomicBool,
+    /// It has answered nothing since it was taken out.
+    mute: AtomicBool,
+    /// A request is with it that may change that.
+    tried: AtomicBool,
     in_row: AtomicU32,
     outcomes: Window,
     latency: Latency,
@@ -70,6 +79,8 @@ impl Ejection {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             out: AtomicBool::new(false),
+            mute: AtomicBool::new(false),
+            tried: AtomicBool::new(false),
             in_row: AtomicU32::new(0),
             outcomes: Window::new(now),
             latency: Latency::new(now),
@@ -94,7 +105,8 @@ impl Ejection {
         let machine = self.machine(|machine| machine.pack(now));
         let (outcomes, latency) = (self.outcomes.pack(now), self.latency.pack(now));
         json!({
-            "machine": machine, "in_row": self.in_row.load(Relaxed), "outcomes": outcomes, "latency": latency
+            "machine": machine, "in_row": self.in_row.load(Relaxed), "outcomes": outcomes, "latency": latency,
+            "mute": self.is_mute(),
         })
     }
 
@@ -104,8 +116,37 @@ impl Ejection {
         self.outcomes.unpack(said.get("outcomes")?)?;
         self.latency.unpack(said.get("latency")?)?;
         self.in_row.store(in_row, Relaxed);
+        self.mute.store(said.value.get("mute") == Some(&Value::Bool(true)), Relaxed);
         self.machine(|place| *place = machine);
         Some(())
+    }
+
+    /// Whether it has yet to answer the first request since it was taken out.
+    pub(super) fn is_mute(&self) -> bool {
+        self.mute.load(Relaxed)
+    }
+
+    /// A request goes there: whether it is the one that tries how the target is.
+    pub(super) fn begin_try(&self) -> bool {
+        self.is_mute() && !self.tried.swap(true, Relaxed)
+    }
+
+    /// That request has ended.
+    pub(super) fn end_try(&self) {
+        self.tried.store(false, Relaxed);
+    }
+
+    /// It has answered, and not badly.
+    pub(super) fn heard(&self) {
+        // Most of the time it is not, and stays in everyone's cache.
+        if self.is_mute() {
+            self.mute.store(false, Relaxed);
+        }
+    }
+
+    /// Whether the last request went well, as far as that was counted.
+    pub(super) fn is_well(&self) -> bool {
+        self.in_row.load(Relaxed) == 0 && !self.is_mute()
     }
 
     fn forget(&self) {
@@ -116,9 +157,10 @@ impl Ejection {
 }
 
 impl Rule {
-    pub(super) fn new(config: &Config, pool: &Name, tools: &Tools<'_>, standing: &Arc<Standing>) -> Self {
+    pub(super) fn new(config: Option<&Config>, pool: &Name, tools: &Tools<'_>, standing: &Arc<Standing>) -> Self {
         Self {
-            config: config.clone(),
+            config: config.cloned().unwrap_or_else(Config::built_in),
+            is_said: config.is_some(),
             pool: pool.clone(),
             members: ArcSwap::default(),
             standing: Arc::clone(standing),
@@ -143,6 +185,17 @@ impl Rule {
         self.enforces() && ejection.is_out()
     }
 
+    /// Whether it gets no other request until it has answered the one that it has: it was out, and nobody knows yet how it
+    /// is. What was there before it was taken out does not count: a tunnel may stay for hours.
+    pub(super) fn tries(&self, ejection: &Ejection) -> bool {
+        ejection.is_mute() && ejection.tried.load(Relaxed) && self.enforces()
+    }
+
+    /// Whether a client that waited in vain until it left tells something of the target.
+    pub(super) fn counts_silence(&self) -> bool {
+        self.config.on.contains(&cause::Cause::Timeout)
+    }
+
     /// Whether the target failed; nothing where it is not the target's doing.
     pub(super) fn judge(&self, fault: Option<Fault>, status: u16) -> Option<bool> {
         cause::judge(&self.config.on, fault, status)
@@ -151,7 +204,8 @@ impl Rule {
     /// A request of the target has ended; `is_closed`: its breaker lets all requests through.
     pub(super) fn count(&self, target: &Target, failed: bool, is_closed: bool) {
         let ejection = &target.cell().ejection;
-        if target.weight() == 0 || !rotation::counts(ejection.is_out(), is_closed) {
+        if target.weight() == 0 || self.config.at_most.percent() == 0 || !rotation::counts(ejection.is_out(), is_closed)
+        {
             return;
         }
         if let Some(share) = self.config.share {
@@ -165,11 +219,23 @@ impl Rule {
             return;
         }
         let count = ejection.in_row.fetch_add(1, Relaxed).saturating_add(1);
-        if count >= self.config.errors {
-            ejection.in_row.store(0, Relaxed);
-            let why = format!("{count} failure{} in a row", if count == 1 { "" } else { "s" });
-            self.eject(target.name(), ejection, Cause { word: "errors", why }, Instant::now());
+        if ejection.is_mute() {
+            let why = "the first request after its rest failed".to_owned();
+            self.eject(target.name(), ejection, Cause { word: self.word(), why }, Instant::now());
+        } else if count.is_multiple_of(self.config.errors) {
+            self.eject(target.name(), ejection, self.in_row(count), Instant::now());
         }
+    }
+
+    fn word(&self) -> &'static str {
+        if self.is_said { "errors" } else { "unanswered" }
+    }
+
+    fn in_row(&self, count: u32) -> Cause {
+        let plural = if count == 1 { "" } else { "s" };
+        let what = if self.is_said { "failure" } else { "request" };
+        let how = if self.is_said { "" } else { " without an answer" };
+        Cause { word: self.word(), why: format!("{count} {what}{plural} in a row{how}") }
     }
 
     /// Whether anyone wants to know how late answers begin.
@@ -206,6 +272,7 @@ impl Rule {
             return;
         }
         ejection.forget();
+        ejection.mute.store(true, Relaxed);
         let pool = &self.pool;
         if self.enforces() {
             log::warn!("pool {pool}: target {target} is ejected for {length:?}, time {times} in a row: {why}");
@@ -255,6 +322,9 @@ impl Rule {
             return;
         }
         member.cell.ejection.forget();
+        if at_once {
+            member.cell.ejection.heard();
+        }
         let (pool, target) = (&self.pool, &member.name);
         if self.enforces() {
             member.cell.start.begin(now);

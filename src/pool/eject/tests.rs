@@ -30,9 +30,10 @@ fn what_is_written_is_read_and_printed_back() {
 #[test]
 fn what_cannot_work_is_a_problem() {
     let mut problems = Problems::default();
-    complain(&config("{ errors: 0, for: 1ms, at_most: 0%, on: [] }").unwrap(), &Path::of(["eject"]), &mut problems);
+    complain(&config("{ errors: 0, for: 1ms, on: [] }").unwrap(), &Path::of(["eject"]), &mut problems);
     let said: Vec<_> = problems.iter().map(|problem| problem.at.to_string()).collect();
-    assert_eq!(said, ["eject.errors", "eject.for", "eject.at_most", "eject.on"]);
+    assert_eq!(said, ["eject.errors", "eject.for", "eject.on"]);
+    assert_eq!(config("off").unwrap().at_most.percent(), 0);
     assert!(config("{ erors: 5 }").unwrap_err().contains("erors"));
 }
 

@@ -41,7 +41,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             attempts: 2,
-            on: vec![Trouble::Connect, Trouble::Reset],
+            on: vec![Trouble::Connect, Trouble::Reset, Trouble::Timeout],
             backoff: Backoff { shortest: Duration::from_millis(50), longest: Duration::from_secs(1) },
             budget: Share::from_percent(20),
             methods: Methods::Idempotent,

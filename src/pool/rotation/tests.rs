@@ -6,6 +6,7 @@ use crate::pool::breaker::{Pass, Stage, machine::Machine as Breaker};
 use crate::pool::eject::Machine as Ejection;
 use crate::pool::health::{self, Check, Record, State};
 use crate::pool::rest::LONGEST;
+use crate::problem::{Path, Problems};
 
 const OPEN_FOR: Duration = Duration::from_secs(30);
 const OUT_FOR: Duration = Duration::from_secs(50);
@@ -58,6 +59,10 @@ const EVENTS: [Event; 14] = [
 struct World {
     breaker: Breaker,
     ejection: Ejection,
+    /// It has answered nothing since it was ejected.
+    mute: bool,
+    /// The place of the request that tries it since.
+    tried: Option<usize>,
     record: Record,
     other_is_well: bool,
     panic_below: Option<Share>,
@@ -80,6 +85,8 @@ impl World {
         Self {
             breaker: Breaker::new(now),
             ejection: Ejection::new(now),
+            mute: false,
+            tried: None,
             record,
             other_is_well: true,
             panic_below,
@@ -100,8 +107,17 @@ impl World {
     fn admits(&self) -> bool {
         self.breaker.admits(self.probes, self.now)
     }
+    /// Whether it has its first request since it was ejected.
+    fn is_tried(&self) -> bool {
+        self.mute && self.tried.is_some()
+    }
     fn out(&self, trust: Trust) -> Option<Out> {
-        out(trust, || self.is_up(), || self.is_ejected(), || self.admits())
+        out(trust, || self.is_up(), || self.is_ejected() || self.is_tried(), || self.admits())
+    }
+    /// As a pick has it: where nobody else takes requests, who is only ejected does.
+    fn takes(&self) -> bool {
+        let alone = self.trust() == Trust::Usual && !self.other_is_well;
+        self.out(self.trust()).is_none() || (alone && self.out(Trust::Ejected).is_none())
     }
     fn trust(&self) -> Trust {
         let well = usize::from(self.is_up() && !self.is_ejected()) + usize::from(self.other_is_well);
@@ -113,11 +129,22 @@ impl World {
             // As the chore would have: who is let in again late is let in first.
             self.ejection.let_in(false, self.now);
             assert!(self.ejection.eject("why".into(), OUT_FOR, self.now));
+            self.mute = true;
         }
     }
 
+    fn pop(&mut self) -> Option<Pass> {
+        self.tried = self.tried.filter(|place| *place < self.under_way.len());
+        self.under_way.pop()
+    }
+
     fn leave(&mut self, failed: Option<bool>) {
-        let Some(pass) = self.under_way.pop() else { return };
+        let Some(pass) = self.pop() else { return };
+        self.mute &= failed != Some(false);
+        if failed == Some(true) && pass == Pass::Free && self.mute {
+            // Whoever fails at once after its rest is out again.
+            self.eject();
+        }
         if let Pass::Probe(round) = pass {
             self.passed += u32::from(failed == Some(false) && self.breaker.stage() == Stage::HalfOpen);
             self.breaker.leave(round, failed, self.probes, OPEN_FOR, self.now);
@@ -128,11 +155,11 @@ impl World {
         if self.under_way.last() != Some(&Pass::Free) {
             return;
         }
-        self.under_way.pop();
+        self.pop();
         if breaks {
             self.breaker.trip("why".into(), OPEN_FOR, self.now);
         }
-        if ejects {
+        if ejects || self.mute {
             self.eject();
         }
     }
@@ -140,9 +167,12 @@ impl World {
     fn step(&mut self, event: Event, check: &Check) {
         let before = (self.is_ejected(), self.breaker.stage());
         match event {
-            Event::Ask if self.under_way.len() < 2 && self.out(self.trust()).is_none() => {
+            Event::Ask if self.under_way.len() < 2 && self.takes() => {
                 let pass = self.breaker.enter(self.probes, self.now).expect("who takes requests gives a pass");
                 self.under_way.push(pass);
+                if self.mute && self.tried.is_none() {
+                    self.tried = Some(self.under_way.len());
+                }
             }
             Event::Ask => {}
             Event::Pass => self.leave(Some(false)),
@@ -182,7 +212,7 @@ impl World {
         }
         assert!(self.breaker.wait(self.now) <= OPEN_FOR * LONGEST);
         assert!(self.ejection.left(self.now).unwrap_or_default() <= OUT_FOR * LONGEST);
-        let takes = self.out(self.trust()).is_none();
+        let takes = self.takes();
         if !self.breaker.wait(self.now).is_zero() {
             assert!(!takes, "nothing goes through an open breaker, not in panic either");
         }
@@ -206,7 +236,7 @@ impl World {
             long_ago(self.breaker.since(), self.breaker.length()),
             (self.ejection.left(self.now).map(|left| left.is_zero()), self.ejection.length()),
             long_ago(self.ejection.since(), self.ejection.length()),
-            (self.is_up(), self.insisting, self.other_is_well, probes),
+            (self.is_up(), self.insisting, self.other_is_well, self.mute, self.tried, probes),
             self.breaker.wait(self.now) > self.ejection.left(self.now).unwrap_or_default(),
         )
     }
@@ -259,7 +289,7 @@ fn some_may_be_ejected_and_never_all() {
     let half = Share::from_percent(50);
     let most = |targets, percent| most_ejected(targets, Share::from_percent(percent));
     assert_eq!([0, 1, 2, 3, 4, 5].map(|targets| most_ejected(targets, half)), [0, 0, 1, 1, 2, 2]);
-    assert_eq!((most(10, 1), most(10, 100), most(2, 100)), (1, 9, 1));
+    assert_eq!((most(10, 0), most(10, 1), most(10, 100), most(2, 100)), (0, 1, 9, 1));
 }
 
 #[test]

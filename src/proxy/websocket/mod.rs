@@ -49,6 +49,16 @@ pub(super) fn check(session: &Session, ctx: &mut Ctx) -> Result<String, Fault> {
     Ok(wanted)
 }
 
+/// Refuses where the pool that was drawn speaks HTTP/2 only: its targets are told of nothing.
+pub(super) fn possible(ctx: &mut Ctx) -> Result<(), Fault> {
+    if ctx.pool.as_ref().is_some_and(|pool| pool.speaks_h1()) {
+        return Ok(());
+    }
+    ctx.picked = None;
+    ctx.why = Some("a WebSocket for a pool that is spoken to by HTTP/2 only".to_owned());
+    Err(Fault::UpstreamUpgrade)
+}
+
 impl Websockets {
     /// Asks targets until one answers, and passes that on; always answered, or handed over.
     pub(super) async fn serve(

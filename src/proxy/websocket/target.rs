@@ -14,7 +14,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::fault::Fault;
 use crate::pool::Picked;
 use crate::pool::timeout::Config as Timeouts;
-use crate::units;
 
 /// Informational answers before the answer, at most.
 const MOST_INFORMED: usize = 16;
@@ -37,7 +36,7 @@ impl Patience {
         let per_try = timeouts.per_try.map(|limit| now + limit.get());
         Self {
             connect: end.map(|end| end.saturating_duration_since(now.into())),
-            head: timeouts.first_byte.map_or(timeouts.idle.get(), units::Duration::get),
+            head: timeouts.head().get(),
             try_ends: per_try.into_iter().chain(end.map(Instant::from)).min(),
             idle: timeouts.idle.get(),
             write: timeouts.write.get(),

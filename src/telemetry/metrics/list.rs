@@ -107,7 +107,7 @@ families! {
     ejected: IntGaugeVec = "yumen_target_ejected" ["pool", "target"],
         "1 while a target is ejected because its requests went worse than those of the others, else 0.";
     ejections: IntCounterVec = "yumen_target_ejections_total" ["pool", "cause", "result"],
-        "Targets found bad by their requests (errors, share, slow): ejected, spared because too many are out, or only watched (shadow).";
+        "Targets found bad by their requests (errors, unanswered, share, slow): ejected, spared because too many are out, or only watched (shadow).";
     panics: IntGaugeVec = "yumen_pool_panic" ["pool"], "1 while all targets of a pool are used because too few are well, else 0.";
 
     connections: IntGaugeVec = "yumen_connections" ["listener"], "Client connections that are open.";

@@ -304,7 +304,10 @@ impl Lines {
     }
     /// The first line with this text in it, waited for.
     pub fn wait(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_for(text, PATIENCE)
+    }
+    pub fn wait_for(&self, text: &str, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
         let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(line) = held.lines.iter().find(|line| line.contains(text)) {

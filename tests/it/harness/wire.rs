@@ -232,6 +232,11 @@ impl Connection {
             None => Self::over(tcp(address)),
         }
     }
+    /// For answers that come late.
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.stream.patience(patience);
+        self
+    }
     /// Sends bytes; an other side that has closed already is no error here.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let _ = self.stream.write_all(bytes.as_ref()).and_then(|()| self.stream.flush());

@@ -105,7 +105,8 @@ impl Ejection {
         let machine = self.machine(|machine| machine.pack(now));
         let (outcomes, latency) = (self.outcomes.pack(now), self.latency.pack(now));
         json!({
-            "machine": machine, "in_row": self.in_row.load(Relaxed), "outcomes": outcomes, "latency": latency
+            "machine": machine, "in_row": self.in_row.load(Relaxed), "outcomes": outcomes, "latency": latency,
+            "mute": self.is_mute(),
         })
     }
 
@@ -115,6 +116,7 @@ impl Ejection {
         self.outcomes.unpack(said.get("outcomes")?)?;
         self.latency.unpack(said.get("latency")?)?;
         self.in_row.store(in_row, Relaxed);
+        self.mute.store(said.value.get("mute") == Some(&Value::Bool(true)), Relaxed);
         self.machine(|place| *place = machine);
         Some(())
     }

@@ -19,7 +19,7 @@ use crate::answer::Answers;
 use crate::chore::Chore;
 use crate::client::store::{self, Store};
 use crate::config::diff::{Effective, Nonce};
-pub use crate::config::runtime::{ClientIp, Drain, Forwarded};
+pub use crate::config::runtime::{ClientIp, Drain, Forwarded, Memory, MemoryLimit};
 use crate::config::{Loaded, Seals, Texts};
 use crate::listener::Listener;
 use crate::policy::auth::Follow;
@@ -55,6 +55,8 @@ pub struct Snapshot {
     pub log: Level,
     /// Settings that only a new process can take up.
     pub process: Process,
+    /// How much memory there is.
+    pub memory: Memory,
     pub drain: Drain,
     pub table: Table,
     pub routes: Vec<Arc<Route>>,

@@ -65,7 +65,9 @@ pub(super) fn run(options: &Options) -> Exit {
 
 /// Runs the gateway and turns its end into an exit code.
 pub(super) fn serve(source: Source, boot: Boot, inherited: Option<Inherited>, started: impl FnOnce(&Gateway)) -> Exit {
-    let Err(why) = gateway::run(source, boot, inherited, started) else { return Exit::Fine };
+    let ended = gateway::run(source, boot, inherited, started);
+    log::logger().flush();
+    let Err(why) = ended else { return Exit::Fine };
     match why {
         Error::Document(report, code) => {
             eprint!("{report}");

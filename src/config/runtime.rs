@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::nearest;
-use crate::units::{Duration, Network, scalar};
+use crate::units::{Duration, Network, Share, Size, scalar};
 
 /// The process itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +26,8 @@ pub struct Config {
     /// is there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<PathBuf>,
+    /// How much memory there is, and from when on new requests are refused for the sake of those that are being served.
+    pub memory: Memory,
     /// Unused connections to upstreams that the whole process keeps open.
     pub upstream_connections: NonZeroU16,
 }
@@ -37,6 +39,7 @@ impl Default for Config {
             drain: Drain::default(),
             client_ip: ClientIp::default(),
             state: None,
+            memory: Memory::default(),
             upstream_connections: NonZeroU16::MIN.saturating_add(1023),
         }
     }
@@ -47,6 +50,63 @@ impl Config {
         self.state.as_deref().unwrap_or(Path::new("/var/lib/yumen"))
     }
 }
+
+/// How much memory there is, and what happens when it runs short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "RuntimeMemory")]
+pub struct Memory {
+    /// `auto` (what the cgroup allows), a size, or `off`.
+    pub limit: MemoryLimit,
+    /// The share of it from which on new requests are answered 503 `shed.memory`, until five points less are in use.
+    pub shed_at: Share,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { limit: MemoryLimit::Auto, shed_at: Share::from_percent(90) }
+    }
+}
+
+/// Whose word on the memory counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// The kernel's, as the cgroup has it; where that has no limit there is none.
+    #[default]
+    Auto,
+    /// So much for this process.
+    Of(Size),
+    Off,
+}
+
+impl FromStr for MemoryLimit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ => {
+                let size = text.parse().map_err(|why| format!("{why}, nor `auto` or `off`"))?;
+                Some(Self::Of(size)).filter(|_| !Size::is_empty(size)).ok_or("`0` is no memory; say `off`".to_owned())
+            }
+        }
+    }
+}
+
+impl fmt::Display for MemoryLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::Of(size) => size.fmt(f),
+        }
+    }
+}
+
+scalar!(MemoryLimit, "`auto`, `off` or a size", example "auto",
+    bare number |n| n.to_string().parse(),
+    "`auto` (what the cgroup allows), a size such as `2GiB`, or `off`.");
 
 /// Threads that serve requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -33,6 +33,7 @@ pub(super) fn first(source: &Source, boot: Boot) -> Result<First, Error> {
     let mut loaded = source.load();
     let history = History::open(&state(&loaded), source.file());
     let tools = Tools::new().map_err(Error::Internal)?;
+    program::serve(tools.metrics.program_log_dropped());
     if let Some(snapshot) = brought_back(&history, &loaded, &tools) {
         return Ok(First { snapshot, tools, history, wrong: None });
     }

@@ -80,6 +80,10 @@ impl Door for Refusals {
         self.counters(listener, |counters| counters.metrics.refuse(why));
     }
 
+    fn not_accepted(&self, listener: &Name) {
+        self.counters(listener, |counters| counters.metrics.not_accepted());
+    }
+
     fn handshake(&self, _: &Name, version: &'static str, result: &'static str) {
         self.live.tools.metrics.handshake(version, result);
     }

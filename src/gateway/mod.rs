@@ -8,6 +8,7 @@ mod drain;
 pub mod history;
 pub mod keeper;
 pub mod listen;
+mod memory;
 pub mod notify;
 pub mod reload;
 pub mod rollback;
@@ -25,6 +26,7 @@ pub use self::conn::check_head;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::watch as channel;
 
@@ -72,6 +74,7 @@ pub fn run(
     let (terms, predecessor) = inherited.map(Inherited::part).unzip();
     // Before there are threads: it takes what is said to us alone out of the environment.
     let terms = terms.unwrap_or_else(Terms::of_service_manager);
+    raise_descriptors();
     // A successor that cannot read the document is none: its predecessor serves on.
     let boot = if predecessor.is_some() { Boot::Refuse } else { boot };
     let mut first = boot::first(&source, boot).inspect_err(|why| why.tell(predecessor.as_ref()))?;
@@ -90,6 +93,16 @@ pub fn run(
         gateway.serve().await;
         Ok(())
     })
+}
+
+/// As many descriptors as the process may have at all: each connection needs one, or two.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(why) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        log::warn!("there are no more than {:?} descriptors: {why}", limit.current);
+    }
 }
 
 impl Error {
@@ -149,6 +162,7 @@ impl Gateway {
         let keeper = Keeper::new(Handle::current(), workers.handles().first().cloned().unwrap_or_else(Handle::current));
         keeper.replace(live.load().chores());
         lookups(&live.load_full()).await;
+        tokio::spawn(memory::watch(live.clone()));
         let (stop, stopped) = channel::channel(false);
         let crew = workers.handles().iter().map(|handle| {
             let connections = Arc::new(Connections::new(kept));

@@ -109,7 +109,7 @@ impl ProxyHttp for Proxy {
                 ctx.in_flight = route.counted.through(&connection.listener.name).map(RouteMetrics::begin);
                 ctx.route = Some(route.clone());
                 ctx.params = params;
-                Ok(())
+                if self.live.is_short() { Err(Fault::ShedMemory.into()) } else { Ok(()) }
             }
             Found::Method { allow, nearest } => {
                 ctx.allow = Some(allow);

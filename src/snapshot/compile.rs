@@ -215,6 +215,7 @@ impl Parts {
                 workers: document.runtime.workers.get(cores),
                 upstream_connections: document.runtime.upstream_connections.get().into(),
             },
+            memory: document.runtime.memory,
             drain: document.runtime.drain.clone(),
             table: self.table,
             routes: self.routes,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,8 @@ pub struct Live {
     pub recent: Recent,
     current: ArcSwap<Snapshot>,
     leaving: OnceLock<Leaving>,
+    /// New requests are refused, because memory runs short.
+    short: AtomicBool,
     /// What each worker keeps of connections to targets.
     connections: Mutex<Vec<Arc<Connections>>>,
 }
@@ -131,8 +134,19 @@ impl Live {
             recent: Recent::new(first.process.workers),
             current: ArcSwap::from_pointee(first),
             leaving: OnceLock::new(),
+            short: AtomicBool::new(false),
             connections: Mutex::default(),
         }
+    }
+
+    /// Memory runs short, or no longer does; whether that is news.
+    pub fn run_short(&self, short: bool) -> bool {
+        self.short.swap(short, Relaxed) != short
+    }
+
+    /// Whether new requests are to be refused for want of memory.
+    pub fn is_short(&self) -> bool {
+        self.short.load(Relaxed)
     }
 
     /// A worker keeps these.

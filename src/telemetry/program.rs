@@ -7,12 +7,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::str::FromStr;
-use std::time::SystemTime;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use log::{LevelFilter, Log, Metadata, Record};
+use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::access::writer::{self, Desk};
 use super::clock::Moment;
 pub use hand::{Held, held, hold, let_go, settle};
 
@@ -87,7 +90,7 @@ pub fn start(level: Level) {
     let inner = builder.build();
     let most = inner.filter();
     // A second start, as in tests, keeps the first log.
-    if log::set_boxed_logger(Box::new(Logger { inner, fixed: directives.is_some() })).is_ok() {
+    if log::set_boxed_logger(Box::new(Logger { inner, fixed: directives.is_some(), journal })).is_ok() {
         if directives.is_some() {
             log::set_max_level(most);
         } else {
@@ -100,6 +103,20 @@ pub fn start(level: Level) {
 /// service manager gave us.
 fn is(stream: &str, file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|found| format!("{}:{}", found.dev(), found.ino()) == stream)
+}
+
+/// Where lines are left while the program serves.
+static DESK: OnceLock<Arc<Desk>> = OnceLock::new();
+/// How long the last lines may take.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// From now on a thread of its own writes: standard error that nobody reads stops no request, it costs lines, which are
+/// counted. They are written when the log is flushed, and soon anyway.
+pub fn serve(dropped: IntCounter) {
+    match writer::program(dropped) {
+        Ok(desk) => drop(DESK.set(desk)),
+        Err(why) => log::warn!("whoever reads standard error slowly slows us down: {why}"),
+    }
 }
 
 /// Changes the level of a running program, unless `RUST_LOG` has decided it, or a hand does for a while.
@@ -118,6 +135,7 @@ struct Logger {
     inner: env_logger::Logger,
     /// `RUST_LOG` has decided.
     fixed: bool,
+    journal: bool,
 }
 
 impl Log for Logger {
@@ -126,12 +144,20 @@ impl Log for Logger {
         (self.fixed || metadata.level() <= heard(target, hand::level_of(target))) && self.inner.enabled(metadata)
     }
     fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            self.inner.log(record);
+        if !self.enabled(record.metadata()) {
+            return;
         }
+        let Some(desk) = DESK.get() else { return self.inner.log(record) };
+        let mut line = Vec::with_capacity(256);
+        // Into memory everything can be written.
+        let _ = write(&mut line, record, SystemTime::now(), self.journal);
+        desk.leave(&line);
     }
     fn flush(&self) {
         self.inner.flush();
+        if let Some(desk) = DESK.get() {
+            desk.flush(LAST_LINES);
+        }
     }
 }
 

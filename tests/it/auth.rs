@@ -14,7 +14,7 @@ use crate::harness::tools::yumen;
 use crate::harness::wire::Response;
 use crate::harness::{Gateway, Origin, Request, Setup, eventually};
 
-const SECRET: &str = "a secret that is long enough for HS256";
+pub const SECRET: &str = "a secret that is long enough for HS256";
 
 fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
@@ -29,7 +29,7 @@ fn claims(changes: Value) -> Value {
     claims
 }
 
-fn signed(claims: &Value, secret: &str) -> String {
+pub fn signed(claims: &Value, secret: &str) -> String {
     encode(&Header::default(), claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 

@@ -55,6 +55,7 @@ mod outside;
 mod passwords;
 mod paths;
 mod pools;
+mod pressure;
 mod priorities;
 mod program;
 mod quotas;

@@ -38,6 +38,8 @@ enum Ears {
     Unix(UnixListener),
 }
 
+/// How often it is told that nothing can be accepted.
+const COMPLAINS: Duration = Duration::from_secs(10);
 /// An address for those who have none.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -97,8 +99,10 @@ where
         if matches!(why.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) {
             return;
         }
-        if complained.is_none_or(|last| last.elapsed() > Duration::from_secs(1)) {
-            log::warn!("listener {} cannot accept: {why}", self.live.load().listener.name);
+        let listener = &self.live.load().listener.name;
+        self.door.not_accepted(listener);
+        if complained.is_none_or(|last| last.elapsed() > COMPLAINS) {
+            log::warn!("listener {listener} cannot accept: {why}; connections wait");
             *complained = Some(Instant::now());
         }
         sleep(Duration::from_millis(50)).await;

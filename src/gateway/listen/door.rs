@@ -22,6 +22,8 @@ pub trait Door: Send + Sync {
     fn closed(&self, _listener: &Name) {}
     /// A connection was closed as it came: `connections` or `per_address` is full, or `proxy_protocol` was broken.
     fn turned_away(&self, _listener: &Name, _why: &'static str) {}
+    /// A connection could not be accepted: no descriptors, no memory.
+    fn not_accepted(&self, _listener: &Name) {}
     /// A TLS handshake ended: `version` is `TLSv1.3`, `TLSv1.2` or `none`; `result` is `ok`, `failed` or `timeout`.
     fn handshake(&self, _listener: &Name, _version: &'static str, _result: &'static str) {}
 }

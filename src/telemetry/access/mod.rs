@@ -3,7 +3,7 @@
 mod config;
 mod escape;
 mod line;
-mod writer;
+pub(super) mod writer;
 
 use std::cell::RefCell;
 use std::io;

@@ -1,4 +1,4 @@
-//! The thread that writes access lines: few writes when many come, no delay when few do.
+//! The thread that writes lines, of the access log and of the program itself: few writes when many come, no delay when few do.
 //!
 //! Requests append to one buffer under a lock that is held for the time of a copy. They wake the writer only when
 //! it sleeps without an alarm; after each write it naps, so that a busy gateway pays fifty wake-ups a second, not one
@@ -19,6 +19,8 @@ use super::config::Destination;
 
 /// How much may wait: about ten thousand lines.
 const MOST: usize = 4 << 20;
+/// The same of the program's own lines, which are few.
+const MOST_OF_PROGRAM: usize = 256 << 10;
 /// How much is written before the nap is over.
 const PLENTY: usize = 256 << 10;
 /// How long lines are gathered when they come quickly.
@@ -29,7 +31,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What requests and the writer share.
-pub(super) struct Desk {
+pub(in crate::telemetry) struct Desk {
+    /// What its lines are called, and how many bytes of them may wait.
+    what: &'static str,
+    most: usize,
     state: Mutex<State>,
     /// To the writer: there is something to do.
     wake: Condvar,
@@ -57,9 +62,9 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn leave(&self, line: &[u8]) {
+    pub(in crate::telemetry) fn leave(&self, line: &[u8]) {
         let mut state = self.state();
-        if state.lines.len() + line.len() > MOST {
+        if state.lines.len() + line.len() > self.most {
             drop(state);
             return self.dropped.inc();
         }
@@ -81,7 +86,7 @@ impl Desk {
         self.tell(|state| state.closed = true);
     }
 
-    pub(super) fn flush(&self, patience: Duration) -> bool {
+    pub(in crate::telemetry) fn flush(&self, patience: Duration) -> bool {
         self.tell(|_| ());
         let state = self.state();
         let so_far = state.left;
@@ -133,12 +138,24 @@ struct Orders {
 /// Opens the destination and starts a thread that writes to it until the desk is closed.
 pub(super) fn start(to: Destination, dropped: IntCounter) -> io::Result<Arc<Desk>> {
     let file = open(&to)?;
-    start_on(file, to, dropped)
+    start_on(file, to, dropped, ("access lines", MOST))
 }
 
-fn start_on(file: File, to: Destination, dropped: IntCounter) -> io::Result<Arc<Desk>> {
+/// The same for the lines of the program itself, to standard error.
+pub(in crate::telemetry) fn program(dropped: IntCounter) -> io::Result<Arc<Desk>> {
+    let to = Destination::Stderr;
+    start_on(open(&to)?, to, dropped, ("lines of the program", MOST_OF_PROGRAM))
+}
+
+fn start_on(
+    file: File,
+    to: Destination,
+    dropped: IntCounter,
+    (what, most): (&'static str, usize),
+) -> io::Result<Arc<Desk>> {
     let lost = dropped.get();
-    let desk = Arc::new(Desk { state: Mutex::default(), wake: Condvar::new(), done: Condvar::new(), dropped });
+    let (wake, done) = (Condvar::new(), Condvar::new());
+    let desk = Arc::new(Desk { what, most, state: Mutex::default(), wake, done, dropped });
     let mut pen = Pen { to, file, torn: false, told: None, lost };
     let theirs = Arc::clone(&desk);
     thread::Builder::new().name("access-log".into()).spawn(move || pen.work(&theirs))?;
@@ -180,7 +197,7 @@ impl Pen {
                 desk.dropped.inc_by(count(&lines));
                 thread::park_timeout(PAUSE);
             }
-            self.tell_lost(desk.dropped.get(), outcome.err());
+            self.tell_lost(desk, outcome.err());
             desk.nap();
         }
     }
@@ -213,11 +230,12 @@ impl Pen {
         Ok(())
     }
 
-    fn tell_lost(&mut self, dropped: u64, why: Option<io::Error>) {
+    fn tell_lost(&mut self, desk: &Desk, why: Option<io::Error>) {
+        let dropped = desk.dropped.get();
         let due = self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY);
         if dropped > self.lost && due {
             let why = why.map_or_else(|| "it takes them too slowly".into(), |why| why.to_string());
-            log::warn!("{} access lines to {} were lost: {why}", dropped - self.lost, self.to);
+            log::warn!("{} {} to {} were lost: {why}", dropped - self.lost, desk.what, self.to);
             (self.told, self.lost) = (Some(Instant::now()), dropped);
         }
     }
@@ -243,7 +261,7 @@ mod tests {
     fn pipe() -> (io::PipeReader, Arc<Desk>, IntCounter) {
         let (reader, writer) = io::pipe().unwrap();
         let (file, dropped) = (File::from(std::os::fd::OwnedFd::from(writer)), counter());
-        (reader, start_on(file, Destination::Stdout, dropped.clone()).unwrap(), dropped)
+        (reader, start_on(file, Destination::Stdout, dropped.clone(), ("lines", MOST)).unwrap(), dropped)
     }
 
     #[test]

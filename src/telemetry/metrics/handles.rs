@@ -225,6 +225,11 @@ impl ListenerMetrics {
         Connected(Arc::clone(self))
     }
 
+    /// One connection could not be accepted.
+    pub fn not_accepted(&self) {
+        self.lease.child(&self.families.accept_failures, &[&self.listener]).inc();
+    }
+
     /// One connection was closed before its first request; `reason` comes from a closed list.
     pub fn refuse(&self, reason: &'static str) {
         self.lease.child(&self.families.connections_refused, &[&self.listener, reason]).inc();

@@ -129,6 +129,15 @@ families! {
     upgrades: IntCounterVec = "yumen_upgrades_total" ["result"],
         "Hand-overs to a new process: this one took over (ok), or its successor failed and it serves on (failed).";
 
+    memory_limit: IntGaugeVec = "yumen_memory_limit_bytes" [],
+        "How much memory the gateway may use before the kernel ends it, or as runtime.memory says; 0 where there is no limit.";
+    memory_used: IntGaugeVec = "yumen_memory_used_bytes" [],
+        "How much of that memory is in use and cannot be reclaimed.";
+    memory_short: IntGaugeVec = "yumen_memory_short" [], "1 while new requests are refused for want of memory, else 0.";
+    accept_failures: IntCounterVec = "yumen_accept_failures_total" ["listener"],
+        "Attempts to accept a connection that failed, as when descriptors are used up; the connection waits.";
+    program_log_dropped: IntCounterVec = "yumen_program_log_dropped_total" [],
+        "Lines of the program's own log lost because standard error is slow, full or closed.";
     access_log_dropped: IntCounterVec = "yumen_access_log_dropped_total" [],
         "Access lines lost because their destination is slow, full or closed.";
 

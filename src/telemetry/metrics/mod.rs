@@ -52,6 +52,10 @@ impl Metrics {
         families.build_info.fixed(&[env!("CARGO_PKG_VERSION")]).set(1);
         families.start_time.fixed(&[]).set(now());
         families.access_log_dropped.fixed(&[]);
+        families.program_log_dropped.fixed(&[]);
+        for figure in [&families.memory_limit, &families.memory_used, &families.memory_short] {
+            figure.fixed(&[]).set(0);
+        }
         families.reloads.fixed(&["applied"]);
         families.reloads.fixed(&["unchanged"]);
         families.reloads.fixed(&["refused"]);
@@ -152,6 +156,19 @@ impl Metrics {
     /// Access lines that were lost.
     pub fn access_log_dropped(&self) -> IntCounter {
         self.families.access_log_dropped.fixed(&[])
+    }
+
+    /// Lines of the program's own log that were lost.
+    pub fn program_log_dropped(&self) -> IntCounter {
+        self.families.program_log_dropped.fixed(&[])
+    }
+
+    /// How much memory there is and is used, in bytes, and whether that is too much.
+    pub fn memory(&self, limit: u64, used: u64, short: bool) {
+        let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.families.memory_limit.fixed(&[]).set(number(limit));
+        self.families.memory_used.fixed(&[]).set(number(used));
+        self.families.memory_short.fixed(&[]).set(short.into());
     }
 
     /// A configuration was applied by a reload.
@@ -269,6 +286,7 @@ mod tests {
         copies.count(CopyResult::TooLarge);
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
+        listener.not_accepted();
         metrics.handshake("1.3", "ok");
         let target = metrics.target("orders", "10.0.0.1:80");
         let breaker = metrics.breaker("orders", "10.0.0.1:80");

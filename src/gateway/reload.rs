@@ -241,7 +241,7 @@ impl Reloader {
                 log::info!("{what}: handed over, {report} generation {generation}{}", told(&outcome.changes));
             }
             Verdict::Refused | Verdict::Gone => {
-                log::error!("{what} refused, generation {generation} serves on:\n{report}")
+                log::error!("{what} refused, generation {generation} serves on:\n{report}");
             }
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((SystemTime::now(), outcome.clone()));

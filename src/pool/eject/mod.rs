@@ -7,29 +7,28 @@
 //! Where the document says nothing, only requests without an answer count, three in a row.
 
 mod config;
+mod ejection;
 mod latency;
 mod machine;
 mod outlier;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use serde_json::{Value, json};
 
 pub use config::{Above, Config, Slower};
+pub(super) use ejection::Ejection;
+#[cfg(test)]
 pub(super) use machine::Machine;
 
-use self::latency::Latency;
 use self::outlier::Figures;
-use super::breaker::window::Window;
 use super::standing::Standing;
 use super::target::{Cell, Target};
 use super::{Tools, cause, rotation};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
-use crate::state::parcel::Said;
 use crate::telemetry::metrics::PoolMetrics;
 use crate::units::{Mode, Name};
 
@@ -59,101 +58,6 @@ struct Member {
 struct Cause {
     word: &'static str,
     why: String,
-}
-
-/// What is known of a target, through all reloads.
-pub(super) struct Ejection {
-    /// Whether the machine says so, to be read without its lock.
-    out: AtomicBool,
-    /// It has answered nothing since it was taken out.
-    mute: AtomicBool,
-    /// A request is with it that may change that.
-    tried: AtomicBool,
-    in_row: AtomicU32,
-    outcomes: Window,
-    latency: Latency,
-    machine: Mutex<Machine>,
-}
-
-impl Ejection {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            out: AtomicBool::new(false),
-            mute: AtomicBool::new(false),
-            tried: AtomicBool::new(false),
-            in_row: AtomicU32::new(0),
-            outcomes: Window::new(now),
-            latency: Latency::new(now),
-            machine: Mutex::new(Machine::new(now)),
-        }
-    }
-
-    fn machine<R>(&self, change: impl FnOnce(&mut Machine) -> R) -> R {
-        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = change(&mut machine);
-        self.out.store(machine.left(Instant::now()).is_some(), Relaxed);
-        answer
-    }
-
-    /// Whether it is out. Nobody looks at a clock for a target that is in.
-    fn is_out(&self) -> bool {
-        self.out.load(Relaxed) && self.machine(|machine| machine.is_out(Instant::now()))
-    }
-
-    /// For a successor, as of this moment.
-    pub(super) fn pack(&self, now: Instant) -> Value {
-        let machine = self.machine(|machine| machine.pack(now));
-        let (outcomes, latency) = (self.outcomes.pack(now), self.latency.pack(now));
-        json!({
-            "machine": machine, "in_row": self.in_row.load(Relaxed), "outcomes": outcomes, "latency": latency,
-            "mute": self.is_mute(),
-        })
-    }
-
-    /// As a predecessor had it.
-    pub(super) fn unpack(&self, said: Said<'_>) -> Option<()> {
-        let (machine, in_row) = (Machine::unpack(said.get("machine")?)?, said.number("in_row")?);
-        self.outcomes.unpack(said.get("outcomes")?)?;
-        self.latency.unpack(said.get("latency")?)?;
-        self.in_row.store(in_row, Relaxed);
-        self.mute.store(said.value.get("mute") == Some(&Value::Bool(true)), Relaxed);
-        self.machine(|place| *place = machine);
-        Some(())
-    }
-
-    /// Whether it has yet to answer the first request since it was taken out.
-    pub(super) fn is_mute(&self) -> bool {
-        self.mute.load(Relaxed)
-    }
-
-    /// A request goes there: whether it is the one that tries how the target is.
-    pub(super) fn begin_try(&self) -> bool {
-        self.is_mute() && !self.tried.swap(true, Relaxed)
-    }
-
-    /// That request has ended.
-    pub(super) fn end_try(&self) {
-        self.tried.store(false, Relaxed);
-    }
-
-    /// It has answered, and not badly.
-    pub(super) fn heard(&self) {
-        // Most of the time it is not, and stays in everyone's cache.
-        if self.is_mute() {
-            self.mute.store(false, Relaxed);
-        }
-    }
-
-    /// Whether the last request went well, as far as that was counted.
-    pub(super) fn is_well(&self) -> bool {
-        self.in_row.load(Relaxed) == 0 && !self.is_mute()
-    }
-
-    fn forget(&self) {
-        self.in_row.store(0, Relaxed);
-        self.outcomes.clear();
-        self.latency.clear();
-    }
 }
 
 impl Rule {

@@ -39,6 +39,11 @@ fn is_gone(answer: &Answer) -> bool {
     outcome.is_ok_and(|outcome| outcome.get("result").and_then(Value::as_str) == Some("gone"))
 }
 
+/// What is wrong although it serves: files that are held back.
+fn complaints(report: &str) -> &str {
+    if report.contains("\nheld back, read as before: ") { report } else { "" }
+}
+
 /// What the running gateway says: its report on stdout, its verdict as the exit code.
 pub(super) fn verdict(answer: &Answer) -> Exit {
     let Ok(outcome) = serde_json::from_slice::<Value>(&answer.body) else {
@@ -49,6 +54,9 @@ pub(super) fn verdict(answer: &Answer) -> Exit {
     let generation = outcome.get("generation").and_then(Value::as_u64).unwrap_or_default();
     if let Ok(changes) = serde_json::from_value::<Diff>(outcome.get("changes").cloned().unwrap_or_default()) {
         let _ = super::print(&changes.human());
+    }
+    if answer.status == 200 && word("result") != "handed_over" {
+        eprint!("{}", complaints(word("report")));
     }
     let line = match (answer.status, word("result")) {
         (202, _) => "ordered; `/status` on the admin listener tells the verdict\n".to_owned(),

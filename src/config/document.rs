@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::fit::{Extent, fit};
+use super::include::{self, Include};
 use super::inherit::{self, AUTH, Kind, LIMITS, LISTENERS, POOLS, ROUTES, STORES};
 use super::mishap::suggestion;
 use super::node::{Map, Node, Value};
@@ -26,7 +27,7 @@ pub struct Document {
     pub version: Version,
     /// Further files, relative to this one, with `*` and `?` in the last part; a name is used once in all of them.
     #[schemars(default)]
-    pub include: Vec<String>,
+    pub include: Vec<Include>,
     /// Where requests come in.
     pub listeners: BTreeMap<Name, listener::Config>,
     /// How often clients may ask, by name.
@@ -174,10 +175,10 @@ impl Top<'_> {
     }
 
     /// The files that are included; reading them has said what is wrong.
-    fn include(&self) -> Vec<String> {
+    fn include(&self) -> Vec<Include> {
         let include = self.root.get("include").map(|node| &node.value);
         let Some(Value::List(items)) = include else { return Vec::new() };
-        items.iter().filter_map(Node::text).map(str::to_owned).collect()
+        items.iter().filter_map(|node| include::entry(node, &Path::default(), &mut Notes::default())).collect()
     }
 
     /// One object of the first level, or its default.

@@ -11,6 +11,7 @@ pub mod diff;
 pub mod document;
 mod fit;
 mod glob;
+pub mod include;
 mod inherit;
 mod mishap;
 mod node;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 
 pub use document::Document;
 pub use place::Places;
+pub use read::Instead;
 pub use seals::Seals;
 pub use texts::Texts;
 
@@ -51,6 +53,9 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// What stood in them, to read it again as it was.
     pub texts: Texts,
+    /// Included files that may be held back where they are wrong, and of them those that could not be read.
+    pub soft: Vec<PathBuf>,
+    pub unread: Vec<PathBuf>,
     /// Directories in which a new file could match an `include`.
     pub directories: Vec<PathBuf>,
     /// SHA-256 of all contents, cut to 128 bits, in hexadecimal.
@@ -61,8 +66,13 @@ pub struct Loaded {
 
 /// Reads the document in a file and all that it includes.
 pub fn load(path: &Path) -> Loaded {
+    load_with(path, &Instead::new())
+}
+
+/// The same, but some files are read as they once were.
+pub fn load_with(path: &Path, instead: &Instead) -> Loaded {
     let mut notes = Notes::default();
-    let reading = read::files(path, &mut notes);
+    let reading = read::files(path, instead, &mut notes);
     Loaded::new(reading, notes)
 }
 
@@ -111,6 +121,8 @@ impl Loaded {
             places,
             files: reading.files,
             texts: reading.texts,
+            soft: reading.soft,
+            unread: reading.unread,
             directories: reading.directories,
             hash,
             unreadable: reading.unreadable,

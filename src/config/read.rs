@@ -7,6 +7,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use super::glob;
+use super::include::{self, OnError};
 use super::node::{Entry, Map, Node, Place, Value};
 use super::notes::Notes;
 use super::parse::{Budget, parse};
@@ -22,6 +23,9 @@ const NESTED: usize = 8;
 
 /// Sections whose entries may come from several files.
 pub(super) const SHARED: [&str; 5] = ["listeners", "pools", "routes", "auth", "defaults"];
+
+/// Texts of files that are read as they were and not as they are.
+pub type Instead = BTreeMap<PathBuf, Arc<str>>;
 
 /// A file as it was read.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +43,9 @@ pub(super) struct Reading {
     pub(super) files: Vec<PathBuf>,
     /// Of each file that could be read its text.
     pub(super) texts: Texts,
+    /// Those that may be held back, and of them those that could not be read.
+    pub(super) soft: Vec<PathBuf>,
+    pub(super) unread: Vec<PathBuf>,
     /// Directories in which a new file could match an `include`.
     pub(super) directories: Vec<PathBuf>,
     /// Secret texts of several lines: file, first and last line.
@@ -52,8 +59,9 @@ pub(super) struct Reading {
 }
 
 /// Reads the file at `path` and all that it includes.
-pub(super) fn files(path: &FilePath, notes: &mut Notes) -> Reading {
+pub(super) fn files(path: &FilePath, instead: &Instead, notes: &mut Notes) -> Reading {
     let mut reader = Reader::new(notes);
+    reader.instead = Some(instead);
     reader.file(path, None);
     reader.finish()
 }
@@ -79,6 +87,10 @@ struct Reader<'n> {
     notes: &'n mut Notes,
     /// Where files are read from instead of the disk.
     once: Option<&'n Texts>,
+    /// What is read instead of single files.
+    instead: Option<&'n Instead>,
+    /// Whether what is read now may be held back.
+    soft: bool,
     reading: Reading,
     budget: Budget,
     bytes: u64,
@@ -97,6 +109,8 @@ impl<'n> Reader<'n> {
         Self {
             notes,
             once: None,
+            instead: None,
+            soft: false,
             reading: Reading { complete: true, ..Reading::default() },
             budget: Budget::default(),
             bytes: 0,
@@ -118,12 +132,18 @@ impl<'n> Reader<'n> {
             return self.notes.warn(at, place, format!("{} is included already", path.display()));
         }
         self.reading.files.push(path.to_owned());
+        if self.soft {
+            self.reading.soft.push(path.to_owned());
+        }
         let text = match self.contents(path) {
             Ok(text) => text,
             Err((kind, why)) => {
                 if asked.is_none() {
                     self.reading.broken = true;
                     self.reading.unreadable = Some(kind);
+                }
+                if self.soft {
+                    self.reading.unread.push(path.to_owned());
                 }
                 return self.refuse(asked, why);
             }
@@ -148,6 +168,9 @@ impl<'n> Reader<'n> {
             return once
                 .get(path)
                 .ok_or_else(|| (io::ErrorKind::NotFound, said(&io::ErrorKind::NotFound.into(), path)));
+        }
+        if let Some(text) = self.instead.and_then(|instead| instead.get(path)) {
+            return Ok(Arc::clone(text));
         }
         let show = path.display();
         let failed = |why: io::Error| (why.kind(), said(&why, path));
@@ -223,14 +246,18 @@ impl<'n> Reader<'n> {
         };
         for (index, node) in patterns.iter().enumerate() {
             let (at, place) = (at.index(index), node.place);
-            let pattern = if let Value::Text(pattern) = &node.value { Some(pattern) } else { None };
-            match (pattern, directory) {
-                (None, _) => self.notes.error(at, place, "expected the name of a file, e.g. conf.d/*.yaml"),
+            match (include::entry(node, &at, self.notes), directory) {
+                (None, _) => {}
                 (_, None) => self.notes.error(at, place, "only a file can include others"),
                 (Some(_), _) if self.stack.len() >= NESTED => {
                     self.notes.error(at, place, format!("files include each other more than {NESTED} levels deep"));
                 }
-                (Some(pattern), Some(directory)) => self.pattern(pattern, directory, &at, place),
+                (Some(one), Some(directory)) => {
+                    let above = self.soft;
+                    self.soft |= one.on_error == OnError::KeepLast;
+                    self.pattern(&one.files, directory, &at, place);
+                    self.soft = above;
+                }
             }
         }
     }
@@ -319,7 +346,7 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         let mut notes = Notes::default();
-        let reading = super::files(&directory.path().join(files[0].0), &mut notes);
+        let reading = super::files(&directory.path().join(files[0].0), &Instead::new(), &mut notes);
         let root = format!("{}/", directory.path().display());
         let said = notes.problems.iter().map(|problem| {
             let place = notes.marks.get(problem).unwrap();
@@ -397,7 +424,7 @@ mod tests {
         File::create(&path).unwrap().set_len(100 << 20).unwrap();
         let sentence = |path: &FilePath| {
             let mut notes = Notes::default();
-            files(path, &mut notes);
+            files(path, &Instead::new(), &mut notes);
             let sentence = notes.problems.iter().next().unwrap().sentence.clone();
             sentence.replace(&format!("{}/", directory.path().display()), "")
         };

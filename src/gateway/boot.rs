@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::held_back::{self, Read};
 use super::history::{Entry, History};
 use super::source::Source;
 use crate::config::{Loaded, report};
@@ -26,31 +27,33 @@ pub struct First {
     pub history: History,
     /// What is wrong with the document on disk, where the last good one serves in its place.
     pub wrong: Option<String>,
+    /// Included files that are read as they last were good.
+    pub held_back: Vec<PathBuf>,
 }
 
 /// The first snapshot, or why there is none. Warnings go to the log.
 pub(super) fn first(source: &Source, boot: Boot) -> Result<First, Error> {
-    let mut loaded = source.load();
+    let loaded = source.load();
     let history = History::open(&state(&loaded), source.file());
     let tools = Tools::new().map_err(Error::Internal)?;
     program::serve(tools.metrics.program_log_dropped());
     if let Some(snapshot) = brought_back(&history, &loaded, &tools) {
-        return Ok(First { snapshot, tools, history, wrong: None });
+        return Ok(First { snapshot, tools, history, wrong: None, held_back: Vec::new() });
     }
     let code = loaded.code();
-    let compiled = snapshot::compile(&mut loaded, &tools, None);
-    let report = report::human(&compiled.problems, &loaded.places);
+    let texts = history.last().and_then(|last| history.texts(&last).ok()).unwrap_or_default();
+    let Read { loaded, compiled, report, held_back } = held_back::read(source, &tools, None, &|file| texts.get(file));
     match compiled.snapshot {
         Some(snapshot) => {
             program::set_level(snapshot.log);
-            if !compiled.problems.is_empty() {
+            if !compiled.problems.is_empty() || !held_back.is_empty() {
                 log::warn!("{}", report.trim_end());
             }
             history.hold(None);
-            Ok(First { snapshot, tools, history, wrong: None })
+            Ok(First { snapshot, tools, history, wrong: None, held_back })
         }
         None if boot == Boot::LastGood => match last_good(&history, &loaded, &tools) {
-            Ok(snapshot) => Ok(First { snapshot, tools, history, wrong: Some(report) }),
+            Ok(snapshot) => Ok(First { snapshot, tools, history, wrong: Some(report), held_back: Vec::new() }),
             Err(why) => Err(Error::Document(format!("{report}no last good configuration: {why}\n"), wrong(code))),
         },
         None => Err(Error::Document(report, wrong(code))),

@@ -5,6 +5,7 @@ pub mod boot;
 mod conn;
 mod door;
 mod drain;
+mod held_back;
 pub mod history;
 pub mod keeper;
 pub mod listen;
@@ -78,7 +79,7 @@ pub fn run(
     // A successor that cannot read the document is none: its predecessor serves on.
     let boot = if predecessor.is_some() { Boot::Refuse } else { boot };
     let mut first = boot::first(&source, boot).inspect_err(|why| why.tell(predecessor.as_ref()))?;
-    let wrong = first.wrong.take();
+    let (wrong, held_back) = (first.wrong.take(), std::mem::take(&mut first.held_back));
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| Error::Internal(format!("cannot start a runtime: {why}")))?;
     runtime.block_on(async {
@@ -87,7 +88,7 @@ pub fn run(
         if let Some(predecessor) = predecessor {
             gateway.take_over(predecessor).await?;
         }
-        gateway.reloader.begin(wrong);
+        gateway.reloader.begin(wrong, &held_back);
         started(&gateway);
         gateway.reloader.announce(Notify::from_environment());
         gateway.serve().await;

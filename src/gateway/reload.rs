@@ -1,8 +1,9 @@
 //! Reads, checks, compiles and swaps: one order at a time, one outcome, and everyone is told.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -11,6 +12,7 @@ use tokio::sync::watch as channel;
 
 use super::admin::{self, Admin};
 use super::boot;
+use super::held_back::{self, HeldBack, Read};
 use super::history::History;
 use super::keeper::Keeper;
 use super::listen::{Crowded, Listeners};
@@ -19,7 +21,7 @@ use super::source::Source;
 use super::upgrade::Succession;
 use super::watch::{Watch, content};
 use crate::config::diff::{Candidate, Diff, Nonce};
-use crate::config::{Loaded, Seals, Texts, report};
+use crate::config::{Loaded, Seals, Texts};
 use crate::proxy::App;
 use crate::snapshot::{self, Live, Snapshot};
 use crate::telemetry::program;
@@ -84,6 +86,7 @@ pub struct Reloader {
     pub(super) history: History,
     /// The document on disk was wrong at the start, and the last good one serves.
     last_good: AtomicBool,
+    held_back: Mutex<HeldBack>,
 }
 
 /// What came of reading a document.
@@ -118,6 +121,7 @@ impl Reloader {
             notify: OnceLock::new(),
             history,
             last_good: AtomicBool::new(false),
+            held_back: Mutex::default(),
         });
         let admin = admin::listeners(&this.live, &this).inheriting(this.listeners.inherited().clone());
         this.listeners.accept_now(accepting);
@@ -196,7 +200,8 @@ impl Reloader {
     }
 
     /// The process begins; where the last good document serves in place of a `wrong` one, everyone is told.
-    pub(super) fn begin(&self, wrong: Option<String>) {
+    pub(super) fn begin(&self, wrong: Option<String>, held_back: &[PathBuf]) {
+        held_back::update(&mut self.held_back(), held_back);
         self.history.add(&self.live.load_full(), "start", &Diff::default());
         self.last_good.store(wrong.is_some(), Relaxed);
         if let Some(report) = wrong {
@@ -207,10 +212,15 @@ impl Reloader {
         self.show_whether_on_disk();
     }
 
+    fn held_back(&self) -> MutexGuard<'_, HeldBack> {
+        self.held_back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn show_whether_on_disk(&self) {
         let metrics = &self.live.tools.metrics;
-        metrics.not_on_disk("rollback", self.history.held().is_some());
-        metrics.not_on_disk("boot", self.last_good.load(Relaxed));
+        metrics.not_on_disk("rollback", self.history.held().is_some().into());
+        metrics.not_on_disk("boot", self.last_good.load(Relaxed).into());
+        metrics.not_on_disk("include", self.held_back().len());
     }
 
     pub(super) fn count(&self, outcome: &Outcome) {
@@ -302,19 +312,23 @@ impl Reloader {
             let before = self.watch.look();
             let disk = self.source.load();
             let held = self.history.held().filter(|held| by_itself && held.instead_of == disk.hash);
-            let (stays, mut loaded) = match held.and_then(|held| self.brought_back(held.to)) {
-                Some(texts) => (Some(disk), Loaded::again(&texts)),
-                None => (None, disk),
+            let stays = held.and_then(|held| self.brought_back(held.to));
+            let is_back = stays.is_some();
+            let Read { loaded, mut compiled, report, held_back } = match stays {
+                Some(texts) => Read::again(&texts, &self.live.tools, now),
+                None => held_back::read(&self.source, &self.live.tools, Some(now), &|file| {
+                    // What has never been good is left out.
+                    Some(now.texts.get(file).unwrap_or_default())
+                }),
             };
-            let mut compiled = snapshot::compile(&mut loaded, &self.live.tools, Some(now));
             tries += 1;
             if self.watch.look() == before || tries == MOST_READINGS {
-                match (stays, &mut compiled.snapshot) {
-                    (Some(disk), Some(next)) => boot::follow(next, &disk),
-                    (None, Some(_)) => self.history.hold(None),
-                    _ => {}
+                match &mut compiled.snapshot {
+                    Some(next) if is_back => boot::follow(next, &disk),
+                    Some(_) => self.history.hold(None),
+                    None => return (None, loaded, report),
                 }
-                let report = report::human(&compiled.problems, &loaded.places);
+                held_back::update(&mut self.held_back(), &held_back);
                 return (compiled.snapshot, loaded, report);
             }
         }
@@ -360,6 +374,7 @@ impl Reloader {
             "hash_on_disk": on_disk,
             "up_to_date": on_disk == snapshot.hash,
             "rolled_back_to": self.history.held().map(|held| held.to),
+            "held_back": held_back::describe(&self.held_back()),
             "last_good": self.last_good.load(Relaxed),
             "listeners": listeners,
             "connections": self.connections(),

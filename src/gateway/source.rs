@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{self, Loaded};
+use crate::config::{self, Instead, Loaded};
 
 /// A document to read, as often as wanted.
 #[derive(Debug, Clone)]
@@ -15,8 +15,13 @@ pub enum Source {
 impl Source {
     /// Reads it, with everything that is wrong with it.
     pub fn load(&self) -> Loaded {
+        self.load_with(&Instead::new())
+    }
+
+    /// The same, but some files as they once were.
+    pub fn load_with(&self, instead: &Instead) -> Loaded {
         match self {
-            Self::File(path) => config::load(path),
+            Self::File(path) => config::load_with(path, instead),
             Self::Text(name, text) => Loaded::from_text(name, text),
         }
     }

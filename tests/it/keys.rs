@@ -12,6 +12,8 @@ use crate::house::files_below;
 const KEYS: &[(&str, &str)] = &[
     ("version", "inheritance::only_version_1_is_read"),
     ("include", "reload::an_included_file_is_watched_too"),
+    ("include.files", "held_back::a_broken_file_is_read_as_it_was_while_the_others_land"),
+    ("include.on_error", "held_back::a_broken_file_is_read_as_it_was_while_the_others_land"),
     ("runtime", "inheritance::workers_are_threads"),
     ("runtime.workers", "inheritance::workers_are_threads"),
     ("runtime.upstream_connections", "inheritance::idle_upstream_connections_are_capped"),

@@ -38,6 +38,7 @@ mod grpc_health;
 mod guards;
 mod hands;
 mod harness;
+mod held_back;
 mod history;
 mod hostile_origin;
 mod house;

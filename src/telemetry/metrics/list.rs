@@ -122,7 +122,7 @@ families! {
     reloads: IntCounterVec = "yumen_config_reloads_total" ["result"], "Attempts to apply a changed configuration.";
     reload_success: IntGaugeVec = "yumen_config_last_reload_success" [], "1 when the last attempt was applied, 0 when it was refused.";
     not_on_disk: IntGaugeVec = "yumen_config_not_on_disk" ["why"],
-        "1 while something else serves than the files say: brought back (rollback), or the last good at the start (boot).";
+        "Not 0 while something else serves than the files say: brought back (rollback), the last good at the start (boot), or so many included files held back (include).";
     reload_time: GaugeVec = "yumen_config_last_reload_success_timestamp_seconds" [],
         "When a configuration was last applied, in seconds since 1970.";
 

@@ -61,6 +61,7 @@ impl Metrics {
         families.reloads.fixed(&["refused"]);
         families.not_on_disk.fixed(&["rollback"]);
         families.not_on_disk.fixed(&["boot"]);
+        families.not_on_disk.fixed(&["include"]);
         Ok(Arc::new(Self { registry, families, book: Arc::default(), hash: Mutex::default() }))
     }
 
@@ -177,9 +178,9 @@ impl Metrics {
         self.serves(generation, hash);
     }
 
-    /// Whether something else serves than the files say; `why` comes from a closed list.
-    pub fn not_on_disk(&self, why: &'static str, so: bool) {
-        self.families.not_on_disk.fixed(&[why]).set(so.into());
+    /// Whether something else serves than the files say, or how many of them; `why` comes from a closed list.
+    pub fn not_on_disk(&self, why: &'static str, so: usize) {
+        self.families.not_on_disk.fixed(&[why]).set(i64::try_from(so).unwrap_or(i64::MAX));
     }
 
     /// A configuration serves.

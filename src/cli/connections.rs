@@ -1,5 +1,7 @@
 //! `yumen connections`: who is connected to the running gateway, and how it is connected to its targets.
 
+use std::fmt::Write;
+
 use clap::Args;
 use serde_json::Value;
 
@@ -37,11 +39,12 @@ fn told(page: &Value) -> String {
     for one in each(page, "listeners") {
         let clients = pairs(one, "clients", " has ");
         if !clients.is_empty() {
-            text += &format!("of {}: {clients}\n", word(one, "listener"));
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "of {}: {clients}", word(one, "listener"));
         }
     }
-    text +=
-        &format!("{} requests under way, {} WebSockets open\n\n", number(page, "requests"), number(page, "websockets"));
+    let (requests, websockets) = (number(page, "requests"), number(page, "websockets"));
+    let _ = writeln!(text, "{requests} requests under way, {websockets} WebSockets open\n");
     let mut upstream = Table::new(["pool", "target", "in flight", "kept"]);
     for one in each(page, "upstream") {
         let (in_flight, kept) = (number(one, "in_flight").to_string(), number(one, "kept").to_string());

@@ -22,7 +22,9 @@ impl Written {
         let mut all = Self::default();
         for name in document.listeners.keys() {
             let whole = all.whole("listeners", name.as_str(), places);
-            LISTENER.iter().for_each(|key| all.keep(&whole, key, places));
+            for key in LISTENER {
+                all.keep(&whole, key, places);
+            }
         }
         for (name, pool) in &document.pools {
             let whole = all.whole("pools", name.as_str(), places);
@@ -34,7 +36,9 @@ impl Written {
                 ("max_in_flight", pool.max_in_flight.is_some()),
                 ("tls", pool.tls.is_some()),
             ];
-            said.iter().filter(|(_, said)| *said).for_each(|(key, _)| all.keep(&whole, &[key], places));
+            for (key, _) in said.into_iter().filter(|(_, said)| *said) {
+                all.keep(&whole, &[key], places);
+            }
             if pool.timeout != pool::timeout::Config::default() {
                 all.keep_times(&whole, places);
             }
@@ -54,7 +58,9 @@ impl Written {
     }
 
     fn keep_times(&mut self, whole: &Path, places: &Places) {
-        TIMES.iter().for_each(|time| self.keep(whole, &["timeout", time], places));
+        for time in TIMES {
+            self.keep(whole, &["timeout", time], places);
+        }
     }
 
     fn keep(&mut self, whole: &Path, key: &[&str], places: &Places) {

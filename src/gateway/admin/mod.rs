@@ -16,7 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
@@ -59,7 +59,7 @@ pub fn listen(listeners: &Listeners<Admin>, wanted: &[Arc<Listener>]) -> Result<
 
 /// Whether a browser says that a page of another origin asks (Fetch Metadata, and `Origin` where that is not known).
 fn is_foreign(headers: &HeaderMap) -> bool {
-    let said = |name: &str| headers.get(name).map(|value| value.as_bytes());
+    let said = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
     let site = said("sec-fetch-site").is_some_and(|site| site != b"same-origin" && site != b"none");
     let host = said("host").unwrap_or_default();
     let is_ours =

@@ -215,7 +215,10 @@ impl Metrics {
     /// The sum over all series of a gauge.
     pub fn sum(&self, name: &str) -> i64 {
         let families = self.registry.gather();
-        let series = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
+        let series = families
+            .iter()
+            .filter(|family| family.name() == name)
+            .flat_map(prometheus::proto::MetricFamily::get_metric);
         let sum: f64 = series.map(|one| one.get_gauge().get_value()).sum();
         #[allow(clippy::cast_possible_truncation)]
         let whole = sum as i64;

@@ -190,6 +190,7 @@ impl Gateway {
         for cold in carry::unpack(&self.live, &state) {
             log::warn!("taking over: {cold}");
         }
+        admin::hand::take_over(&self.live, &self.reloader);
         self.reloader.accept(true);
         if !self.workers.answer(ANSWER).await {
             let why = format!("a worker does not answer within {ANSWER:?}");

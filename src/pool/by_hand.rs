@@ -5,10 +5,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::Pool;
 use super::breaker::LONGEST;
 use super::target::MAX_WEIGHT;
+use crate::state::parcel::{Said, ahead};
 
 /// What was said of the targets of one pool, through all reloads.
 #[derive(Debug, Default)]
@@ -40,6 +42,29 @@ impl ByHand {
             Some((weight, length)) => said.insert(target.into(), (weight, now + length.min(LONGEST))),
             None => said.remove(target),
         };
+    }
+
+    /// For a successor, as of this moment.
+    pub(super) fn pack(&self, now: Instant) -> Value {
+        let said = self.said();
+        let held = said.iter().filter(|(_, (_, until))| *until > now);
+        held.map(|(target, (weight, until))| {
+            (target.to_string(), json!({ "weight": weight, "left": ahead(now, *until) }))
+        })
+        .collect()
+    }
+
+    /// As a predecessor had it.
+    pub(super) fn unpack(&self, said: Said<'_>) -> Option<()> {
+        for (target, value) in said.value.as_object()? {
+            let one = Said { value, ..said };
+            self.say(
+                target,
+                Some((one.number("weight").filter(|weight| *weight <= MAX_WEIGHT)?, one.time("left")?)),
+                said.now,
+            );
+        }
+        Some(())
     }
 
     /// When the first of those comes back who are drained; nothing where nobody is.
@@ -96,6 +121,11 @@ mod tests {
         assert_eq!(hand.of("b", after(1)).map(|(weight, _)| weight), Some(7));
         assert_eq!(hand.of("b", after(86_400)), None, "after a day at the latest");
         assert_eq!(hand.first_back(after(4)), Some(Duration::from_secs(6)));
+        let heir = ByHand::default();
+        let parcel = hand.pack(after(4));
+        heir.unpack(Said { value: &parcel, now: after(4) }).unwrap();
+        assert_eq!(heir.of("a", after(5)), hand.of("a", after(5)), "a successor holds it as long");
+        assert!(heir.unpack(Said { value: &json!({ "a": { "weight": 7 } }), now: start }).is_none());
         hand.say("a", None, start);
         assert_eq!((hand.of("a", after(1)), hand.first_back(after(1))), (None, None));
     }

@@ -25,6 +25,7 @@ impl Pool {
             "sources": sources,
             "breaker": self.standing.breaker.pack(now),
             "hand": self.standing.hand.pack(now),
+            "weights": self.standing.by_hand.pack(now),
             "panics": self.standing.panics.load(Relaxed),
         })
     }
@@ -40,6 +41,7 @@ impl Pool {
         };
         known("its breaker", said.get("breaker").and_then(|said| self.standing.breaker.unpack(said)));
         known("its hold", said.get("hand").and_then(|said| self.standing.hand.unpack(said)));
+        known("its weights", said.get("weights").map_or(Some(()), |said| self.standing.by_hand.unpack(said)));
         if let Some(panics) = said.flag("panics") {
             self.standing.panics.store(panics, Relaxed);
         }

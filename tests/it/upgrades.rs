@@ -174,6 +174,24 @@ fn a_signal_brings_a_successor_too() {
     assert_eq!(gateway.ended(), 0);
 }
 
+#[test]
+fn a_target_that_is_drained_by_hand_stays_so_for_its_time() {
+    let (a, b) = (Origin::answering("a"), Origin::answering("b"));
+    let mut gateway = Gateway::start(format!(
+        "admin: {{ bind: 127.0.0.1:0, control: \"unix:$DIR/control.sock\" }}\nruntime: {{ drain: {{ idle: 500ms }} }}\n\
+         pools: {{ app: [\"{a}\", \"{b}\"] }}\nroutes: {{ all: {{ match: /*, to: app }} }}\n"
+    ));
+    let order = Request::post(&format!("/target?pool=app&target={a}&to=drain&for=10s"), "");
+    assert_eq!(gateway.admin_ask(order).status, 200);
+    gateway.upgrade();
+    a.forget();
+    for _ in 0..6 {
+        assert_eq!(gateway.get("/").text(), "b");
+    }
+    assert!(a.seen().is_empty());
+    eventually("its time is over", || (gateway.get("/").text() == "a").then_some(()));
+}
+
 /// A program in the directory of the gateway.
 fn program(gateway: &Gateway, name: &str, text: &str) -> String {
     let file = gateway.setup.path().join(name);

@@ -41,19 +41,33 @@ pub(super) fn weigh(live: &Arc<Live>, reloader: &Reloader, query: &str) -> Answe
     let Some((weight, length)) = weighed else {
         return done(&format!("pool {name}: {target} has its own weight again"));
     };
-    let live = live.clone();
-    let look = name.clone();
-    reloader.keeper().once(async move {
-        tokio::time::sleep(length).await;
-        if let Some(pool) = self::pool(&live, &look) {
-            pool.look_again();
-        }
-    });
+    look_again(live, reloader, &name, length);
     let length = Duration::from(length);
     done(&match weight {
         0 => format!("pool {name}: {target} gets no new requests for {length}"),
         _ => format!("pool {name}: {target} has weight {weight} for {length}"),
     })
+}
+
+/// Looks at the weights of a pool when some time is over.
+fn look_again(live: &Arc<Live>, reloader: &Reloader, name: &str, after: std::time::Duration) {
+    let (live, name) = (live.clone(), name.to_owned());
+    reloader.keeper().once(async move {
+        tokio::time::sleep(after).await;
+        if let Some(pool) = pool(&live, &name) {
+            pool.look_again();
+        }
+    });
+}
+
+/// What a predecessor was told by hand ends here when it was to end there.
+pub(in crate::gateway) fn take_over(live: &Arc<Live>, reloader: &Reloader) {
+    for pool in live.load().pool_states() {
+        for hand in pool.targets.iter().filter_map(|target| target.by_hand) {
+            let after = std::time::Duration::from_secs(hand.ends_in_seconds);
+            look_again(live, reloader, pool.name.as_str(), after);
+        }
+    }
 }
 
 /// A number, `drain` for 0, or nothing for `auto`; and how long.

@@ -2,7 +2,7 @@
 
 mod connections;
 mod diff;
-mod hand;
+pub(super) mod hand;
 mod health;
 mod history;
 mod hold;

@@ -1,13 +1,11 @@
 //! Reads, checks, compiles and swaps: one order at a time, one outcome, and everyone is told.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 use tokio::sync::watch as channel;
 
 use super::admin::{self, Admin};
@@ -15,7 +13,7 @@ use super::boot;
 use super::held_back::{self, HeldBack, Read};
 use super::history::History;
 use super::keeper::Keeper;
-use super::listen::{Crowded, Listeners};
+use super::listen::Listeners;
 use super::notify::Notify;
 use super::source::Source;
 use super::upgrade::Succession;
@@ -85,7 +83,7 @@ pub struct Reloader {
     pub(super) notify: OnceLock<Notify>,
     pub(super) history: History,
     /// The document on disk was wrong at the start, and the last good one serves.
-    last_good: AtomicBool,
+    pub(super) last_good: AtomicBool,
     held_back: Mutex<HeldBack>,
 }
 
@@ -136,28 +134,6 @@ impl Reloader {
 
     pub fn keeper(&self) -> &Keeper {
         &self.keeper
-    }
-
-    /// Names and bound addresses, the admin listener last.
-    pub fn bound(&self) -> Vec<(String, String)> {
-        let admin = self.admin.get().map(Listeners::places).unwrap_or_default();
-        let all = self.listeners.places().into_iter().chain(admin);
-        all.map(|place| (place.listener.to_string(), place.bound.to_string())).collect()
-    }
-
-    /// Who is connected to each listener.
-    pub fn crowds(&self) -> Vec<Crowded> {
-        self.listeners.crowds()
-    }
-
-    /// Connections of clients that are open, those of the admin listener apart.
-    pub fn connections(&self) -> usize {
-        self.listeners.connections()
-    }
-
-    /// Connections at the admin listener: somebody may wait for an answer.
-    pub fn visitors(&self) -> usize {
-        self.admin.get().map_or(0, Listeners::connections)
     }
 
     /// Reads the document again and swaps it in if nothing is wrong with it; else nothing has changed.
@@ -212,7 +188,7 @@ impl Reloader {
         self.show_whether_on_disk();
     }
 
-    fn held_back(&self) -> MutexGuard<'_, HeldBack> {
+    pub(super) fn held_back(&self) -> MutexGuard<'_, HeldBack> {
         self.held_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -352,39 +328,6 @@ impl Reloader {
 
     pub(super) fn refused(&self, exit: u8, report: String) -> Outcome {
         Outcome { exit, ..outcome(Verdict::Refused, &self.live.load_full(), report) }
-    }
-
-    /// What runs, what lies on disk, and what became of the last order.
-    pub fn status(&self) -> Value {
-        let snapshot = self.live.load_full();
-        let on_disk = Seals::of(&snapshot.files, &Texts::default()).hash();
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut listeners: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (name, address) in self.bound() {
-            listeners.entry(name).or_default().push(address);
-        }
-        json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "pid": std::process::id(),
-            "uptime_seconds": self.live.started.elapsed().as_secs(),
-            "draining": self.live.is_draining(),
-            "draining_generations": self.succession.draining(),
-            "generation": snapshot.generation,
-            "hash": snapshot.hash,
-            "hash_on_disk": on_disk,
-            "up_to_date": on_disk == snapshot.hash,
-            "rolled_back_to": self.history.held().map(|held| held.to),
-            "held_back": held_back::describe(&self.held_back()),
-            "last_good": self.last_good.load(Relaxed),
-            "listeners": listeners,
-            "connections": self.connections(),
-            "certificates": snapshot.certificates(),
-            "last_reload": last.map(|(when, outcome)| json!({
-                "seconds_ago": when.elapsed().map_or(0, |since| since.as_secs()),
-                "result": outcome.result,
-                "report": outcome.report,
-            })),
-        })
     }
 }
 

@@ -43,8 +43,9 @@ fn a_killed_gateway_leaves_nothing_in_the_way() {
     let setup = Setup::new();
     let dir = setup.path().to_owned();
     let document = format!("listeners: {{ edge: {{ bind: \"unix:{}/edge.sock\" }} }}\n{NAMED}", dir.display());
-    let gateway = setup.start(&document);
+    let mut gateway = setup.start(&document);
     gateway.signal("KILL");
+    gateway.ended();
     let again = Gateway::start(&document);
     assert_eq!(again.get("/").text(), "served");
 }

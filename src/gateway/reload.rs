@@ -19,7 +19,7 @@ use super::source::Source;
 use super::upgrade::Succession;
 use super::watch::{Watch, content};
 use crate::config::diff::{Candidate, Diff, Nonce};
-use crate::config::{Loaded, Seals, Texts};
+use crate::config::{Loaded, Texts};
 use crate::proxy::App;
 use crate::snapshot::{self, Live, Snapshot};
 use crate::telemetry::program;

@@ -118,6 +118,11 @@ pub enum Workers {
 }
 
 impl Workers {
+    /// The number of threads on this machine.
+    pub fn here(self) -> usize {
+        self.get(std::thread::available_parallelism().map_or(1, usize::from))
+    }
+
     /// The number of threads, given the number of processors.
     pub fn get(self, processors: usize) -> usize {
         match self {

@@ -189,7 +189,6 @@ impl Parts {
         let means = self.means();
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
         let stores: BTreeMap<_, _> = self.stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
         let certificates = certificates.map(|expiry| {
             let figure = tools.metrics.certificate(&expiry.file.to_string_lossy());
@@ -212,7 +211,7 @@ impl Parts {
             access,
             log: document.observe.log.level,
             process: Process {
-                workers: document.runtime.workers.get(cores),
+                workers: document.runtime.workers.here(),
                 upstream_connections: document.runtime.upstream_connections.get().into(),
             },
             memory: document.runtime.memory,

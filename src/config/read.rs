@@ -409,7 +409,7 @@ mod tests {
                 "main.yaml:4:3 include[2]: `*` and `?` can stand only in the last part of */x.yaml",
                 "loop.yaml:1:11 include[0]: main.yaml includes itself",
                 "main.yaml:6:3 include[4]: expected the name of a file, e.g. conf.d/*.yaml",
-                "main.yaml:7:3 include[5]: expected the name of a file, e.g. conf.d/*.yaml",
+                "main.yaml:7:3 include[5]: the key `files` is missing",
                 "main.yaml:9:3 include[7]: twice.yaml is included already",
                 "main.yaml:10:3 include[8]: dir is not a file",
             ]

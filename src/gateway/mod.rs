@@ -16,6 +16,7 @@ pub mod rollback;
 mod service;
 pub mod signals;
 pub mod source;
+mod standing;
 mod status;
 pub mod takeover;
 pub mod upgrade;

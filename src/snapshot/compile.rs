@@ -184,9 +184,8 @@ impl Parts {
                 })
                 .ok()?,
         };
-        let files = self.files(loaded);
+        let (files, means) = (self.files(loaded), self.means());
         let seals = Seals::of(&files, &loaded.texts);
-        let means = self.means();
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
         let stores: BTreeMap<_, _> = self.stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
         let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());

@@ -107,12 +107,12 @@ fn an_access_log_that_nobody_reads_costs_lines_and_no_request() {
     let log = "observe: { access_log: { to: stdout } }";
     let gateway = Setup::new()
         .start_by(format!("{log}\n{SERVED}"), after("mkfifo stuck; exec 3<>stuck; exec >&3 3>&-; exec 3<stuck"));
-    let long = format!("/{}", "x".repeat(6000));
+    let target = format!("/{}", "x".repeat(6000));
     let mut connection = gateway.connect();
     let dropped = || gateway.metrics().sum("yumen_access_log_dropped_total", &[]);
     eventually("lines are dropped", || {
         for _ in 0..100 {
-            assert_eq!(connection.get(&long).text(), "served");
+            assert_eq!(connection.get(&target).text(), "served");
         }
         (dropped() > 0.0).then_some(())
     });

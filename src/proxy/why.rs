@@ -92,6 +92,9 @@ fn rule(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) -> Option<String> {
     if let (Fault::RequestUpgrade, Some(route)) = (fault, story.whole.0) {
         return Some(format!("routes.{} ({})", route.name, route.place));
     }
+    if fault == Fault::ShedMemory {
+        return Some(snapshot.written.rule("runtime.memory"));
+    }
     let name = |section: &str, name: &str| format!("{section}.{name}");
     let listener = name("listeners", story.connection.listener.name.as_str());
     let at = match (listeners(fault), pools(fault), story.pool) {

@@ -20,6 +20,7 @@ pub struct Written(HashMap<Box<str>, Box<str>>);
 impl Written {
     pub(super) fn of(document: &Document, places: &Places) -> Self {
         let mut all = Self::default();
+        all.keep(&Path::of(["runtime"]), &["memory"], places);
         for name in document.listeners.keys() {
             let whole = all.whole("listeners", name.as_str(), places);
             for key in LISTENER {

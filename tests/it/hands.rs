@@ -147,6 +147,8 @@ fn the_log_says_more_for_a_while() {
     let heard = |gateway: &mut Gateway, from: usize| {
         let text = if number.fetch_xor(true, SeqCst) { "# one\n" } else { "# other\n" };
         gateway.reload(format!("{text}routes: {{ all: {{ match: /*, respond: 204 }} }}\npools: {{ app: {{ targets: ['127.0.0.1:9'], health: {{ tcp: true }} }} }}\n"));
+        // Lines are written by a thread of their own: this one comes after those of the chores.
+        gateway.log.wait(&format!("generation {} serves", gateway.generation()));
         let lines = gateway.log.all();
         lines.iter().skip(from).any(|line| line.contains(" DEBUG ") && line.contains("chore health/app starts"))
     };

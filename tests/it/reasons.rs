@@ -75,7 +75,7 @@ impl Walk {
 }
 
 /// The codes of each test below.
-const WALKS: [&[&str]; 9] = [REQUESTS, WAYS, IDENTITIES, ASKED, SENT, LIMITS, POOLS, TARGETS, NONSENSE];
+const WALKS: [&[&str]; 10] = [REQUESTS, WAYS, IDENTITIES, ASKED, SENT, LIMITS, POOLS, TARGETS, NONSENSE, PRESSURE];
 
 #[test]
 fn each_reason_has_its_row() {
@@ -546,4 +546,16 @@ fn who_leaves(walk: &mut Walk) {
     });
     assert_eq!((&page["code"], &page["status"]), (&json!("client.gone"), &json!(499)), "{page}");
     walk.0.insert("client.gone".to_owned());
+}
+
+const PRESSURE: &[&str] = &["shed.memory"];
+
+#[test]
+fn what_there_is_no_room_for() {
+    let walk = &mut Walk::new();
+    let gateway =
+        Gateway::start("runtime: { memory: { limit: 8MiB } }\nroutes: { all: { match: /*, respond: 204 } }\n");
+    let refused = eventually("memory runs short", || Some(gateway.get("/")).filter(|answer| answer.status == 503));
+    walk.told(&gateway, "shed.memory", &id_of(&refused), "runtime.memory (yumen.yaml:5:");
+    std::mem::take(walk).was(PRESSURE);
 }

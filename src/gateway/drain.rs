@@ -7,7 +7,7 @@ use super::signals::Order;
 use crate::snapshot::Leaving;
 
 /// How long is left when a second signal or a successor wants us gone.
-const HURRY: Duration = Duration::from_secs(2);
+const HURRY: Duration = Duration::from_secs(1);
 /// What the process may take to end once nothing is in flight.
 const LEAVING: Duration = Duration::from_secs(10);
 /// How often it is looked whether somebody is left; seldom once it takes long.

@@ -421,7 +421,7 @@ def the_second_generation_is_watched_like_the_first():
         took = back_after(second, 10)
     nobody_refused(clients)
     figures.append(f"back after {took:.2f} s")
-    assert took < 4, "what drains has 2 s, then comes the next start"
+    assert took < 3, "what drains has a second, then comes the next start"
     eventually("only it is left", lambda: processes() == [pid()])
     upgrade()
     second = pid()

@@ -7,7 +7,7 @@
 //! ```text
 //!   9  main                        the switch
 //!   8  cli                         one file per verb: run, demo, check, explain, show, schema, reload ...
-//!   7  gateway                     the process: workers, sockets, reload, drain, the admin door
+//!   7  gateway                     the process: workers, sockets, reload, take-over, drain, the admin door
 //!   6  proxy                       one request, from first byte to log line (Pingora's ProxyHttp)
 //!   5  snapshot                    the whole configuration, compiled; swapped as one
 //!   4  config                      the document: read, place, check, report
@@ -26,6 +26,7 @@
 //! * A request looks nothing up by name: its [`route::Route`] holds its pools, policies and counters.
 //! * One canonical path, one host, one client address, made once ([`proxy::intake`]), used everywhere, forwarded as such.
 //! * A reload is whole or not at all: one pointer is swapped ([`snapshot::Live`]), or nothing has changed.
+//! * A process gives way to another whole or not at all: nothing is lost before the successor serves ([`gateway::takeover`]).
 //! * State lives longer than settings ([`state::Shelf`]): counts and health survive a reload under their owner's name.
 //! * One door out: what can go wrong is one enum and one table ([`fault::Fault`]); the same word is in the answer, the
 //!   log, the metrics and the guide.

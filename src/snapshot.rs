@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-pub use compile::{Compiled, Deciding, check, compile, deciding, files};
+pub use compile::{Compiled, Deciding, compile, deciding, files};
 pub use live::{Leaving, Live, Tools};
 pub use written::Written;
 

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{Document, Exit, Format, fail, print};
 use crate::config::{self, report};
+use crate::gateway::rehearse;
 use crate::snapshot::{self, Tools};
 
 #[derive(Args)]
@@ -15,7 +16,7 @@ pub(super) struct Options {
     format: Format,
 }
 
-/// Reads and compiles, but opens nothing and asks nobody. The exit code is 0, 66, 77 or 78.
+/// Reads and compiles and runs the tests of the document, but opens nothing and asks nobody. The exit code is 0, 66, 77 or 78.
 pub(super) fn run(options: &Options) -> Exit {
     let tools = match Tools::new() {
         Ok(tools) => tools,
@@ -23,8 +24,12 @@ pub(super) fn run(options: &Options) -> Exit {
     };
     let mut loaded = config::load(&options.document.config);
     if loaded.unreadable.is_none() {
-        let further = snapshot::check(&loaded, &tools);
+        let (deciding, further) = snapshot::deciding(&loaded, &tools);
         loaded.problems.append(further);
+        if let Some(deciding) = deciding.filter(|_| loaded.code() == 0) {
+            let failing = rehearse::problems(&loaded, (&deciding).into());
+            loaded.problems.append(failing);
+        }
     }
     let text = match options.format {
         Format::Json => format!("{:#}\n", report::json(&loaded.problems, &loaded.places)),

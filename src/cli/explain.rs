@@ -2,23 +2,21 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Document, Exit, Format, Output, fail, print};
+use crate::config::case::Who;
 use crate::config::{self, Loaded, Places, report};
-use crate::exchange::Identity;
 use crate::fault::Fault;
-use crate::gateway;
-use crate::listener::Listener;
+use crate::gateway::ask::Ask;
 use crate::policy::foresee::Step;
 use crate::policy::guard::Mode;
 use crate::problem::Path;
-use crate::proxy::trial::{self, Asked, End, Trial, Verdict};
+use crate::proxy::trial::{End, Unknown, Verdict};
 use crate::route::{Action, Explanation, Route};
-use crate::snapshot::{self, Deciding, Tools};
+use crate::snapshot::{self, Tools};
 use crate::units::{Name, Size};
 
 #[derive(Args)]
@@ -67,108 +65,47 @@ pub(super) fn run(options: &Options) -> Exit {
         eprint!("{}", report::human(if loaded.code() == 0 { &problems } else { &loaded.problems }, &loaded.places));
         return Exit::of(if loaded.code() == 0 { Exit::Invalid as u8 } else { loaded.code() });
     };
-    let question = match Question::of(options, &deciding) {
-        Ok(question) => question,
+    let ask = match asked(options) {
+        Ok(ask) => ask,
         Err(sentence) => return fail(Exit::Usage, &sentence),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(why) => return fail(Exit::Internal, &format!("cannot start a runtime: {why}")),
     };
-    let verdict = runtime.block_on(question.judge(&deciding));
+    let verdict = match runtime.block_on(ask.judge((&deciding).into())) {
+        Ok(verdict) => verdict,
+        Err(sentence) => return fail(Exit::Usage, &sentence),
+    };
     match options.output.output {
         Format::Human => print(&tell(&options.method, &verdict, &loaded)),
         Format::Json => print(&format!("{:#}\n", page(&options.method, &verdict))),
     }
 }
 
-/// What is asked about.
-struct Question<'a> {
-    listener: &'a Arc<Listener>,
-    head: Vec<(String, String)>,
-    method: &'a str,
-    target: String,
-    client: IpAddr,
-    tls: Option<Box<str>>,
-    who: Option<Identity>,
-    body: Vec<u8>,
-}
-
-impl<'a> Question<'a> {
-    fn of(options: &'a Options, deciding: &'a Deciding) -> Result<Self, String> {
-        let (https, host, target) = parts(&options.url);
-        let listener = match &options.listener {
-            Some(name) => deciding.listeners.iter().find(|listener| listener.name == *name),
-            None => deciding.listeners.iter().find(|listener| listener.tls().is_some() == https),
-        };
-        let listener = listener.or_else(|| deciding.listeners.first().filter(|_| options.listener.is_none()));
-        let listener = listener.ok_or("there is no such listener in the document")?;
-        let body = match options.body.as_deref().map(|body| (body, body.strip_prefix('@'))) {
-            None => Vec::new(),
-            Some((_, Some(file))) => std::fs::read(file).map_err(|why| format!("cannot read {file}: {why}"))?,
-            Some((text, None)) => text.as_bytes().to_vec(),
-        };
-        let mut head = Vec::new();
-        for line in &options.headers {
-            let (name, value) = line.split_once(':').ok_or_else(|| format!("`{line}`: write it as `name: value`"))?;
-            head.push((name.trim().to_owned(), value.trim().to_owned()));
-        }
-        let said = |head: &[(String, String)], name: &str| head.iter().any(|(said, _)| said.eq_ignore_ascii_case(name));
-        let length = options.length.map_or(body.len() as u64, Size::bytes);
-        if length > 0 && !said(&head, "content-length") && !said(&head, "transfer-encoding") {
-            head.push(("Content-Length".to_owned(), length.to_string()));
-        }
-        if !said(&head, "host") {
-            head.insert(0, ("Host".to_owned(), host.clone()));
-        }
-        let name = options.sni.clone().unwrap_or_else(|| host.split(':').next().unwrap_or_default().to_owned());
-        let tls = listener.tls().map(|_| name.to_ascii_lowercase().into());
-        let who = options.who.as_deref().map(claims).transpose()?;
-        Ok(Self { listener, head, method: &options.method, target, client: options.client, tls, who, body })
-    }
-
-    /// The way of a request: its bytes, its head, its route, the guards.
-    async fn judge(self, deciding: &'a Deciding) -> Verdict<'a> {
-        let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
-        for (name, value) in &self.head {
-            // Writing to a String cannot fail.
-            let _ = write!(bytes, "{name}: {value}\r\n");
-        }
-        let read = gateway::check_head(format!("{bytes}\r\n").as_bytes(), &self.listener.limits);
-        let refused = |fault: Fault| Verdict { end: End::Refused(fault.into()), ..Verdict::default() };
-        let request = match read.and_then(|()| trial::head(self.method, &self.target, &self.head)) {
-            Ok(request) => request,
-            Err(fault) => return refused(fault),
-        };
-        let asked = Asked { request, peer: self.client, tls: self.tls, who: self.who, body: self.body };
-        Trial { deciding, listener: self.listener }.of(asked).await
-    }
-}
-
-/// Whether it is by TLS, the host, and the target of a URL with or without its scheme, or of a path alone.
-fn parts(url: &str) -> (bool, String, String) {
-    let (https, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
-        (Some(rest), _) => (true, rest),
-        (None, Some(rest)) => (false, rest),
-        (None, None) => (false, url),
+/// What is asked about; the error is a sentence.
+fn asked(options: &Options) -> Result<Ask<'_>, String> {
+    let body = match options.body.as_deref().map(|body| (body, body.strip_prefix('@'))) {
+        None => Vec::new(),
+        Some((_, Some(file))) => std::fs::read(file).map_err(|why| format!("cannot read {file}: {why}"))?,
+        Some((text, None)) => text.as_bytes().to_vec(),
     };
-    let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let slash = if target.starts_with('/') { "" } else { "/" };
-    (https, if host.is_empty() { "localhost" } else { host }.to_owned(), format!("{slash}{target}"))
-}
-
-/// Claims as JSON, or names with words; what the document would say of a consumer is taken from them too.
-fn claims(text: &str) -> Result<Identity, String> {
-    let wrong = || format!("`{text}` is neither claims as JSON nor e.g. sub=alice,role=admin");
-    let claims: Map<String, Value> = if text.trim_start().starts_with('{') {
-        serde_json::from_str(text).map_err(|_| wrong())?
-    } else {
-        let pair = |pair: &str| pair.split_once('=').map(|(name, word)| (name.trim().to_owned(), json!(word.trim())));
-        text.split(',').map(pair).collect::<Option<_>>().ok_or_else(wrong)?
-    };
-    let consumer = ["consumer", "sub"].iter().find_map(|name| claims.get(*name)?.as_str()).map(Arc::from);
-    let claims = Arc::new(claims);
-    Ok(Identity { consumer, attributes: Some(claims.clone()), claims: Some(claims), ends: None })
+    let mut head = Vec::new();
+    for line in &options.headers {
+        let (name, value) = line.split_once(':').ok_or_else(|| format!("`{line}`: write it as `name: value`"))?;
+        head.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    Ok(Ask {
+        method: &options.method,
+        url: &options.url,
+        head,
+        client: options.client,
+        listener: options.listener.as_ref(),
+        sni: options.sni.as_deref(),
+        who: options.who.as_deref().map(str::parse::<Who>).transpose()?.map(|who| who.identity()),
+        body,
+        length: options.length,
+    })
 }
 
 fn tell(method: &str, verdict: &Verdict<'_>, loaded: &Loaded) -> String {
@@ -184,7 +121,10 @@ fn tell(method: &str, verdict: &Verdict<'_>, loaded: &Loaded) -> String {
             writeln!(text, "answer {} {}{by}{why}", refused.fault.status(), refused.fault)
         }
         End::Replied(status) => writeln!(text, "answer {status}"),
-        End::Unknown => writeln!(text, "answer  as `auth` decides: say who it is with --as"),
+        End::Unknown(Unknown::Who) => writeln!(text, "answer  as `auth` decides: say who it is with --as"),
+        End::Unknown(Unknown::Body) => {
+            writeln!(text, "answer  as `validate` decides: say what is in the body with --body")
+        }
         _ => Ok(()),
     };
     text
@@ -265,7 +205,7 @@ fn page(method: &str, verdict: &Verdict<'_>) -> Value {
         }),
         End::Replied(status) => json!({ "status": status }),
         End::Served => json!({ "status": null }),
-        End::Unknown => Value::Null,
+        End::Unknown(_) => Value::Null,
     };
     json!({
         "method": method, "host": verdict.host, "path": verdict.path,

@@ -23,6 +23,7 @@ mod show;
 mod status;
 mod table;
 mod target;
+mod test;
 mod upgrade;
 mod why;
 
@@ -81,6 +82,8 @@ enum Verb {
     Demo(demo::Options),
     /// Say everything that is wrong with a document, with its place, and change nothing.
     Check(check::Options),
+    /// Run the tests that stand in a document, without sending anything; exit 78 where one fails.
+    Test(test::Options),
     /// Say where a request would go and why, without sending it.
     Explain(explain::Options),
     /// Print every effective value and where it came from.
@@ -178,6 +181,7 @@ impl Verb {
             Self::Run(options) => run::run(&options),
             Self::Demo(options) => demo::run(&options),
             Self::Check(options) => check::run(&options),
+            Self::Test(options) => test::run(&options),
             Self::Explain(options) => explain::run(&options),
             Self::Show(options) => show::run(&options),
             Self::Diff(options) => diff::run(&options),

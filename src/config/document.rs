@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::case::Case;
 use super::fit::{Extent, fit};
 use super::include::{self, Include};
 use super::inherit::{self, AUTH, Kind, LIMITS, LISTENERS, POOLS, ROUTES, STORES};
@@ -61,6 +62,10 @@ pub struct Document {
     /// The language of the answers that the gateway gives itself.
     #[schemars(default)]
     pub errors: messages::Config,
+    /// What must become of which requests: `check` and `test` find it out, and no reload passes that breaks one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(default)]
+    pub tests: Vec<Case>,
 }
 
 /// The version of the language; there is one.
@@ -80,7 +85,7 @@ pub struct Defaults {
     route: Option<route::Config>,
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "version",
     "include",
     "listeners",
@@ -94,6 +99,7 @@ const KEYS: [&str; 13] = [
     "admin",
     "observe",
     "errors",
+    "tests",
 ];
 
 impl TryFrom<u64> for Version {
@@ -134,6 +140,7 @@ pub(super) fn read(root: &mut Node, notes: &mut Notes) -> Document {
     document.admin = top.single("admin");
     document.observe = top.single("observe");
     document.errors = top.single("errors");
+    document.tests = top.tests();
     document
 }
 
@@ -179,6 +186,20 @@ impl Top<'_> {
         let include = self.root.get("include").map(|node| &node.value);
         let Some(Value::List(items)) = include else { return Vec::new() };
         items.iter().filter_map(|node| include::entry(node, &Path::default(), &mut Notes::default())).collect()
+    }
+
+    /// The tests, each read on its own; those that are wrong are left out.
+    fn tests(&mut self) -> Vec<Case> {
+        let Some(entry) = self.root.map_mut().and_then(|map| map.get_mut("tests")) else { return Vec::new() };
+        let at = Path::of(["tests"]);
+        let Value::List(items) = &mut entry.node.value else {
+            let sentence = "expected a list, e.g. [{ send: GET api.example.com/orders/7, expect: 401 auth.missing }]";
+            self.notes.error(at, entry.node.place, sentence);
+            return Vec::new();
+        };
+        let notes = &mut *self.notes;
+        let read = |(index, node): (usize, &mut Node)| fit::<Case>(node, &at.index(index), Extent::Whole, notes);
+        items.iter_mut().enumerate().filter_map(read).collect()
     }
 
     /// One object of the first level, or its default.

@@ -5,6 +5,7 @@
 //! ([`check`]). Complaints are rendered by [`report`].
 
 pub mod admin;
+pub mod case;
 mod check;
 mod de;
 pub mod diff;

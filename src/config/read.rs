@@ -96,6 +96,8 @@ struct Reader<'n> {
     bytes: u64,
     shared: BTreeMap<Box<str>, (Place, Vec<Entry>)>,
     single: Vec<Entry>,
+    /// The tests of all files, one after the other, and where the first of them begin.
+    tests: Option<(Place, Vec<Node>)>,
     /// Files that are being read, outermost first, and all that were, by their real paths.
     stack: Vec<PathBuf>,
     seen: Vec<PathBuf>,
@@ -116,6 +118,7 @@ impl<'n> Reader<'n> {
             bytes: 0,
             shared: BTreeMap::new(),
             single: Vec::new(),
+            tests: None,
             stack: Vec::new(),
             seen: Vec::new(),
         }
@@ -227,6 +230,10 @@ impl<'n> Reader<'n> {
                 (key, Value::Map(map)) if SHARED.contains(&key) => {
                     self.shared.entry(entry.key).or_insert((entry.at, Vec::new())).1.extend(map.into_entries());
                 }
+                ("tests", Value::Null) => {}
+                ("tests", Value::List(tests)) => {
+                    self.tests.get_or_insert((entry.node.place, Vec::new())).1.extend(tests);
+                }
                 ("version", value) if !self.stack.is_empty() && file > 0 && is_one(&value) => {}
                 (_, value) => self.single.push(Entry { node: Node { value, ..entry.node }, ..entry }),
             }
@@ -286,6 +293,9 @@ impl<'n> Reader<'n> {
         for (key, (at, entries)) in std::mem::take(&mut self.shared) {
             let map = self.unique(entries, &Path::default().key(&key));
             root.push(Entry { key, at, node: Node::new(at, Value::Map(map)) });
+        }
+        if let Some((at, tests)) = self.tests.take() {
+            root.push(Entry { key: "tests".into(), at, node: Node::new(at, Value::List(tests)) });
         }
         let root = self.unique(root, &Path::default());
         self.reading.root = Node::new(Place { file: 0, line: 1, column: 1 }, Value::Map(root));

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use super::rehearse;
 use super::source::Source;
 use crate::config::{Instead, Loaded, Texts, report};
 use crate::problem::Level;
@@ -35,7 +36,7 @@ pub(super) fn read(
     let mut first: Option<Read> = None;
     loop {
         let mut loaded = source.load_with(&instead);
-        let compiled = snapshot::compile(&mut loaded, tools, before);
+        let compiled = rehearse::compile(&mut loaded, tools, before);
         let held_back = instead.keys().cloned().collect();
         let mut read = Read { report: report::human(&compiled.problems, &loaded.places), loaded, compiled, held_back };
         if read.compiled.snapshot.is_some() {

@@ -1,6 +1,7 @@
 //! The process: put together from the first snapshot, then reloaded, watched, and drained at its end.
 
 pub mod admin;
+pub mod ask;
 pub mod boot;
 mod conn;
 mod door;
@@ -11,6 +12,7 @@ pub mod keeper;
 pub mod listen;
 mod memory;
 pub mod notify;
+pub mod rehearse;
 pub mod reload;
 pub mod rollback;
 mod service;

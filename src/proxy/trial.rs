@@ -16,11 +16,32 @@ use crate::listener::{Connection, Listener, TlsFacts};
 use crate::policy::body;
 use crate::policy::foresee::{Foreseen, Step};
 use crate::route::{self, Action, Explanation, Params, Route, Table};
-use crate::snapshot::Deciding;
+use crate::snapshot::{ClientIp, Deciding, Snapshot};
+use crate::units::Name;
+
+/// What decides, of a document or of what was compiled from it.
+#[derive(Clone, Copy)]
+pub struct Ground<'a> {
+    pub listeners: &'a [Arc<Listener>],
+    client_ip: &'a ClientIp,
+    table: &'a Table,
+}
+
+impl<'a> From<&'a Deciding> for Ground<'a> {
+    fn from(of: &'a Deciding) -> Self {
+        Self { listeners: &of.listeners, client_ip: &of.client_ip, table: &of.table }
+    }
+}
+
+impl<'a> From<&'a Snapshot> for Ground<'a> {
+    fn from(of: &'a Snapshot) -> Self {
+        Self { listeners: &of.listeners, client_ip: &of.client_ip, table: &of.table }
+    }
+}
 
 /// Who is asked.
 pub struct Trial<'a> {
-    pub deciding: &'a Deciding,
+    pub ground: Ground<'a>,
     pub listener: &'a Arc<Listener>,
 }
 
@@ -34,6 +55,8 @@ pub struct Asked {
     /// Who it is, in place of what `auth` would find out.
     pub who: Option<Identity>,
     pub body: Vec<u8>,
+    /// Whether there is more of the body than that.
+    pub unseen: bool,
 }
 
 /// What would become of it.
@@ -44,6 +67,8 @@ pub struct Verdict<'t> {
     pub explanation: Option<Explanation<'t>>,
     /// The pool that it asks for by itself.
     pub pool: Option<Box<str>>,
+    /// The pool that it is forwarded to, where no turn decides.
+    pub settled: Option<Name>,
     /// What each guard would say, in their order.
     pub steps: Vec<Step>,
     pub end: End,
@@ -58,8 +83,17 @@ pub enum End {
     /// A guard answers it.
     Replied(u16),
     Refused(Refused),
-    /// It depends on what somebody says who is not asked here.
-    Unknown,
+    /// It depends on what is not known here.
+    Unknown(Unknown),
+}
+
+/// What nobody knows here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// What somebody says of who it is who would have to be asked.
+    Who,
+    /// What is in the body.
+    Body,
 }
 
 /// Why it would go no further.
@@ -86,7 +120,7 @@ impl<'a> Trial<'a> {
     /// Goes the way of a request as far as a target.
     pub async fn of(&self, mut asked: Asked) -> Verdict<'a> {
         let connection = self.connection(&asked);
-        let made = intake::make_safe(&mut asked.request, &connection, &self.deciding.client_ip);
+        let made = intake::make_safe(&mut asked.request, &connection, self.ground.client_ip);
         let mut verdict = Verdict { path: asked.request.uri.path().into(), ..Verdict::default() };
         let intake = match made {
             Ok(intake) => intake,
@@ -97,15 +131,15 @@ impl<'a> Trial<'a> {
             return Verdict { end: End::Replied(308), ..verdict };
         }
         let none = Params::default();
-        let explanation = self.deciding.table.explain(&View::of(&asked.request, &intake, &none));
+        let explanation = self.ground.table.explain(&View::of(&asked.request, &intake, &none));
         match explanation.chosen {
             Some((route, _)) => {
                 let view = View::of(&asked.request, &intake, &explanation.params);
                 verdict.pool = route.split().and_then(|split| split.asked(&view)).map(Into::into);
                 let view = view.through(&connection, has_body(&asked.request));
-                (verdict.steps, verdict.end) = pass(route, &view, &asked).await;
+                (verdict.steps, verdict.end, verdict.settled) = pass(route, &view, &asked).await;
             }
-            None => verdict.end = End::Refused(lost(&self.deciding.table, &View::of(&asked.request, &intake, &none))),
+            None => verdict.end = End::Refused(lost(self.ground.table, &View::of(&asked.request, &intake, &none))),
         }
         verdict.explanation = Some(explanation);
         verdict
@@ -125,26 +159,38 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// Past its guards, or not.
-async fn pass(route: &Route, view: &View<'_>, asked: &Asked) -> (Vec<Step>, End) {
-    let forwards = matches!(route.action, Action::Forward(_));
-    let Some(guards) = &route.guards else {
-        let built_in = if forwards { body::built_in_head(view) } else { Ok(()) };
-        return (Vec::new(), built_in.map_or_else(|refusal| End::Refused((&refusal).into()), |()| opens(route, asked)));
+/// Past its guards, or not; and the pool behind them.
+async fn pass(route: &Route, view: &View<'_>, asked: &Asked) -> (Vec<Step>, End, Option<Name>) {
+    let (mut found, mut steps) = (Found::default(), Vec::new());
+    let end = match &route.guards {
+        None if matches!(route.action, Action::Forward(_)) => {
+            body::built_in_head(view).map_or_else(|refusal| End::Refused((&refusal).into()), |()| opens(route, asked))
+        }
+        None => opens(route, asked),
+        Some(guards) => {
+            steps = guards.foresee(&mut Exchange { request: view, found: &mut found }, asked.who.as_ref()).await;
+            stopped(&steps).unwrap_or_else(|| {
+                if asked.unseen && guards.looks_at_bodies().is_some() {
+                    return End::Unknown(Unknown::Body);
+                }
+                let whole = guards.foresee_body(&asked.body, &asked.request.method, &mut found);
+                whole.map_or_else(|refusal| End::Refused((&refusal).into()), |()| opens(route, asked))
+            })
+        }
     };
-    let mut found = Found::default();
-    let steps = guards.foresee(&mut Exchange { request: view, found: &mut found }, asked.who.as_ref()).await;
-    let end = steps.iter().find_map(|step| match &step.said {
+    let exchange = Exchange { request: view, found: &mut found };
+    let pool = route.split().and_then(|split| split.settled(&exchange, route.name.as_str()));
+    (steps, end, pool.map(|pool| pool.name().clone()))
+}
+
+/// How it ends at its guards, if it does.
+fn stopped(steps: &[Step]) -> Option<End> {
+    steps.iter().find_map(|step| match &step.said {
         Foreseen::Refused(refusal) => Some(End::Refused(refusal.into())),
         Foreseen::Replied(status) => Some(End::Replied(*status)),
-        Foreseen::Asks => Some(End::Unknown),
+        Foreseen::Asks => Some(End::Unknown(Unknown::Who)),
         _ => None,
-    });
-    let end = end.unwrap_or_else(|| {
-        let whole = guards.foresee_body(&asked.body, &asked.request.method, &mut found);
-        whole.map_or_else(|refusal| End::Refused((&refusal).into()), |()| opens(route, asked))
-    });
-    (steps, end)
+    })
 }
 
 /// A handshake of a WebSocket has to be one.

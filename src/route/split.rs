@@ -110,9 +110,19 @@ impl Split {
     }
     /// The pool of this request; `route` is the name of the route.
     pub fn pick(&self, exchange: &Exchange<'_>, route: &str) -> Option<&Arc<Pool>> {
+        self.side(exchange, route).map_or_else(|| self.turn(), |side| self.pools.get(side))
+    }
+    /// The pool of this request, if it is the same at every turn.
+    pub fn settled(&self, exchange: &Exchange<'_>, route: &str) -> Option<&Arc<Pool>> {
+        let side = self.side(exchange, route).or_else(|| {
+            let mut used = self.weights.iter().enumerate().filter(|(_, weight)| **weight > 0);
+            used.next().filter(|_| used.next().is_none()).map(|(side, _)| side)
+        });
+        self.pools.get(side?)
+    }
+    fn side(&self, exchange: &Exchange<'_>, route: &str) -> Option<usize> {
         let asked = self.opt_in.as_ref().and_then(|opt_in| opt_in.side(exchange.request));
-        let side = asked.or_else(|| self.stick.as_ref()?.side(exchange, route));
-        side.map_or_else(|| self.turn(), |side| self.pools.get(side))
+        asked.or_else(|| self.stick.as_ref()?.side(exchange, route))
     }
     pub fn pools(&self) -> &[Arc<Pool>] {
         &self.pools

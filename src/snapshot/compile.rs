@@ -36,13 +36,6 @@ pub fn compile(loaded: &mut Loaded, tools: &Tools, before: Option<&Snapshot>) ->
     Compiled { snapshot, problems }
 }
 
-/// Everything that [`compile`] complains of, without opening anything.
-pub fn check(loaded: &Loaded, tools: &Tools) -> Problems {
-    let mut problems = Problems::default();
-    let _ = Parts::compile(loaded, tools, &mut problems);
-    problems
-}
-
 /// What decides about a request before a target is chosen, for questions about it.
 pub struct Deciding {
     pub listeners: Vec<Arc<Listener>>,
@@ -50,7 +43,7 @@ pub struct Deciding {
     pub table: Table,
 }
 
-/// The same of a document that is right.
+/// The same of a document that is right, and everything that [`compile`] complains of, without opening anything.
 pub fn deciding(loaded: &Loaded, tools: &Tools) -> (Option<Deciding>, Problems) {
     let mut problems = Problems::default();
     let parts = Parts::compile(loaded, tools, &mut problems).filter(|_| problems.errors() == 0);

@@ -62,6 +62,7 @@ mod program;
 mod quotas;
 mod rates;
 mod reasons;
+mod rehearsals;
 mod reload;
 mod require;
 mod retries;

@@ -20,16 +20,15 @@ impl Scheme {
                 let waits = |denial: &Denial| matches!(denial.fault, Fault::AuthUnavailable | Fault::AuthKeyUnknown);
                 if answer.as_ref().is_err_and(waits) { None } else { Some(answer) }
             }
-            _ if self.members().iter().any(|member| member.asks_others()) => None,
-            _ => Some(self.ask(request).await),
-        }
-    }
-
-    fn asks_others(&self) -> bool {
-        match &self.kind {
-            Kind::Ext(_) | Kind::Introspection(_) => true,
-            Kind::Jwt(jwt) => jwt.fetched().is_some(),
-            _ => self.members().iter().any(|member| member.asks_others()),
+            kind => {
+                for member in self.members() {
+                    let known = Box::pin(member.foresee(request)).await?;
+                    if known.is_ok() && matches!(kind, Kind::Any(_)) {
+                        break;
+                    }
+                }
+                Some(self.ask(request).await)
+            }
         }
     }
 }

@@ -1,22 +1,13 @@
 //! `yumen certs`: the certificates that the running gateway shows, the one that ends first before the others.
 
-use clap::Args;
 use serde_json::Value;
 
-use super::door::{Door, each_of, word};
+use super::Exit;
+use super::door::{View, each_of, word};
 use super::table::Table;
-use super::{Exit, Output};
 
-#[derive(Args)]
-pub(super) struct Options {
-    #[command(flatten)]
-    door: Door,
-    #[command(flatten)]
-    output: Output,
-}
-
-pub(super) fn run(options: &Options) -> Exit {
-    options.door.show("/certs", options.output, told)
+pub(super) fn run(view: &View) -> Exit {
+    view.show("/certs", told)
 }
 
 fn told(certs: &Value) -> String {

@@ -2,23 +2,14 @@
 
 use std::fmt::Write;
 
-use clap::Args;
 use serde_json::Value;
 
-use super::door::{Door, each, each_of, number, word};
+use super::Exit;
+use super::door::{View, each, each_of, number, word};
 use super::table::Table;
-use super::{Exit, Output};
 
-#[derive(Args)]
-pub(super) struct Options {
-    #[command(flatten)]
-    door: Door,
-    #[command(flatten)]
-    output: Output,
-}
-
-pub(super) fn run(options: &Options) -> Exit {
-    options.door.show("/connections", options.output, told)
+pub(super) fn run(view: &View) -> Exit {
+    view.show("/connections", told)
 }
 
 fn told(page: &Value) -> String {

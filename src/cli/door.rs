@@ -24,6 +24,22 @@ pub(super) struct Door {
     admin: Option<Address>,
 }
 
+/// A page of the running gateway, and for whom.
+#[derive(Args)]
+pub(super) struct View {
+    #[command(flatten)]
+    door: Door,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl View {
+    /// Shows the page as it is, or as `told` tells it.
+    pub(super) fn show(&self, target: &str, told: impl FnOnce(&Value) -> String) -> Exit {
+        self.door.show(target, self.output, told)
+    }
+}
+
 impl Door {
     /// The same, where only the user of the gateway may ask.
     pub(super) fn ask_privately(&self, target: &str) -> Result<Answer, Exit> {

@@ -101,13 +101,13 @@ enum Verb {
     /// Bring back what served before, until its files change; the exit code is the verdict.
     Rollback(history::Back),
     /// Print what runs, whether it is what lies on disk, and what is held by hand.
-    Status(status::Options),
+    Status(door::View),
     /// Print which requests the running gateway takes, and where each route leads.
-    Routes(routes::Options),
+    Routes(door::View),
     /// Print the certificates that the running gateway shows, and when they end.
-    Certs(certs::Options),
+    Certs(door::View),
     /// Print who is connected to the running gateway, and how it is connected to its targets.
-    Connections(connections::Options),
+    Connections(door::View),
     /// Print how the limits of the running gateway are used.
     Limits(limits::Options),
     /// Print how the pools of the running gateway are, and who of their targets takes requests.

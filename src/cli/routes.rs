@@ -1,22 +1,13 @@
 //! `yumen routes`: which requests the running gateway takes, where each route stands, where it leads, and who guards it.
 
-use clap::Args;
 use serde_json::Value;
 
-use super::door::{Door, word};
+use super::Exit;
+use super::door::{View, word};
 use super::table::Table;
-use super::{Exit, Output};
 
-#[derive(Args)]
-pub(super) struct Options {
-    #[command(flatten)]
-    door: Door,
-    #[command(flatten)]
-    output: Output,
-}
-
-pub(super) fn run(options: &Options) -> Exit {
-    options.door.show("/routes", options.output, told)
+pub(super) fn run(view: &View) -> Exit {
+    view.show("/routes", told)
 }
 
 fn told(routes: &Value) -> String {

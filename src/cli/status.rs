@@ -1,22 +1,13 @@
 //! `yumen status`: what runs, since when, whether it is what lies on disk, and what is held by hand.
 
-use clap::Args;
 use serde_json::Value;
 
-use super::door::{Door, each, number, rough, word};
+use super::Exit;
+use super::door::{View, each, number, rough, word};
 use super::table::Table;
-use super::{Exit, Output};
 
-#[derive(Args)]
-pub(super) struct Options {
-    #[command(flatten)]
-    door: Door,
-    #[command(flatten)]
-    output: Output,
-}
-
-pub(super) fn run(options: &Options) -> Exit {
-    options.door.show("/status", options.output, told)
+pub(super) fn run(view: &View) -> Exit {
+    view.show("/status", told)
 }
 
 fn told(status: &Value) -> String {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::door::Door;
+use super::door::{Door, escaped};
 use super::{Exit, fail, reload};
 
 #[derive(Args)]
@@ -29,21 +29,5 @@ pub(super) fn run(options: &Options) -> Exit {
     match options.door.ask_privately(&target) {
         Ok(answer) => reload::verdict(&answer),
         Err(exit) => exit,
-    }
-}
-
-/// A path as a part of a query (RFC 3986 section 2.1).
-fn escaped(path: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.');
-    path.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_plain_is_escaped() {
-        assert_eq!(escaped("/opt/yumen 1.2/é"), "/opt/yumen%201.2/%C3%A9");
     }
 }

@@ -24,6 +24,9 @@ fn told(status: &Value) -> String {
         format!("the files on disk say something else ({})", word(status, "hash_on_disk"))
     };
     table.row(["generation", &format!("{}, hash {}: {on_disk}", number(status, "generation"), word(status, "hash"))]);
+    for line in not_on_disk(status) {
+        table.row(["", &line]);
+    }
     if let Some(last) = status.get("last_reload").filter(|last| !last.is_null()) {
         let when = rough(number(last, "seconds_ago"));
         table.row(["last reload", &format!("{}, {when} ago", word(last, "result"))]);
@@ -37,12 +40,32 @@ fn told(status: &Value) -> String {
         let addresses: Vec<_> = addresses.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         table.row([&format!("listener {name}"), &addresses.join(", ")]);
     }
+    for one in each(status, "draining_generations") {
+        let (pid, left) = (number(one, "pid"), number(one, "connections"));
+        table.row(["drains", &format!("pid {pid}, which served before, {left} connections left")]);
+    }
     table.row(["connections", &number(status, "connections").to_string()]);
     table.row(["certificates", &number(status, "certificates").to_string()]);
     for held in each(status, "by_hand") {
         table.row(["by hand", &format!("{}, ends in {}", by_hand(held), rough(number(held, "ends_in_seconds")))]);
     }
     table.to_string()
+}
+
+/// Why what serves is not what the files say.
+fn not_on_disk(status: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(generation) = status.get("rolled_back_to").and_then(Value::as_u64) {
+        lines.push(format!("rolled back to generation {generation}, until a file changes or a reload is ordered"));
+    }
+    if status.get("last_good") == Some(&true.into()) {
+        lines.push("the files were wrong at the start: the last good configuration serves".to_owned());
+    }
+    for (file, since) in status.get("held_back").and_then(Value::as_object).into_iter().flatten() {
+        let since = rough(since.as_u64().unwrap_or_default());
+        lines.push(format!("{file} is wrong and held back for {since}: it is used as it last was good"));
+    }
+    lines
 }
 
 /// What is held, in words.
@@ -72,6 +95,8 @@ mod tests {
             "version": "0.1.0", "pid": 7, "uptime_seconds": 3600, "draining": false, "generation": 2, "hash": "aa", "hash_on_disk": "bb",
             "up_to_date": false, "listeners": { "edge": ["0.0.0.0:443", "[::]:443"] }, "connections": 3, "certificates": 1,
             "last_reload": { "seconds_ago": 60, "result": "refused", "report": "y:1:1  error  x\n" },
+            "rolled_back_to": 1, "last_good": true, "held_back": { "teams/b.yaml": 600 },
+            "draining_generations": [{ "pid": 5, "connections": 9 }],
             "by_hand": [
                 { "pool": "app", "target": "a:80", "weight": 0, "ends_in_seconds": 30 },
                 { "log_level": "debug", "module": "yumen::pool", "ends_in_seconds": 5 },
@@ -79,9 +104,13 @@ mod tests {
         });
         let expected = "running        yumen 0.1.0, pid 7, up 1h
 generation     2, hash aa: the files on disk say something else (bb)
+               rolled back to generation 1, until a file changes or a reload is ordered
+               the files were wrong at the start: the last good configuration serves
+               teams/b.yaml is wrong and held back for 10m: it is used as it last was good
 last reload    refused, 1m ago
                y:1:1  error  x
 listener edge  0.0.0.0:443, [::]:443
+drains         pid 5, which served before, 9 connections left
 connections    3
 certificates   1
 by hand        pool app: a:80 is drained, ends in 30s

@@ -40,7 +40,7 @@ impl Elders {
         for elder in elders.drain(..surplus) {
             log::warn!("more than {MOST} generations drain: the oldest ({}) has to leave", elder.last.pid);
             // It may have left already.
-            let _ = elder.line.say(&Word::Leave, &[]);
+            let _ = elder.line.mention(&Word::Leave);
         }
     }
 

@@ -14,7 +14,9 @@
 //! Paths are compared decoded and without `;` parameters (see [`crate::canonical::key`]), regular expressions too, so
 //! that no spelling of a path gets around a route; what is forwarded keeps its spelling.
 
+mod action;
 mod build;
+mod config;
 pub mod copy;
 pub mod explain;
 pub mod host;
@@ -27,153 +29,26 @@ pub mod split;
 pub mod stick;
 pub mod table;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use std::sync::Arc;
 
-use crate::policy::auth;
-use crate::policy::body;
-use crate::policy::cors;
 use crate::policy::guard::{self, Guards};
-use crate::policy::headers::{self, Fields};
-use crate::policy::ip;
-use crate::policy::limit;
-use crate::policy::redirect::{self, Redirect};
-use crate::policy::require;
-use crate::policy::respond::{self, Respond};
-use crate::policy::rewrite::{self, Rewrite};
+use crate::policy::headers::Fields;
+use crate::policy::rewrite::Rewrite;
 use crate::policy::template::Offer;
-use crate::policy::validate;
-use crate::policy::websocket::{self, Websocket};
+use crate::policy::websocket::Websocket;
 use crate::pool::{Pool, Retry, Timeout};
 use crate::problem::{Path, Problems};
 use crate::telemetry::counted::Counted;
 use crate::units::Name;
 
 pub use crate::policy::template::Params;
+pub use action::Action;
+pub use config::Config;
 pub use copy::Copies;
 pub use explain::{Explanation, Nearest, Question, Why};
 pub use predicate::{Methods, Predicate};
 pub use split::{Pools, Split};
 pub use table::{Found, Table};
-
-/// One route: which requests, under which rules, to where.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Route")]
-pub struct Config {
-    /// Which requests, e.g. `GET,POST api.example.com/orders/*`; a list means any of them.
-    #[serde(rename = "match")]
-    pub matches: matches::Matches,
-    /// Another route whose settings hold where this one says nothing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub like: Option<Name>,
-    /// Which regex comes first where two match; the higher one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub priority: Option<u32>,
-    /// Which networks may enter.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ip: Option<ip::Config>,
-    /// Which pages of other origins may read the answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cors: Option<cors::Config>,
-    /// Who may come in: the name of an `auth`, `none`, or one of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auth: Option<auth::Use>,
-    /// How often: a name of the section `limits`, a limit of its own, or a list of them that must all admit.
-    #[serde(default, skip_serializing_if = "limit::Uses::is_empty")]
-    pub limit: limit::Uses,
-    /// How large bodies may be, and of what kind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub body: Option<body::Config>,
-    /// Who has the right to it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub require: Option<require::Config>,
-    /// What parameters and bodies have to be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub validate: Option<validate::Config>,
-    /// How its WebSockets are kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub websocket: Option<websocket::Config>,
-    /// The pool, or pools with their weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<split::To>,
-    /// By what a user is known who stays with the same of several pools, e.g. jwt.sub.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stick: Option<stick::Config>,
-    /// Who gets one of the pools for the asking, whatever the weights say.
-    #[serde(default, skip_serializing_if = "opt_in::Config::is_empty")]
-    pub opt_in: opt_in::Config,
-    /// Another pool that gets copies of the requests; nobody waits for its answers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub copy_to: Option<copy::Config>,
-    /// Sends the client elsewhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub redirect: Option<redirect::Config>,
-    /// Answers by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub respond: Option<respond::Config>,
-    /// How the path changes before it is forwarded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rewrite: Option<rewrite::Config>,
-    /// The host that the upstream sees: `pass` keeps the client's.
-    #[serde(default)]
-    pub host: host::UpstreamHost,
-    /// Header fields of the request, on its way to the upstream.
-    #[serde(default, skip_serializing_if = "headers::Config::is_empty")]
-    pub request: headers::Config,
-    /// Header fields of the response, on its way to the client.
-    #[serde(default, skip_serializing_if = "headers::Config::is_empty")]
-    pub response: headers::Config,
-    /// Where this route waits shorter or longer than its pools say.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub timeout: Timeout,
-    /// Where this route tries again otherwise than its pools say; `off` for never.
-    #[serde(default, skip_serializing_if = "Retry::is_default")]
-    pub retry: Retry,
-}
-
-impl Config {
-    /// What only has a meaning on the way to a target would do nothing.
-    fn forwards_nothing(&self, guards: Option<&Guards>, at: &Path, problems: &mut Problems) {
-        for (key, there) in [("stick", self.stick.is_some()), ("opt_in", !self.opt_in.is_empty())] {
-            if there {
-                problems.error(at.key(key), "decides between pools, and this route forwards nothing");
-            }
-        }
-        if self.rewrite.is_some() {
-            problems.error(at.key("rewrite"), "changes what is forwarded, and this route forwards nothing");
-        }
-        if self.websocket.is_some() {
-            problems.error(at.key("websocket"), "keeps WebSockets to a pool, and this route forwards nothing");
-        }
-        if self.copy_to.is_some() {
-            problems.error(at.key("copy_to"), "copies what is forwarded, and this route forwards nothing");
-        }
-        if guards.is_some_and(|guards| guards.looks_at_bodies().is_some()) {
-            let described = self.validate.as_ref().is_some_and(|validate| validate.openapi.is_some());
-            let sentence = "looks at bodies on their way to a pool, and this route forwards nothing";
-            problems.error(at.key("validate").key(if described { "openapi" } else { "body" }), sentence);
-        }
-    }
-
-    fn guards(&self) -> guard::Settings<'_> {
-        guard::Settings {
-            ip: self.ip.as_ref(),
-            cors: self.cors.as_ref(),
-            body: self.body.as_ref(),
-            auth: self.auth.as_ref(),
-            require: self.require.as_ref(),
-            limit: &self.limit,
-            validate: self.validate.as_ref(),
-        }
-    }
-}
-
-fn is_default(timeout: &Timeout) -> bool {
-    *timeout == Timeout::default()
-}
 
 /// A route, decided once: a request looks nothing up by name.
 #[derive(Debug)]
@@ -201,14 +76,6 @@ pub struct Route {
     /// What its requests count.
     pub counted: Counted,
     predicates: Box<[Box<[Predicate]>]>,
-}
-
-/// What a route does with a request.
-#[derive(Debug)]
-pub enum Action {
-    Forward(Split),
-    Redirect(Redirect),
-    Respond(Respond),
 }
 
 impl Route {
@@ -265,7 +132,7 @@ impl Route {
             host: config.host.clone(),
             request,
             response,
-            timeout: Some(config.timeout.clone()).filter(|timeout| !is_default(timeout)),
+            timeout: Some(config.timeout.clone()).filter(|timeout| *timeout != Timeout::default()),
             retry: Some(config.retry.clone()).filter(|retry| !retry.is_default()),
             counted,
             predicates,
@@ -297,35 +164,6 @@ impl Route {
     /// Each match with its conditions.
     fn entries(&self) -> impl Iterator<Item = (&matches::Match, &[Predicate])> {
         self.matches.iter().zip(self.predicates.iter().map(|predicates| &**predicates))
-    }
-}
-
-impl Action {
-    fn compile(
-        config: &Config,
-        offers: &[Offer],
-        at: &Path,
-        pools: &split::Pools,
-        problems: &mut Problems,
-    ) -> Option<Self> {
-        match (&config.to, &config.redirect, &config.respond) {
-            (Some(to), None, None) => {
-                let settings = split::Settings { to, stick: config.stick.as_ref(), opt_in: &config.opt_in };
-                let split = Split::compile(&settings, pools, at, problems)?;
-                if config.websocket.is_some() {
-                    split.complain_of_websockets(&at.key("websocket"), problems);
-                }
-                Some(Self::Forward(split))
-            }
-            (None, Some(redirect), None) => {
-                Redirect::compile(redirect, offers, &at.key("redirect"), problems).map(Self::Redirect)
-            }
-            (None, None, Some(respond)) => Respond::compile(respond, &at.key("respond"), problems).map(Self::Respond),
-            _ => {
-                problems.error(at.clone(), "takes exactly one of `to`, `redirect` and `respond`");
-                None
-            }
-        }
     }
 }
 

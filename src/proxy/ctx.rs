@@ -59,6 +59,8 @@ pub struct Ctx {
     pub why: Option<String>,
     /// What came of a body that is looked at as a whole.
     pub held: BytesMut,
+    /// The whole body, as the target gets it, where it was read before one was chosen.
+    pub whole: Option<Bytes>,
     /// What the route's guards found out; nothing where it has none.
     pub found: Option<Box<Found>>,
     /// The route that would have taken it with less of a difference, where none did.
@@ -119,6 +121,7 @@ impl Default for Ctx {
             fault: None,
             why: None,
             held: BytesMut::new(),
+            whole: None,
             found: None,
             nearest: None,
             allow: None,

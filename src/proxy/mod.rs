@@ -14,6 +14,8 @@ mod time;
 pub mod trial;
 pub mod view;
 mod websocket;
+#[allow(dead_code, reason = "its first users come with the conversions")]
+mod whole;
 mod why;
 
 use std::pin::Pin;
@@ -157,6 +159,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
+        whole::replace(piece, end, ctx);
         let bytes = session.body_bytes_read() as u64;
         let came = pace::check(bytes, session.is_http2(), ctx).and_then(|()| ctx.receive(bytes));
         let came = came.and_then(|()| ctx.look_at_body(piece, end, bytes, &session.req_header().method));
@@ -231,6 +234,7 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         ctx.upstream.shares = out.version == Version::HTTP_2;
         forward::request(out, session.req_header().version, ctx)?;
+        whole::frame(out, ctx)?;
         copy::begin(session, out, ctx);
         Ok(())
     }

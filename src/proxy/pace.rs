@@ -25,7 +25,12 @@ pub(super) fn check(bytes: u64, http2: bool, ctx: &Ctx) -> Result<(), Fault> {
 }
 
 fn is_too_slow(bytes: u64, rate: u64, took: Duration) -> bool {
-    took > GRACE + Duration::from_millis(bytes.saturating_mul(1000) / rate.max(1)).min(Duration::from_hours(24))
+    took > allowed(bytes, rate)
+}
+
+/// How long so many bytes may take.
+pub(super) fn allowed(bytes: u64, rate: u64) -> Duration {
+    GRACE + Duration::from_millis(bytes.saturating_mul(1000) / rate.max(1)).min(Duration::from_hours(24))
 }
 
 #[cfg(test)]

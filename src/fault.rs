@@ -102,6 +102,7 @@ faults! {
     UpstreamResetReused = "upstream.reset_reused", 502, 14, "connection_terminated", Upstream;
     UpstreamProtocol = "upstream.protocol", 502, 13, "http_protocol_error", Upstream;
     UpstreamHeaderTooLarge = "upstream.header_too_large", 502, 13, "http_protocol_error", Upstream;
+    UpstreamTooLarge = "upstream.too_large", 502, 13, "http_response_body_size", Upstream;
     UpstreamUpgrade = "upstream.upgrade", 502, 13, "http_upgrade_failed", Upstream;
     ClientGone = "client.gone", 499, 1, "", Client;
     GatewayInternal = "gateway.internal", 500, 13, "proxy_internal_error", Us;

@@ -165,6 +165,10 @@ impl Settings {
     pub(super) fn timeouts(&self, route: Option<&Timeout>) -> Cow<'_, timeout::Config> {
         route.map_or(Cow::Borrowed(&self.timeouts), |route| Cow::Owned(route.over(&self.timeouts)))
     }
+    /// How long connections may rest.
+    pub(super) fn keep(&self) -> Duration {
+        self.keep
+    }
     pub(super) fn has_tls(&self) -> bool {
         self.tls.is_some()
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Method;
 
 mod config;
+pub mod further;
 
 pub use config::{Backoff, Config, MOST_ATTEMPTS, Methods, Retry};
 
@@ -222,6 +223,11 @@ impl Rule<'_> {
     }
     fn methods(&self) -> &Methods {
         self.route.and_then(|route| route.methods.as_ref()).unwrap_or(&self.pool.methods)
+    }
+
+    /// Whether such a request may be sent more than once.
+    pub fn admits(&self, method: &Method, keyed: bool) -> bool {
+        self.methods().admit(method, keyed)
     }
 
     /// Whether the document names a status of gRPC.

@@ -10,7 +10,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -180,6 +180,29 @@ impl Config {
             self.first_byte = Some(self.idle);
         }
     }
+}
+
+/// The field in which a call of gRPC says how long it waits.
+pub(super) const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// What a target is told in this field of the time that is left, rounded down so that it ends before us.
+pub fn told(name: &HeaderName, left: std::time::Duration) -> Option<HeaderValue> {
+    let left = left.as_millis();
+    // Eight digits are all that gRPC has room for; nobody waits for a day.
+    let text = if *name == GRPC_TIMEOUT { format!("{}m", left.min(99_999_999)) } else { format!("{left}ms") };
+    HeaderValue::try_from(text).ok()
+}
+
+/// Whether the answer may rest for longer than others: a stream of events, or a call of gRPC.
+pub fn is_stream(request: &request::Parts) -> bool {
+    let accepts = |accept: &HeaderValue| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream"));
+    (request.method == Method::POST && is_grpc(&request.headers))
+        || request.headers.get(header::ACCEPT).is_some_and(accepts)
+}
+
+/// Whether it is a call of gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// A limit of zero would refuse everything.

@@ -1,9 +1,9 @@
 //! Once more: a failed try is told of, and followed by another one where the rule, the budget and the pool allow it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use http::header;
+use http::HeaderValue;
 use pingora_error::{Error, ErrorType, Result, RetryType};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -11,9 +11,9 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::fail;
 use super::intake::field;
-use crate::fault::Fault;
+use crate::pool::retry::further::{self, FailedTry, Next};
 use crate::pool::retry::{Asked, End, Failed, Not, Rule, Trouble};
-use crate::pool::{Picked, Pool, Target};
+use crate::pool::{Picked, Target};
 
 /// What one request knows of its further tries.
 #[derive(Default)]
@@ -101,13 +101,13 @@ pub(super) fn or_this(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -
     if head.status.is_informational() || (rule.attempts() == 0 && !ctx.further.open) {
         return Ok(());
     }
-    let number = |value: &header::HeaderValue| value.to_str().ok()?.parse().ok();
+    let number = |value: &HeaderValue| value.to_str().ok()?.parse().ok();
     let looks = ctx.further.open || rule.names_calls();
     let grpc = if looks { head.headers.get(field::GRPC_STATUS).and_then(number) } else { None };
     let status = head.status.as_u16();
     let end = End::Answered { status, grpc };
     if rule.trouble(end).is_some() {
-        let failed = Failed { end, refused: false, wait: wanted_wait(head) };
+        let failed = Failed { end, refused: false, wait: further::wanted_wait(head) };
         if once_more(session, ctx, &failed) {
             ctx.further.instead = true;
             return Error::e_explain(ErrorType::HTTPStatus(status), "tried again");
@@ -168,27 +168,16 @@ fn once_more(session: &Session, ctx: &mut Ctx, failed: &Failed) -> bool {
 }
 
 /// Tells everyone of the failed try, and takes a target for the next one; whether that begins at once and for nothing.
-/// It does where the one that failed did not get the request, or answers nobody: another target, that does answer, then gets
-/// what it would have got anyway.
 fn prepare(session: &Session, ctx: &mut Ctx, failed: &Failed) -> Result<bool, Not> {
     let (Some(pool), Some(mut last)) = (ctx.pool.clone(), ctx.picked.take()) else { return Err(Not::Nobody) };
-    // A kept connection that had died says nothing of its target; one that others share would have been missed before.
-    let stale = failed.end == End::Lost(Fault::UpstreamResetReused) && !ctx.upstream.shares;
-    let silent = failed.end == End::Lost(Fault::UpstreamTimeoutFirstByte) && {
-        // Told first: that may be what takes it out of rotation.
-        last.record(ctx.blamed(Some(Fault::UpstreamTimeoutFirstByte)), 0);
-        last.target().is_mute()
-    };
-    let free = stale || silent || failed.is_untouched();
-    let mut allowed = free || may_pay(&pool);
-    let mut next = None;
-    if allowed {
-        match failed.end {
-            End::Lost(fault) => last.record(ctx.blamed(Some(fault)), 0),
-            End::Answered { status, .. } => last.record(None, status),
-        }
-        last.leave();
-        ctx.tried.push(last.target().clone());
+    let mut tried = std::mem::take(&mut ctx.tried);
+    let before = tried.len();
+    let blamed = |fault| ctx.blamed(Some(fault)).unwrap_or(fault);
+    let failed_try = FailedTry { pool: &pool, failed, shared: ctx.upstream.shares, blamed: &blamed };
+    let next = failed_try.next(&mut last, &mut tried, |tried| ctx.pick(session.req_header(), tried).ok());
+    let left = tried.len() > before;
+    ctx.tried = tried;
+    if left {
         let now = Instant::now();
         ctx.past.push(Past {
             target: last.target().clone(),
@@ -197,45 +186,19 @@ fn prepare(session: &Session, ctx: &mut Ctx, failed: &Failed) -> Result<bool, No
             ended: now,
             reused: ctx.upstream.reused,
         });
-        next = ctx.pick(session.req_header()).ok();
     }
-    let is_better = |next: &Picked| {
-        let is_new = !ctx.tried.iter().any(|old| Arc::ptr_eq(old, next.target()));
-        is_new && (!silent || next.target().is_well())
-    };
-    let at_once = stale || (free && next.as_ref().is_some_and(is_better));
-    if free && !at_once && next.is_some() {
-        allowed = may_pay(&pool);
-    }
-    let (Some(next), true) = (next, allowed) else {
-        if !free && allowed {
-            pool.budget().give_back(Instant::now());
+    let Next { picked, at_once } = match next {
+        Ok(next) => next,
+        Err(not) => {
+            // Kept for the log: the request ends with the target that failed.
+            ctx.picked = Some(last);
+            return Err(not);
         }
-        // Kept for the log: the request ends with the target that failed.
-        ctx.picked = Some(last);
-        return Err(if allowed { Not::Nobody } else { Not::Budget });
     };
     if let (Some(counted), Some(asked)) = (pool.counted(), ctx.upstream.asked) {
         let status = if let End::Answered { status, .. } = failed.end { Some(status) } else { None };
         counted.count(status, asked.elapsed().as_secs_f64());
     }
-    pool.budget().count();
-    ctx.picked = Some(next);
+    ctx.picked = Some(picked);
     Ok(at_once)
-}
-
-fn may_pay(pool: &Pool) -> bool {
-    let may = pool.budget().take(Instant::now());
-    if let (false, Some(counted)) = (may, pool.counted()) {
-        counted.over_budget();
-    }
-    may
-}
-
-/// What the target asks for: seconds, or a date (RFC 9110 section 10.2.3).
-fn wanted_wait(head: &ResponseHeader) -> Option<Duration> {
-    let text = head.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    let seconds = text.parse().ok().map(Duration::from_secs);
-    seconds
-        .or_else(|| Some(httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default()))
 }

@@ -329,11 +329,11 @@ impl Ctx {
         picked
     }
 
-    /// A target of the pool that was drawn: one that was not tried yet, where there is one.
-    pub fn pick(&self, request: &RequestHeader) -> Result<Picked, Unserved> {
+    /// A target of the pool that was drawn: none of those that were `tried`, where there is another.
+    pub fn pick(&self, request: &RequestHeader, tried: &[Arc<Target>]) -> Result<Picked, Unserved> {
         let Some(intake) = &self.intake else { return Err(Fault::GatewayInternal.into()) };
         let Some(pool) = &self.pool else { return Err(Fault::PoolEmpty.into()) };
-        pool.pick(&View::of(request, intake, &self.params), &self.tried)
+        pool.pick(&View::of(request, intake, &self.params), tried)
     }
 }
 

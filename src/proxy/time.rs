@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, request};
+use http::{HeaderName, HeaderValue, Method, request};
 
 use super::ctx::Ctx;
 use super::intake::field;
 use crate::fault::Fault;
-use crate::pool::timeout;
+pub(super) use crate::pool::timeout::is_stream;
+use crate::pool::timeout::{self, is_grpc};
 use crate::units;
 
 /// What ends later ends for nobody.
@@ -45,22 +46,8 @@ pub(super) fn end(timeouts: &timeout::Config, request: &request::Parts, started:
 
 /// What the target is told: the field, and what is left, rounded down so that it ends before us.
 pub(super) fn left(end: &End, now: Instant) -> Option<(&HeaderName, HeaderValue)> {
-    let left = end.at.saturating_duration_since(now).as_millis();
     let name = end.told_in.as_ref()?;
-    // Eight digits are all that gRPC has room for; nobody waits for a day.
-    let text = if *name == field::GRPC_TIMEOUT { format!("{}m", left.min(99_999_999)) } else { format!("{left}ms") };
-    HeaderValue::try_from(text).ok().map(|left| (name, left))
-}
-
-/// Whether the answer may rest for longer than others: a stream of events, or a call of gRPC.
-pub(super) fn is_stream(request: &request::Parts) -> bool {
-    let accepts = |accept: &HeaderValue| accept.to_str().is_ok_and(|accept| accept.contains("text/event-stream"));
-    (request.method == Method::POST && is_grpc(&request.headers))
-        || request.headers.get(http::header::ACCEPT).is_some_and(accepts)
-}
-
-fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    timeout::told(name, end.at.saturating_duration_since(now)).map(|left| (name, left))
 }
 
 /// A `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, "Requests").

@@ -152,6 +152,7 @@ fn pools(fault: Fault) -> Option<&'static str> {
         | Fault::UpstreamResetReused
         | Fault::UpstreamProtocol
         | Fault::UpstreamHeaderTooLarge
+        | Fault::UpstreamTooLarge
         | Fault::UpstreamUpgrade => Some(""),
         _ => None,
     }

@@ -10,7 +10,6 @@ use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::Duration as Time;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -79,7 +78,7 @@ pub struct Copies {
     sample: Share,
     most: usize,
     room: usize,
-    timeout: Time,
+    timeout: Duration,
     in_flight: AtomicUsize,
     counted: Option<CopyMetrics>,
 }
@@ -107,7 +106,7 @@ impl Copies {
         }
         let pool = split::named(&config.pool, pools, at, problems);
         let (most, room) = (config.body.len(), usize::from(config.in_flight.get()));
-        let (pool, timeout) = (pool.filter(|_| problems.errors() == before)?, config.timeout.get());
+        let (pool, timeout) = (pool.filter(|_| problems.errors() == before)?, config.timeout);
         let in_flight = AtomicUsize::new(0);
         Some(Arc::new(Self { pool, sample: config.sample, most, room, timeout, in_flight, counted }))
     }
@@ -122,7 +121,7 @@ impl Copies {
     pub fn most(&self) -> usize {
         self.most
     }
-    pub fn timeout(&self) -> Time {
+    pub fn timeout(&self) -> Duration {
         self.timeout
     }
 

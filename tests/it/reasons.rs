@@ -19,9 +19,10 @@ use crate::harness::{Gateway, Origin, Request, Setup, eventually, h2};
 use crate::why::kept_as;
 
 /// What no client can bring about.
-const NOT_ON_THE_WIRE: [(&str, &str); 2] = [
+const NOT_ON_THE_WIRE: [(&str, &str); 3] = [
     ("auth.invalid", "clients are told it in place of the exact code, which is what is kept"),
     ("gateway.internal", "a defect of ours"),
+    ("upstream.too_large", "only calls of our own read an answer as a whole"),
 ];
 
 /// The codes that were seen.

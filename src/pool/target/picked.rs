@@ -11,7 +11,7 @@ use super::Target;
 use crate::fault::Fault;
 use crate::pool::breaker::Pass;
 use crate::pool::connection::{Connections, Errand};
-use crate::pool::{Timeout, cause, timeout};
+use crate::pool::{Timeout, cause, endpoint, timeout};
 
 /// A target chosen for one try; it counts as in flight until this is dropped.
 pub struct Picked {
@@ -96,11 +96,19 @@ impl Picked {
         self.target.settings.tunnel(&mut peer, timeouts, left);
         peer
     }
-    /// Where to connect for work that nobody waits for and that ends within `limit`.
-    pub fn aside(&self, limit: Duration) -> HttpPeer {
-        let (mut peer, settings) = (self.target.peer.clone(), &self.target.settings);
-        settings.limit(&mut peer, &settings.timeouts(None), Some(limit));
+    /// Where to connect for a request of our own, within what is left of its time.
+    pub fn aside(&self, timeouts: &timeout::Config, left: Option<Duration>) -> HttpPeer {
+        let mut peer = self.target.peer.clone();
+        self.target.settings.limit(&mut peer, timeouts, left);
         peer
+    }
+    /// The host that a request of our own asks for, where it names none.
+    pub fn authority(&self) -> String {
+        endpoint::authority(&self.target.settings, &self.target.asked, &self.target.peer._address)
+    }
+    /// How long its connections may rest.
+    pub fn keep(&self) -> Duration {
+        self.target.settings.keep()
     }
     /// Whether anyone wants to know how late its answer begins.
     pub fn is_timed(&self) -> bool {

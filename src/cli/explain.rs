@@ -154,7 +154,7 @@ fn told(explanation: &Explanation<'_>, verdict: &Verdict<'_>, loaded: &Loaded) -
 /// What the route asks for and does, one line each.
 fn deed(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
     let guards: String = verdict.steps.iter().map(guard).collect();
-    guards + &websocket(route, places) + &action(route, verdict, places)
+    guards + &websocket(route, places) + &compress(route, places) + &action(route, verdict, places)
 }
 
 fn guard(step: &Step) -> String {
@@ -166,6 +166,11 @@ fn guard(step: &Step) -> String {
 fn websocket(route: &Route, places: &Places) -> String {
     let at = Path::of(["routes", route.name.as_str(), "websocket"]);
     route.websocket.as_ref().map(|kept| format!("\n  websocket  {}  {kept}", places.at(&at))).unwrap_or_default()
+}
+
+fn compress(route: &Route, places: &Places) -> String {
+    let at = Path::of(["routes", route.name.as_str(), "compress"]);
+    route.bodies.compress.as_ref().map(|with| format!("\n  compress  {}  {with}", places.at(&at))).unwrap_or_default()
 }
 
 fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {

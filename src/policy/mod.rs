@@ -13,9 +13,11 @@
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `headers` changes the fields | `headers` changes the fields |
+//! | | `compress` makes the body smaller |
 
 pub mod auth;
 pub mod body;
+pub mod compress;
 pub mod cors;
 pub mod expression;
 pub mod foresee;

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use pingora_http::RequestHeader;
 
 use super::again::{Further, Past};
+use super::bodies::Steps;
 use super::copy::Copying;
 use super::intake::{Intake, field};
 use super::time::{self, End};
@@ -61,6 +62,8 @@ pub struct Ctx {
     pub held: BytesMut,
     /// The whole body, as the target gets it, where it was read before one was chosen.
     pub whole: Option<Bytes>,
+    /// What becomes of the answer's body; nothing where that passes as it is.
+    pub steps: Option<Box<Steps>>,
     /// What the route's guards found out; nothing where it has none.
     pub found: Option<Box<Found>>,
     /// The route that would have taken it with less of a difference, where none did.
@@ -122,6 +125,7 @@ impl Default for Ctx {
             why: None,
             held: BytesMut::new(),
             whole: None,
+            steps: None,
             found: None,
             nearest: None,
             allow: None,

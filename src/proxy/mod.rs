@@ -1,6 +1,7 @@
 //! One request, from first byte to log line: Pingora's phases, each a few lines, in the order in which they happen.
 
 mod again;
+mod bodies;
 mod copy;
 mod ctx;
 mod fail;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Version};
+use http::{HeaderMap, HeaderValue, Version};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::server::configuration::ServerConf;
@@ -270,7 +271,28 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        response::forwarded(session, head, ctx)
+        response::forwarded(session, head, ctx)?;
+        bodies::begin(session, head, ctx)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        piece: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<Option<Duration>> {
+        bodies::piece(piece, end, ctx)?;
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<Option<Bytes>> {
+        bodies::rest(ctx)
     }
 
     fn upstream_response_body_filter(

@@ -11,8 +11,8 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::intake::{connection_names, field, is_hop_by_hop};
-use super::reply;
 use super::view::View;
+use super::{bodies, reply};
 use crate::fault::Fault;
 use crate::policy::redirect::Redirect;
 use crate::policy::respond::Respond;
@@ -72,7 +72,10 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
 
 /// Changes the fields of `head` as a map, and leaves the target's spelling of their names (RFC 9110 section 5.1: it means
 /// nothing): each change through Pingora's own type would read the name again and keep a second map of spellings.
-fn rebuild<T>(head: &mut ResponseHeader, change: impl FnOnce(&mut HeaderMap) -> Result<T, Fault>) -> Result<T> {
+pub(super) fn rebuild<T>(
+    head: &mut ResponseHeader,
+    change: impl FnOnce(&mut HeaderMap) -> Result<T, Fault>,
+) -> Result<T> {
     let own = head.get_reason_phrase().filter(|said| Some(*said) != head.status.canonical_reason()).map(str::to_owned);
     let old = std::mem::replace(head, ResponseHeader::build_no_case(StatusCode::OK, Some(0))?);
     let mut parts = response::Parts::from(old);
@@ -179,6 +182,7 @@ async fn own(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, bod
     if let Some(route) = &ctx.route {
         route.response.response(&mut head);
     }
+    let body = bodies::own(session, &mut head, body, ctx)?;
     reply::write(session, head, body, ctx).await?;
     Ok(true)
 }

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{copy, host, matches, opt_in, split, stick};
 use crate::policy::guard::{self, Guards};
-use crate::policy::{auth, body, cors, headers, ip, limit, redirect, require, respond, rewrite, validate, websocket};
+use crate::policy::template::Offer;
+use crate::policy::{
+    auth, body, compress, cors, headers, ip, limit, redirect, require, respond, rewrite, validate, websocket,
+};
 use crate::pool::{Retry, Timeout};
 use crate::problem::{Path, Problems};
 use crate::units::Name;
@@ -78,6 +81,9 @@ pub struct Config {
     /// Header fields of the response, on its way to the client.
     #[serde(default, skip_serializing_if = "headers::Config::is_empty")]
     pub response: headers::Config,
+    /// Which answers are compressed: `on`, `off`, codings in the order of preference, or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<compress::Config>,
     /// Where this route waits shorter or longer than its pools say.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeout: Timeout,
@@ -107,6 +113,16 @@ impl Config {
             let described = self.validate.as_ref().is_some_and(|validate| validate.openapi.is_some());
             let sentence = "looks at bodies on their way to a pool, and this route forwards nothing";
             problems.error(at.key("validate").key(if described { "openapi" } else { "body" }), sentence);
+        }
+    }
+
+    /// What counts or goes by a part of the path needs that part in the match.
+    pub(super) fn names_params(&self, guards: Option<&Guards>, offers: &[Offer], at: &Path, problems: &mut Problems) {
+        let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
+        let counted_by = guards.iter().flat_map(|guards| guards.params()).map(|name| ("limit", "counts", name));
+        let kept_by = self.stick.iter().flat_map(stick::Config::params).map(|name| ("stick", "goes", name));
+        for (key, does, name) in counted_by.chain(kept_by).filter(|(_, _, name)| !known(name)) {
+            problems.error(at.key(key), format!("{does} by `path.{name}`, and `:{name}` is not in the route's match"));
         }
     }
 

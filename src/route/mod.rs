@@ -15,6 +15,7 @@
 //! that no spelling of a path gets around a route; what is forwarded keeps its spelling.
 
 mod action;
+mod bodies;
 mod build;
 mod config;
 pub mod copy;
@@ -43,6 +44,7 @@ use crate::units::Name;
 
 pub use crate::policy::template::Params;
 pub use action::Action;
+pub use bodies::Bodies;
 pub use config::Config;
 pub use copy::Copies;
 pub use explain::{Explanation, Nearest, Question, Why};
@@ -69,6 +71,8 @@ pub struct Route {
     pub host: host::UpstreamHost,
     pub request: Fields,
     pub response: Fields,
+    /// What becomes of bodies.
+    pub bodies: Bodies,
     /// `None` where the pool's own hold.
     pub timeout: Option<Timeout>,
     /// `None` where the pool's own holds.
@@ -93,12 +97,7 @@ impl Route {
         let guards = Guards::compile(config.guards(), at, tools, problems);
         let predicates = matches::compile(&config.matches.0, config.priority, at, problems);
         let offers: Vec<Offer> = config.matches.0.iter().map(matches::Match::offer).collect();
-        let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
-        let counted_by = guards.iter().flat_map(|guards| guards.params()).map(|name| ("limit", "counts", name));
-        let kept_by = config.stick.iter().flat_map(stick::Config::params).map(|name| ("stick", "goes", name));
-        for (key, does, name) in counted_by.chain(kept_by).filter(|(_, _, name)| !known(name)) {
-            problems.error(at.key(key), format!("{does} by `path.{name}`, and `:{name}` is not in the route's match"));
-        }
+        config.names_params(guards.as_deref(), &offers, at, problems);
         if config.stick.as_ref().is_some_and(stick::Config::asks_who) && config.auth.is_none() {
             let sentence = "goes by what `auth` finds out, and the route has none: nobody stays on one side by that";
             problems.warn(at.key("stick"), sentence);
@@ -118,6 +117,7 @@ impl Route {
         config.retry.complain(&at.key("retry"), problems);
         let request = Fields::compile(&config.request, &at.key("request"), problems);
         let response = Fields::compile(&config.response, &at.key("response"), problems);
+        let bodies = Bodies::compile(config, name, at, tools, problems);
         config.timeout.complain(&at.key("timeout"), problems);
         let route = Self {
             name: name.clone(),
@@ -132,6 +132,7 @@ impl Route {
             host: config.host.clone(),
             request,
             response,
+            bodies,
             timeout: Some(config.timeout.clone()).filter(|timeout| *timeout != Timeout::default()),
             retry: Some(config.retry.clone()).filter(|retry| !retry.is_default()),
             counted,

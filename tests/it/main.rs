@@ -23,6 +23,7 @@ mod breakers;
 mod canary;
 mod carried;
 mod client_address;
+mod compress;
 mod copies;
 mod cors;
 mod deploy;

@@ -96,6 +96,10 @@ families! {
         "Requests that wait because every target of a pool has as many as `max_in_flight` allows.";
     copies: IntCounterVec = "yumen_copies_total" ["route", "result"],
         "Copies of requests for another pool: answered, failed, not taken by any target, too large, dropped, or broken off.";
+    compress_in: IntCounterVec = "yumen_compress_in_bytes_total" ["route", "coding"],
+        "Bytes of answers before they were compressed.";
+    compress_out: IntCounterVec = "yumen_compress_out_bytes_total" ["route", "coding"],
+        "Bytes of those answers as clients got them.";
     discover_up: IntGaugeVec = "yumen_discover_up" ["pool", "source"],
         "1 while a source says where a pool's targets are, 0 while the last known ones are used.";
     discover_refused: IntGaugeVec = "yumen_discover_refused" ["pool", "source"],

@@ -1,5 +1,6 @@
 //! What is counted: every metric in one list, its series handed down to those who count.
 
+mod compress;
 mod copy;
 mod discover;
 mod family;
@@ -16,6 +17,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounter, Registry, TextEncoder};
 
+pub use compress::CompressMetrics;
 pub use copy::{CopyMetrics, CopyResult};
 pub use discover::DiscoverMetrics;
 pub use family::{CEILING, Row};
@@ -74,6 +76,11 @@ impl Metrics {
 
     pub fn pool(&self, pool: &str) -> Arc<PoolMetrics> {
         Arc::new(PoolMetrics::new(&self.families, self.book.lease(format!("pool\0{pool}")), pool))
+    }
+
+    /// The compressed answers of a route.
+    pub fn compress(&self, route: &str) -> CompressMetrics {
+        CompressMetrics::new(&self.families, self.book.lease(format!("compress\0{route}")), route)
     }
 
     /// The copies of a route's requests.
@@ -288,6 +295,8 @@ mod tests {
         discover.set(true, 1);
         let copies = metrics.copies("orders");
         copies.count(CopyResult::TooLarge);
+        let compress = metrics.compress("orders");
+        compress.coded("gzip", 100, 10);
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         listener.not_accepted();
@@ -304,7 +313,7 @@ mod tests {
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
-            Box::new((ejected, panics, discover, copies)),
+            Box::new((ejected, panics, discover, copies, compress)),
         ];
         (metrics, held)
     }
@@ -321,6 +330,7 @@ mod tests {
             r#"yumen_http_requests_total{code="other",listener="edge",method="OTHER",route="orders"} 1"#,
             r#"yumen_pool_requests_total{code="-",pool="orders"} 1"#,
             r#"yumen_copies_total{result="too_large",route="orders"} 1"#,
+            r#"yumen_compress_in_bytes_total{coding="gzip",route="orders"} 100"#,
             r#"yumen_discover_refused{pool="orders",source="consul:orders"} 1"#,
             r#"yumen_http_requests_in_flight{route="orders"} 1"#,
             r#"yumen_connections{listener="edge"} 1"#,

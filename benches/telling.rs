@@ -8,7 +8,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::Method;
 use yumen::telemetry::access::{AccessLog, Config, Destination, Entry, Format, Timings};
 use yumen::telemetry::metrics::Metrics;
-use yumen::telemetry::trace::{RequestId, Trace};
+use yumen::telemetry::trace::{Rate, RequestId, Trace};
+use yumen::units::Share;
 
 const TRACEPARENT: &[u8] = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -61,9 +62,17 @@ fn telling(criterion: &mut Criterion) {
     criterion.bench_function("metrics/pool", |bench| bench.iter(|| pool.count(black_box(Some(200)), 0.0123)));
     criterion.bench_function("metrics/in flight", |bench| bench.iter(|| route.begin()));
     criterion.bench_function("request id", |bench| bench.iter(|| RequestId::new(black_box(SystemTime::UNIX_EPOCH))));
-    criterion.bench_function("trace/started", |bench| bench.iter(|| Trace::of(black_box(None)).traceparent()));
+    criterion.bench_function("trace/started", |bench| bench.iter(|| Trace::of(black_box(None)).traceparent(1)));
     criterion.bench_function("trace/continued", |bench| {
-        bench.iter(|| Trace::of(black_box(Some(TRACEPARENT))).traceparent());
+        bench.iter(|| Trace::of(black_box(Some(TRACEPARENT))).traceparent(1));
+    });
+    let rate = Rate::of(Share::from_percent(0));
+    criterion.bench_function("trace/started, told of, not kept", |bench| {
+        bench.iter(|| {
+            let mut trace = Trace::of(black_box(None));
+            trace.tell(black_box(rate), true);
+            (trace.traceparent(1), trace.is_sampled())
+        });
     });
     let entry = entry();
     for (name, format) in [("json", Format::Json), ("combined", Format::Combined)] {

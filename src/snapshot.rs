@@ -17,6 +17,7 @@ pub use written::Written;
 
 use crate::answer::Answers;
 use crate::chore::Chore;
+use crate::client::otlp::Otlp;
 use crate::client::store::{self, Store};
 use crate::config::diff::{Effective, Nonce};
 pub use crate::config::runtime::{ClientIp, Drain, Forwarded, Memory, MemoryLimit};
@@ -52,6 +53,8 @@ pub struct Snapshot {
     pub client_ip: ClientIp,
     pub answers: Arc<Answers>,
     pub access: Arc<AccessLog>,
+    /// Whom requests are told of, if anyone.
+    pub traces: Option<Arc<Otlp>>,
     pub log: Level,
     /// Settings that only a new process can take up.
     pub process: Process,
@@ -104,6 +107,7 @@ impl Snapshot {
             .chain(followed.into_iter().map(Follow::chore))
             .chain(stores)
             .chain(self.ledgers().map(Ledger::chore))
+            .chain(self.traces.clone().map(Otlp::chore))
             .collect()
     }
 
@@ -140,6 +144,7 @@ impl Snapshot {
             let more = [
                 ("copy_to", route.copy_to.as_ref().map(|copies| json!(copies.pool().name()))),
                 ("does", route.does().map(Value::String)),
+                ("trace", route.trace.map(|trace| json!(trace.share.to_string()))),
             ];
             if let Some(row) = row.as_object_mut() {
                 row.extend(more.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));

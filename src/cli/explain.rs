@@ -4,13 +4,12 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::Args;
-use serde_json::{Value, json};
 
 use super::{Document, Exit, Format, Output, fail, print};
 use crate::config::case::Who;
 use crate::config::{self, Loaded, Places, report};
 use crate::fault::Fault;
-use crate::gateway::ask::Ask;
+use crate::gateway::ask::{Ask, told as told_to_programs};
 use crate::policy::foresee::Step;
 use crate::policy::guard::Mode;
 use crate::problem::Path;
@@ -79,7 +78,7 @@ pub(super) fn run(options: &Options) -> Exit {
     };
     match options.output.output {
         Format::Human => print(&tell(&options.method, &verdict, &loaded)),
-        Format::Json => print(&format!("{:#}\n", page(&options.method, &verdict))),
+        Format::Json => print(&format!("{:#}\n", told_to_programs(&options.method, &verdict))),
     }
 }
 
@@ -178,6 +177,8 @@ fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
         Action::Respond(respond) => format!("\n  answers {} itself", respond.status),
         Action::Redirect(redirect) => format!("\n  redirects with {}", redirect.status),
         Action::Forward(split) => {
+            let at = Path::of(["routes", route.name.as_str(), "trace"]);
+            let trace = route.trace.map(|trace| format!("\n  trace  {}  sample {}", places.at(&at), trace.share));
             let line = |(pool, weight): (&str, u32)| {
                 let place = places.at(&Path::of(["pools", pool]));
                 format!("\n  pool {pool}  {place}  weight {weight}")
@@ -188,36 +189,7 @@ fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
                 let pool = copies.pool().name().as_str();
                 format!("\n  copy_to {pool}  {}  sample {}", places.at(&Path::of(["pools", pool])), copies.sample())
             });
-            split.weights().map(line).chain(stick).chain(asked).chain(copies).collect()
+            split.weights().map(line).chain(stick).chain(asked).chain(copies).chain(trace).collect()
         }
     }
-}
-
-/// The same for programs.
-fn page(method: &str, verdict: &Verdict<'_>) -> Value {
-    let explanation = verdict.explanation.as_ref();
-    let route = explanation.and_then(|explanation| explanation.chosen).map(|(route, _)| route);
-    let guard = |step: &Step| {
-        let refusal = step.said.refusal();
-        json!({
-            "rule": step.rule, "said": step.said.to_string(),
-            "code": refusal.map(|refusal| refusal.fault.code()), "detail": refusal.map(|refusal| &refusal.why),
-        })
-    };
-    let answer = match &verdict.end {
-        End::Refused(refused) => json!({
-            "status": refused.fault.status(), "code": refused.fault.code(), "rule": refused.rule, "detail": refused.why,
-        }),
-        End::Replied(status) => json!({ "status": status }),
-        End::Served => json!({ "status": null }),
-        End::Unknown(_) => Value::Null,
-    };
-    json!({
-        "method": method, "host": verdict.host, "path": verdict.path,
-        "route": route.map(|route| json!({ "name": route.name, "place": route.place })),
-        "pools": route.map(|route| route.pools().iter().map(|pool| pool.name()).collect::<Vec<_>>()),
-        "guards": verdict.steps.iter().map(guard).collect::<Vec<_>>(),
-        "answer": answer,
-        "not": explanation.map(|explanation| explanation.lost.iter().map(ToString::to_string).collect::<Vec<_>>()),
-    })
 }

@@ -10,7 +10,9 @@ use arc_swap::ArcSwapOption;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method};
 use pingora::connectors::http::Connector;
+use pingora::protocols::ALPN;
 use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::http::v2::client::Http2Session;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_http::RequestHeader;
@@ -149,6 +151,31 @@ impl Service {
         let opened = connector.get_http_session(&self.peer(address, self.group.wrapping_add(1))).await;
         let (session, _) = opened.map_err(|why| at(why.etype().as_str()))?;
         Ok(self.exchange(session, &peer, &connector, question).await.map_err(|failed| at(&failed.why)))
+    }
+
+    /// A stream on an HTTP/2 connection, which may be one that was kept; the address that answers first.
+    pub(super) async fn open_h2(&self) -> Result<(Http2Session, SocketAddr), String> {
+        let known = self.addresses().await?;
+        let mut last = format!("{} has no address", self.url.host);
+        for address in &known.addresses {
+            match connector().get_http_session(&self.h2_peer(*address)).await {
+                Ok((HttpSession::H2(session), _)) => return Ok((session, *address)),
+                Ok(_) => last = format!("{} at {address} does not speak HTTP/2", self.url),
+                Err(why) => last = format!("{} at {address}: {}", self.url, why.etype().as_str()),
+            }
+        }
+        Err(last)
+    }
+
+    /// The connection of this stream waits for the next one.
+    pub(super) async fn keep_h2(&self, session: Http2Session, address: SocketAddr) {
+        connector().release_http_session(HttpSession::H2(session), &self.h2_peer(address), Some(IDLE)).await;
+    }
+
+    fn h2_peer(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = self.peer(address, self.group.wrapping_add(2));
+        peer.options.alpn = ALPN::H2;
+        peer
     }
 
     fn peer(&self, address: SocketAddr, group: u64) -> HttpPeer {

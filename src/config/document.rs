@@ -13,12 +13,12 @@ use super::inherit::{self, AUTH, Kind, LIMITS, LISTENERS, POOLS, ROUTES, STORES}
 use super::mishap::suggestion;
 use super::node::{Map, Node, Value};
 use super::notes::Notes;
-use super::{admin, runtime};
+use super::{admin, observe, runtime};
 use crate::client::store;
 use crate::policy::limit;
 use crate::problem::Path;
 use crate::units::Name;
-use crate::{listener, messages, policy, pool, route, telemetry};
+use crate::{listener, messages, policy, pool, route};
 
 /// A whole gateway: where it listens, what goes where, and how it is run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
@@ -58,7 +58,7 @@ pub struct Document {
     pub admin: admin::Config,
     /// What is told of requests and of the program itself.
     #[schemars(default)]
-    pub observe: telemetry::Config,
+    pub observe: observe::Config,
     /// The language of the answers that the gateway gives itself.
     #[schemars(default)]
     pub errors: messages::Config,

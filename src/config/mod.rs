@@ -17,6 +17,7 @@ mod inherit;
 mod mishap;
 mod node;
 mod notes;
+pub mod observe;
 mod parse;
 pub mod place;
 mod read;

@@ -29,6 +29,7 @@ const FILES: &[&[&str]] = &[
     &["stores", "*", "tls", "ca"],
     &["stores", "*", "tls", "cert"],
     &["stores", "*", "tls", "key"],
+    &["observe", "traces", "ca"],
     &["errors", "messages"],
     &["runtime", "state"],
 ];

@@ -3,9 +3,12 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use serde_json::{Value, json};
+
 use super::check_head;
 use crate::exchange::Identity;
 use crate::fault::Fault;
+use crate::policy::foresee::Step;
 use crate::proxy::trial::{self, Asked, End, Ground, Trial, Verdict};
 use crate::units::{Name, Size};
 
@@ -83,4 +86,34 @@ fn parts(url: &str) -> (bool, String, String) {
     let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let slash = if target.starts_with('/') { "" } else { "/" };
     (https, if host.is_empty() { "localhost" } else { host }.to_owned(), format!("{slash}{target}"))
+}
+
+/// What would become of it, for programs.
+pub fn told(method: &str, verdict: &Verdict<'_>) -> Value {
+    let explanation = verdict.explanation.as_ref();
+    let route = explanation.and_then(|explanation| explanation.chosen).map(|(route, _)| route);
+    let guard = |step: &Step| {
+        let refusal = step.said.refusal();
+        json!({
+            "rule": step.rule, "said": step.said.to_string(),
+            "code": refusal.map(|refusal| refusal.fault.code()), "detail": refusal.map(|refusal| &refusal.why),
+        })
+    };
+    let answer = match &verdict.end {
+        End::Refused(refused) => json!({
+            "status": refused.fault.status(), "code": refused.fault.code(), "rule": refused.rule, "detail": refused.why,
+        }),
+        End::Replied(status) => json!({ "status": status }),
+        End::Served => json!({ "status": null }),
+        End::Unknown(_) => Value::Null,
+    };
+    json!({
+        "method": method, "host": verdict.host, "path": verdict.path,
+        "route": route.map(|route| json!({ "name": route.name, "place": route.place })),
+        "does": route.and_then(|route| route.does()),
+        "pools": route.map(|route| route.pools().iter().map(|pool| pool.name()).collect::<Vec<_>>()),
+        "guards": verdict.steps.iter().map(guard).collect::<Vec<_>>(),
+        "answer": answer,
+        "not": explanation.map(|explanation| explanation.lost.iter().map(ToString::to_string).collect::<Vec<_>>()),
+    })
 }

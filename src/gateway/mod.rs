@@ -53,6 +53,8 @@ use crate::snapshot::{Leaving, Live, Snapshot, carry};
 const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 /// How long the last lines of the access log may take at the end.
 const LAST_LINES: Duration = Duration::from_secs(2);
+/// The same of the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(5);
 /// How long a worker may take to say that it works.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often resting connections to targets are looked after.
@@ -243,6 +245,9 @@ impl Gateway {
         elders.abort();
         for ledger in self.live.load_full().ledgers() {
             let _ = tokio::task::spawn_blocking(move || ledger.save()).await;
+        }
+        if self.live.load().traces.is_some() {
+            self.live.tools.spans.flush(LAST_SPANS).await;
         }
         self.live.load().access.flush(LAST_LINES);
     }

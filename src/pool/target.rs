@@ -125,6 +125,9 @@ impl Target {
     pub fn name(&self) -> &str {
         &self.name
     }
+    pub fn is_tls(&self) -> bool {
+        self.peer.is_tls()
+    }
     pub fn weight(&self) -> u16 {
         self.weight
     }

@@ -9,7 +9,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{again, why};
+use super::{again, span, why};
 use crate::exchange::{Found, Refusal};
 use crate::fault::Fault;
 use crate::listener::Connection;
@@ -29,6 +29,8 @@ pub(super) struct Story<'a> {
     pub(super) pool: Option<&'a str>,
     /// Both with all that they say; nothing where the request has outlived them.
     pub(super) whole: (Option<&'a Route>, Option<&'a Pool>),
+    /// What the paths of its route have in common, where the route is not there to say so.
+    pub(super) pattern: Option<&'a str>,
     pub(super) query: Option<Cow<'a, str>>,
     pub(super) counted: Option<&'a RouteMetrics>,
     /// Nothing where the pool was told already.
@@ -53,6 +55,7 @@ pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
         route: route.as_ref().map(|route| route.name.as_str()),
         pool: pool.as_ref().map(|pool| pool.name().as_str()),
         whole: (route.as_deref(), pool.as_deref()),
+        pattern: None,
         query: query(request, route.as_deref()),
         counted: counted.through(&connection.listener.name).map(|counted| &**counted),
         pool_counted: pool.as_deref().and_then(Pool::counted),
@@ -73,6 +76,9 @@ pub(super) fn tell(live: &Live, snapshot: &Snapshot, story: &Story<'_>, ctx: &mu
     }
     if ctx.fault.is_some() || story.status >= 500 {
         why::keep(live, snapshot, story, ctx);
+    }
+    if let Some(traces) = snapshot.traces.as_deref().filter(|_| ctx.trace.is_told()) {
+        span::leave(traces, story, ctx);
     }
     if let Some(fault) = ctx.fault {
         say(fault, story, ctx);

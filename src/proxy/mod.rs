@@ -11,6 +11,7 @@ pub mod intake;
 mod pace;
 mod reply;
 mod response;
+mod span;
 mod time;
 pub mod trial;
 pub mod view;
@@ -99,7 +100,11 @@ impl ProxyHttp for Proxy {
         session.set_ignore_info_resp(old);
         let request = session.req_header_mut();
         ctx.trace = Trace::of(request.headers.get(field::TRACEPARENT).map(HeaderValue::as_bytes));
-        let intake = ctx.intake.insert(intake::make_safe(request, connection, &snapshot.client_ip)?);
+        let safe = intake::make_safe(request, connection, &snapshot.client_ip);
+        if let Some(traces) = &snapshot.traces {
+            traces.begin(&mut ctx.trace, None, safe.as_ref().is_ok_and(|intake| intake.trusted));
+        }
+        let intake = ctx.intake.insert(safe?);
         if intake.trusted {
             ctx.carried_id = ctx::carried_id(&request.headers);
         }
@@ -110,6 +115,9 @@ impl ProxyHttp for Proxy {
         match snapshot.table.find(&View::of(request, intake, &ctx.params), &mut params) {
             Found::Route(route) => {
                 ctx.in_flight = route.counted.through(&connection.listener.name).map(RouteMetrics::begin);
+                if let (Some(traces), Some(sample)) = (&snapshot.traces, route.trace) {
+                    traces.begin(&mut ctx.trace, Some(sample.rate), intake.trusted);
+                }
                 ctx.route = Some(route.clone());
                 ctx.params = params;
                 if self.live.is_short() { Err(Fault::ShedMemory.into()) } else { Ok(()) }
@@ -236,7 +244,7 @@ impl ProxyHttp for Proxy {
         ctx.upstream.shares = out.version == Version::HTTP_2;
         forward::request(out, session.req_header().version, ctx)?;
         whole::frame(out, ctx)?;
-        copy::begin(session, out, ctx);
+        copy::begin(session, out, ctx, &self.live);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{copy, host, matches, opt_in, split, stick};
+use super::{copy, host, matches, opt_in, split, stick, trace};
 use crate::policy::guard::{self, Guards};
 use crate::policy::template::Offer;
 use crate::policy::{
@@ -84,6 +84,9 @@ pub struct Config {
     /// Which answers are compressed: `on`, `off`, codings in the order of preference, or more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress: Option<compress::Config>,
+    /// How many of its requests are told of as traces, where `observe.traces` says whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<trace::Config>,
     /// Where this route waits shorter or longer than its pools say.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeout: Timeout,

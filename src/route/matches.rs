@@ -1,5 +1,6 @@
 //! `match`: which requests are a route's, in its short form and in its long one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -64,6 +65,15 @@ impl FromStr for Match {
 }
 
 impl Match {
+    /// Its path, as the document says it.
+    pub fn path(&self) -> Cow<'_, str> {
+        match (&self.path, &self.regex) {
+            (Some(path), _) => path.as_str().into(),
+            (None, Some(regex)) => regex.to_string().into(),
+            (None, None) => "/*".into(),
+        }
+    }
+
     /// What this match gives to the templates of its route.
     pub fn offer(&self) -> Offer {
         let names = match (&self.path, &self.regex) {
@@ -94,11 +104,7 @@ impl fmt::Display for Match {
         if self.host != host::HostPattern::Any {
             write!(f, "{}", self.host)?;
         }
-        match (&self.path, &self.regex) {
-            (Some(path), _) => path.fmt(f),
-            (None, Some(regex)) => write!(f, "{regex}"),
-            (None, None) => f.write_str("/*"),
-        }
+        f.write_str(&self.path())
     }
 }
 

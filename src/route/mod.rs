@@ -29,6 +29,7 @@ mod preflight;
 pub mod split;
 pub mod stick;
 pub mod table;
+pub mod trace;
 
 use std::sync::Arc;
 
@@ -77,6 +78,8 @@ pub struct Route {
     pub timeout: Option<Timeout>,
     /// `None` where the pool's own holds.
     pub retry: Option<Retry>,
+    /// `None` where that of `observe.traces` holds.
+    pub trace: Option<trace::Sample>,
     /// What its requests count.
     pub counted: Counted,
     predicates: Box<[Box<[Predicate]>]>,
@@ -135,6 +138,7 @@ impl Route {
             bodies,
             timeout: Some(config.timeout.clone()).filter(|timeout| *timeout != Timeout::default()),
             retry: Some(config.retry.clone()).filter(|retry| !retry.is_default()),
+            trace: config.trace.as_ref().map(trace::Sample::from),
             counted,
             predicates,
         };
@@ -160,6 +164,13 @@ impl Route {
 
     pub fn pools(&self) -> &[Arc<Pool>] {
         self.split().map_or(&[], Split::pools)
+    }
+
+    /// The paths that it takes, as the document says them: what its requests have in common.
+    pub fn pattern(&self) -> String {
+        let mut paths: Vec<_> = self.matches.iter().map(matches::Match::path).collect();
+        paths.dedup();
+        paths.join(" ")
     }
 
     /// Each match with its conditions.

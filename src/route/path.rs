@@ -15,6 +15,9 @@ pub struct PathPattern {
 }
 
 impl PathPattern {
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
     pub fn segments(&self) -> &[Segment] {
         &self.segments
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::live::Tools;
 use super::{ClientIp, Process, Snapshot, Written};
 use crate::answer::Answers;
+use crate::client::otlp::{self, Otlp};
 use crate::client::store::{self, Store};
 use crate::config::{Document, Loaded, Seals};
 use crate::listener::{self, Listener};
@@ -48,7 +49,10 @@ pub fn deciding(loaded: &Loaded, tools: &Tools) -> (Option<Deciding>, Problems) 
     let mut problems = Problems::default();
     let parts = Parts::compile(loaded, tools, &mut problems).filter(|_| problems.errors() == 0);
     let client_ip = loaded.document.runtime.client_ip.clone();
-    (parts.map(|parts| Deciding { listeners: parts.listeners, client_ip, table: parts.table }), problems)
+    (
+        parts.map(|parts| Deciding { listeners: parts.listeners, client_ip, table: parts.table }),
+        problems,
+    )
 }
 
 /// Every file whose change is a reason to read the document again.
@@ -69,6 +73,7 @@ struct Parts {
     table: Table,
     answers: Arc<Answers>,
     nowhere: Counted,
+    traces: Option<Arc<Otlp>>,
 }
 
 impl Parts {
@@ -111,6 +116,7 @@ impl Parts {
         let table = Table::compile(&routes, problems);
         let messages = Messages::compile(&document.errors, FilePath::new(""), &Path::of(["errors"]), problems);
         let admin = admin(document, problems);
+        let traces = traces(document, tools, problems);
         let nowhere = Counted::new(&tools.metrics, "-", &names);
         Some(Self {
             listeners,
@@ -121,6 +127,7 @@ impl Parts {
             table,
             answers: Answers::new(messages, document.errors.detail),
             nowhere,
+            traces,
         })
     }
 
@@ -144,6 +151,7 @@ impl Parts {
         let guards = self.routes.iter().filter_map(|route| route.guards.as_ref());
         files.extend(guards.flat_map(|guards| guards.files()));
         files.extend(loaded.document.stores.values().flat_map(store::Config::files));
+        files.extend(loaded.document.observe.traces.iter().flat_map(otlp::Config::files));
         files.extend(self.answers.messages().files().iter().cloned());
         let mut seen = HashSet::new();
         files.retain(|file| seen.insert(file.clone()));
@@ -201,6 +209,7 @@ impl Parts {
             client_ip: document.runtime.client_ip.clone(),
             answers: self.answers,
             access,
+            traces: self.traces,
             log: document.observe.log.level,
             process: Process {
                 workers: document.runtime.workers.here(),
@@ -286,6 +295,18 @@ fn limits(
         (name, limit)
     };
     document.limits.iter().map(compile).collect()
+}
+
+/// Whom requests are told of, if anyone.
+fn traces(document: &Document, tools: &Tools, problems: &mut Problems) -> Option<Arc<Otlp>> {
+    let Some(config) = &document.observe.traces else {
+        for (name, _) in document.routes.iter().filter(|(_, route)| route.trace.is_some()) {
+            let sentence = "says how many traces are kept, and `observe.traces` says nobody who gets them";
+            problems.warn(Path::of(["routes", name.as_str(), "trace"]), sentence);
+        }
+        return None;
+    };
+    Otlp::compile(config, &Path::of(["observe", "traces"]), &tools.spans, problems)
 }
 
 /// The admin listeners are listeners like others, with an address and nothing else of their own.

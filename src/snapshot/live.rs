@@ -16,6 +16,7 @@ use crate::pool::connection::Connections;
 use crate::pool::{self, Observer, Shelves};
 use crate::telemetry::metrics::{Figure, Metrics};
 use crate::telemetry::recent::Recent;
+use crate::telemetry::spans::Spans;
 use crate::units::Name;
 
 /// What a snapshot is compiled with.
@@ -25,6 +26,8 @@ pub struct Tools {
     pub(super) limits: limit::Shelves,
     pub(super) stores: Stores,
     observer: Arc<dyn Observer>,
+    /// The spans that wait for a receiver.
+    pub spans: Arc<Spans>,
 }
 
 impl Tools {
@@ -39,6 +42,7 @@ impl Tools {
             panics: Mutex::default(),
         });
         Ok(Self {
+            spans: Spans::new(metrics.traces()),
             metrics,
             shelves: Shelves::default(),
             limits: limit::Shelves::default(),

@@ -7,17 +7,5 @@ pub mod metrics;
 pub mod program;
 pub mod random;
 pub mod recent;
+pub mod spans;
 pub mod trace;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-/// What is told of requests and of the program itself.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Config {
-    /// The program's own log, on standard error.
-    pub log: program::Config,
-    /// One line for each request.
-    pub access_log: access::Config,
-}

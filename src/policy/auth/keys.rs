@@ -3,16 +3,12 @@
 use std::path::Path as File;
 use std::sync::Arc;
 
-use pingora::protocols::tls::CaType;
-use pingora::utils::tls::{WrappedX509, parse_x509};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
-
 use super::jwks::Jwks;
 use super::jwt::{Config, Keys};
 use super::key::{Algorithm, Key};
 use super::remote::{Origin, Remote};
 use super::{Follow, jwk, pem};
+pub(super) use crate::client::authorities::authorities;
 use crate::policy::guard::Tools;
 use crate::problem::{Path, Problems, Step};
 use crate::units::Text;
@@ -125,20 +121,4 @@ fn fetched(config: &Config, jwks: &Jwks, at: &Path, tools: &Tools<'_>, problems:
 pub(super) fn realm(at: &Path) -> Arc<str> {
     let name = at.steps().get(1);
     name.and_then(|step| if let Step::Key(name) = step { Some(&**name) } else { None }).unwrap_or("-").into()
-}
-
-pub(super) fn authorities(file: &File, at: &Path, problems: &mut Problems) -> Option<Arc<CaType>> {
-    let read = || -> Result<Vec<Vec<u8>>, String> {
-        let text = pem::whole(file)?;
-        let all = CertificateDer::pem_slice_iter(text.as_bytes()).map(|one| one.map(|one| one.to_vec()));
-        let all = all.collect::<Result<Vec<_>, _>>().map_err(|why| format!("{}: {why}", file.display()))?;
-        // The type that takes them panics at what is no certificate.
-        let good = |one: &Vec<u8>| x509_parser::parse_x509_certificate(one).is_ok();
-        if all.is_empty() || !all.iter().all(good) {
-            return Err(format!("{} holds something else than certificates", file.display()));
-        }
-        Ok(all)
-    };
-    let all = read().map_err(|why| problems.error(at.clone(), why)).ok()?;
-    Some(all.into_iter().map(|one| WrappedX509::new(one, parse_x509)).collect())
 }

@@ -9,24 +9,12 @@ use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::key::Public;
-
-/// The larger of these is no key.
-pub(super) const LARGEST: u64 = 1 << 20;
+pub(super) use crate::client::authorities::whole;
 
 /// The key in a file. The error is a sentence.
 pub(super) fn read(file: &Path) -> Result<Public, String> {
     let text = whole(file)?;
     parse(text.as_bytes()).map_err(|why| format!("{} {why}", file.display()))
-}
-
-/// A file that is small enough to be meant, as text.
-pub(super) fn whole(file: &Path) -> Result<String, String> {
-    let failed = |why: std::io::Error| format!("cannot read {}: {why}", file.display());
-    let length = file.metadata().map_err(failed)?.len();
-    if length > LARGEST {
-        return Err(format!("{} is too large: {length} bytes, at most {LARGEST}", file.display()));
-    }
-    std::fs::read_to_string(file).map_err(failed)
 }
 
 fn parse(pem: &[u8]) -> Result<Public, String> {

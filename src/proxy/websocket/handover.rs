@@ -39,6 +39,8 @@ struct Handover {
     request: RequestHeader,
     route: Name,
     pool: Option<Name>,
+    /// Where a receiver of traces is told of it.
+    pattern: Option<String>,
     query: Option<Box<str>>,
     counted: Option<Arc<crate::telemetry::metrics::RouteMetrics>>,
     tunnelled: Option<Tunnelled>,
@@ -79,6 +81,7 @@ pub(super) fn hand_over(
         request: what_is_told(session.req_header()),
         route: route.name.clone(),
         pool: ctx.pool.take().map(|pool| pool.name().clone()),
+        pattern: ctx.trace.is_told().then(|| route.pattern()),
         query: finish::query(session.req_header(), Some(&route)).map(Into::into),
         tunnelled: counted.as_ref().map(|counted| counted.websockets().open()),
         counted,
@@ -108,7 +111,9 @@ fn settle(ctx: &mut Ctx, upstream: Duration) {
         counted.count(Some(101), upstream.as_secs_f64());
     }
     ctx.tried = Vec::new();
-    ctx.past = Vec::new();
+    if !ctx.trace.is_told() {
+        ctx.past = Vec::new();
+    }
     ctx.params = crate::route::Params::default();
     if let Some(found) = &mut ctx.found {
         found.forward = Vec::new();
@@ -170,7 +175,7 @@ impl Successor for Handover {
 
 impl Handover {
     async fn run(self: Box<Self>, mut client: Client) {
-        let Self { live, mut ctx, request, route, pool, query, counted, tunnelled, took, .. } = *self;
+        let Self { live, mut ctx, request, route, pool, pattern, query, counted, tunnelled, took, .. } = *self;
         let (head, answering, limits, write) = (self.head, self.answering, self.limits, self.write);
         let Some(connection) = ctx.connection.clone() else { return };
         let (target, first) = answering.switch();
@@ -208,6 +213,7 @@ impl Handover {
             route: Some(route.as_str()),
             whole: (None, None),
             pool: pool.as_ref().map(Name::as_str),
+            pattern: pattern.as_deref(),
             query: query.as_deref().map(Into::into),
             counted: counted.as_deref(),
             pool_counted: None,

@@ -142,6 +142,8 @@ families! {
         "Attempts to accept a connection that failed, as when descriptors are used up; the connection waits.";
     program_log_dropped: IntCounterVec = "yumen_program_log_dropped_total" [],
         "Lines of the program's own log lost because standard error is slow, full or closed.";
+    trace_spans: IntCounterVec = "yumen_trace_spans_total" ["result"],
+        "Spans of requests: taken by the receiver (exported), left out because too many wait (dropped), or lost because it did not take them (failed).";
     access_log_dropped: IntCounterVec = "yumen_access_log_dropped_total" [],
         "Access lines lost because their destination is slow, full or closed.";
 

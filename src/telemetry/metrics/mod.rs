@@ -10,6 +10,7 @@ mod pool;
 mod process;
 mod quota;
 mod store;
+mod trace;
 mod websocket;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +30,7 @@ pub use list::LIST;
 pub use pool::PoolMetrics;
 pub use quota::QuotaMetrics;
 pub use store::StoreMetrics;
+pub use trace::TraceMetrics;
 pub use websocket::{By, Tunnelled, WebsocketMetrics};
 
 use family::Book;
@@ -105,6 +107,11 @@ impl Metrics {
 
     pub fn store(&self, store: &str) -> StoreMetrics {
         StoreMetrics::new(&self.families, self.book.lease(format!("store\0{store}")), store)
+    }
+
+    /// The spans of requests.
+    pub fn traces(&self) -> TraceMetrics {
+        TraceMetrics::new(&self.families)
     }
 
     /// The keys of an issuer, by the scheme that believes it.
@@ -308,6 +315,7 @@ mod tests {
         cert.set(1_800_000_000);
         metrics.serves(1, "abc");
         metrics.upgraded(true);
+        metrics.traces().dropped(1);
         let held: Vec<Box<dyn std::any::Any>> = vec![
             Box::new((route.begin(), pool.wait(), tunnel)),
             Box::new(listener.open()),

@@ -1,0 +1,220 @@
+//! What a receiver of traces is told of a request: one span for it, and one for each try at a target.
+//!
+//! Everything is taken from what the request carries anyway, at its end: one whose trace is not kept costs nothing here.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use http::{Method, Version, header};
+
+use super::again::Past;
+use super::ctx::Ctx;
+use super::finish::Story;
+use crate::client::otlp::Otlp;
+use crate::fault::{Fault, Whose};
+use crate::pool::Target;
+use crate::pool::retry::End;
+use crate::route::Route;
+use crate::telemetry::spans::{Draft, Span};
+use crate::telemetry::trace::Trace;
+
+/// A copy is no try: its number is beyond those of all tries.
+pub(super) const COPY: u32 = u32::MAX;
+
+/// Leaves the spans of a request that has ended, if its trace is kept or it went wrong on our side or the target's.
+pub(super) fn leave(traces: &Otlp, story: &Story<'_>, ctx: &Ctx) {
+    let went_wrong = story.status >= 500 || ctx.fault.is_some_and(|fault| fault.row().whose != Whose::Client);
+    if !ctx.trace.is_sampled() && !went_wrong {
+        return;
+    }
+    let tries = ctx.upstream.tries as usize;
+    if !traces.has_room(1 + tries) {
+        return;
+    }
+    let now = Instant::now();
+    let mut spans = Vec::with_capacity(1 + tries);
+    spans.push(request(story, ctx, now));
+    let path = path(story, ctx);
+    // A try that was to be followed by another one, and was not, is the last one, too.
+    let earlier = ctx.past.iter().zip(1..).take(tries.saturating_sub(1));
+    spans.extend(earlier.map(|(past, number)| {
+        let one = Part { number, target: &past.target, path: &path, began: past.began, ended: past.ended };
+        one.span(story, ctx, &Said::of(past))
+    }));
+    if let (Some(picked), Some(began)) = (&ctx.picked, ctx.upstream.asked) {
+        let ended = ctx.upstream.ended.unwrap_or(now);
+        let (number, target) = (ctx.upstream.tries, picked.target());
+        let answered = (ctx.upstream.answered.is_some() || story.tunnel.is_some()).then_some(story.status);
+        let said = Said { status: answered, fault: ctx.fault, pool: story.pool };
+        spans.push(Part { number, target, path: &path, began, ended }.span(story, ctx, &said));
+    }
+    traces.leave(spans);
+}
+
+/// The request, as its client sees it.
+fn request(story: &Story<'_>, ctx: &Ctx, now: Instant) -> Span {
+    let request = story.request;
+    let pattern = story.whole.0.map(Route::pattern).or_else(|| story.pattern.map(str::to_owned));
+    let method = word(&request.method);
+    let name = match &pattern {
+        Some(pattern) => format!("{} {pattern}", method.unwrap_or("HTTP")),
+        None => method.unwrap_or("HTTP").to_owned(),
+    };
+    let took = now.saturating_duration_since(ctx.started);
+    let mut draft = Draft::server(&ctx.trace, name, ctx.arrived, took);
+    put_method(&mut draft, &request.method);
+    draft.bytes("url.path", request.uri.path().as_bytes());
+    let tls = story.connection.tls.is_some();
+    let https = ctx.intake.as_ref().map_or(tls, |intake| intake.https);
+    draft.text("url.scheme", if https { "https" } else { "http" });
+    if let Some(intake) = &ctx.intake {
+        draft.text("server.address", &intake.host);
+        draft.number("server.port", intake.port.unwrap_or(if https { 443 } else { 80 }).into());
+    }
+    let peer = story.connection.peer;
+    draft.address("client.address", ctx.intake.as_ref().map_or(peer.ip().to_canonical(), |intake| intake.client));
+    draft.address("network.peer.address", peer.ip().to_canonical());
+    draft.text("network.protocol.version", version(request.version));
+    draft.number("http.response.status_code", story.status.into());
+    if let Some(pattern) = &pattern {
+        draft.text("http.route", pattern);
+    }
+    if let Some(agent) = request.headers.get(header::USER_AGENT) {
+        draft.bytes("user_agent.original", agent.as_bytes());
+    }
+    draft.text("yumen.listener", story.connection.listener.name.as_str());
+    if let Some(route) = story.route {
+        draft.text("yumen.route", route);
+    }
+    draft.text("yumen.request_id", ctx.id());
+    if let Some(fault) = ctx.fault {
+        draft.text("yumen.reason", fault.code());
+    }
+    if story.status >= 500 || ctx.fault.is_some_and(|fault| fault.row().whose != Whose::Client) {
+        wrong(&mut draft, ctx.fault, story.status);
+    }
+    draft.done()
+}
+
+/// One request to a target.
+struct Part<'a> {
+    number: u32,
+    target: &'a Target,
+    path: &'a str,
+    began: Instant,
+    ended: Instant,
+}
+
+/// What came of it.
+struct Said<'a> {
+    status: Option<u16>,
+    fault: Option<Fault>,
+    pool: Option<&'a str>,
+}
+
+impl Said<'_> {
+    fn of(past: &Past) -> Self {
+        match past.end {
+            End::Lost(fault) => Self { status: None, fault: Some(fault), pool: None },
+            End::Answered { status, .. } => Self { status: Some(status), fault: None, pool: None },
+        }
+    }
+}
+
+impl Part<'_> {
+    fn span(&self, story: &Story<'_>, ctx: &Ctx, said: &Said<'_>) -> Span {
+        let method = &story.request.method;
+        let began = moment(ctx, self.began);
+        let took = self.ended.saturating_duration_since(self.began);
+        let name = word(method).unwrap_or("HTTP").to_owned();
+        let mut draft = Draft::client(&ctx.trace, self.number, name, began, took);
+        put_method(&mut draft, method);
+        put_target(&mut draft, self.target, self.path);
+        if let Some(status) = said.status {
+            draft.number("http.response.status_code", status.into());
+        }
+        if self.number > 1 {
+            draft.number("http.request.resend_count", i64::from(self.number) - 1);
+        }
+        if let Some(pool) = said.pool.or(story.pool) {
+            draft.text("yumen.pool", pool);
+        }
+        if said.fault.is_some() || said.status.is_none_or(|status| status >= 400) {
+            wrong(&mut draft, said.fault, said.status.unwrap_or(0));
+        }
+        draft.done()
+    }
+}
+
+/// The span of a copy, whose trace is kept.
+pub(super) fn copy(
+    trace: &Trace,
+    (method, path): (&Method, &str),
+    (target, pool): (&Target, &str),
+    (began, took): (SystemTime, Duration),
+    (fault, status): (Option<Fault>, u16),
+) -> Span {
+    let mut draft = Draft::client(trace, COPY, format!("{} copy", word(method).unwrap_or("HTTP")), began, took);
+    put_method(&mut draft, method);
+    put_target(&mut draft, target, path);
+    draft.text("yumen.pool", pool);
+    if fault.is_none() {
+        draft.number("http.response.status_code", status.into());
+    }
+    if fault.is_some() || status >= 400 {
+        wrong(&mut draft, fault, status);
+    }
+    draft.done()
+}
+
+fn put_target(draft: &mut Draft, target: &Target, path: &str) {
+    let scheme = if target.is_tls() { "https" } else { "http" };
+    draft.text("url.full", &format!("{scheme}://{}{path}", target.name()));
+    match target.name().rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?))) {
+        Some((host, port)) => {
+            draft.text("server.address", host.trim_start_matches('[').trim_end_matches(']'));
+            draft.number("server.port", port.into());
+        }
+        None => draft.text("server.address", target.name()),
+    }
+}
+
+/// What is wrong: the word that is the same everywhere, or the status.
+fn wrong(draft: &mut Draft, fault: Option<Fault>, status: u16) {
+    match fault {
+        Some(fault) => draft.failed(fault.code()),
+        None => draft.failed(&status.to_string()),
+    }
+}
+
+fn put_method(draft: &mut Draft, method: &Method) {
+    draft.text("http.request.method", word(method).unwrap_or("_OTHER"));
+    if word(method).is_none() {
+        draft.text("http.request.method_original", method.as_str());
+    }
+}
+
+/// A method that everyone knows.
+fn word(method: &Method) -> Option<&'static str> {
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"];
+    known.into_iter().find(|known| method.as_str() == *known)
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}
+
+/// The path as targets see it.
+fn path(story: &Story<'_>, ctx: &Ctx) -> String {
+    let path = story.request.uri.path();
+    let rewrite = story.whole.0.and_then(|route| route.rewrite.as_ref());
+    rewrite.and_then(|rewrite| rewrite.apply(path, &ctx.params).ok()).unwrap_or_else(|| path.to_owned())
+}
+
+/// The time of day of a moment in the life of a request.
+pub(super) fn moment(ctx: &Ctx, at: Instant) -> SystemTime {
+    ctx.arrived + at.saturating_duration_since(ctx.started)
+}

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::metrics::{Metrics, RouteMetrics};
+use super::metrics::{Metrics, RouteMetrics, Totals};
 use crate::units::Name;
 
 /// The counters of a route, made when the first request needs them. The default counts nothing.
@@ -27,6 +27,14 @@ impl Counted {
                 self.through(listener);
             }
         }
+    }
+
+    /// Adds what its requests have come to so far.
+    pub fn add_to(&self, totals: &mut Totals) {
+        let counted = || self.by_listener.iter().filter_map(|(_, counted)| counted.get());
+        counted().for_each(|counted| counted.add_to(totals));
+        // One series for all listeners.
+        let _ = counted().any(|counted| counted.add_times_to(totals));
     }
 
     /// For requests through `listener`; `None` when it went with a reload that this route came with.

@@ -13,6 +13,7 @@
     clippy::needless_pass_by_value
 )]
 
+mod admin_page;
 mod alerts;
 mod answering;
 mod asked;

@@ -4,7 +4,8 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::page::{Answer, page, text};
-use crate::pool::PoolState;
+use crate::client::store;
+use crate::pool::{self, PoolState};
 use crate::snapshot::Live;
 
 pub(super) fn ready(live: &Live) -> Answer {
@@ -18,14 +19,7 @@ pub(super) fn ready(live: &Live) -> Answer {
 pub(super) fn health(live: &Live) -> Answer {
     let pools = live.load().pool_states();
     let stores = live.load().store_states();
-    let any = |state: PoolState| pools.iter().any(|pool| pool.state == state);
-    let state = match (any(PoolState::Down), any(PoolState::Degraded)) {
-        _ if live.is_draining() => "draining",
-        (true, _) => "down",
-        (_, true) => "degraded",
-        _ if stores.iter().any(|store| store.state == "down") => "degraded",
-        _ => "up",
-    };
+    let state = state(live, &pools, &stores);
     let services: Map<String, Value> = pools.iter().map(|pool| (pool.name.to_string(), json!(pool))).collect();
     let mut whole = json!({ "status": state, "pools": services });
     if let (Some(whole), false) = (whole.as_object_mut(), stores.is_empty()) {
@@ -33,4 +27,16 @@ pub(super) fn health(live: &Live) -> Answer {
         whole.insert("stores".to_owned(), stores.into());
     }
     page(StatusCode::OK, &whole)
+}
+
+/// The word for the whole.
+pub(super) fn state(live: &Live, pools: &[pool::Status], stores: &[store::Status]) -> &'static str {
+    let any = |state: PoolState| pools.iter().any(|pool| pool.state == state);
+    match (any(PoolState::Down), any(PoolState::Degraded)) {
+        _ if live.is_draining() => "draining",
+        (true, _) => "down",
+        (_, true) => "degraded",
+        _ if stores.iter().any(|store| store.state == "down") => "degraded",
+        _ => "up",
+    }
 }

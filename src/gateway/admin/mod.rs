@@ -1,4 +1,5 @@
-//! The admin door: health, readiness, metrics, status, limits, and the order to reload. Nothing changes by GET.
+//! The admin door: health, readiness, metrics, status, limits, pages for people, and the order to reload. Nothing changes by
+//! GET.
 
 mod connections;
 mod diff;
@@ -6,6 +7,7 @@ pub(super) mod hand;
 mod health;
 mod history;
 mod hold;
+mod html;
 mod limits;
 mod order;
 mod page;
@@ -35,6 +37,7 @@ use crate::units::Address;
 pub struct Admin {
     live: Arc<Live>,
     reloader: Arc<Reloader>,
+    lately: Arc<html::history::History>,
     /// Kept, for to its listeners a dropped sender is the end.
     _open: watch::Sender<bool>,
 }
@@ -42,7 +45,9 @@ pub struct Admin {
 /// The admin listener, on the runtime of the caller; it serves until the process ends, through the drain too.
 pub fn listeners(live: &Arc<Live>, reloader: &Arc<Reloader>) -> Listeners<Admin> {
     let (open, never) = watch::channel(false);
-    let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone(), _open: open });
+    let lately = Arc::new(html::history::History::default());
+    reloader.keeper().once(lately.clone().follow(live.clone()));
+    let app = Arc::new(Admin { live: live.clone(), reloader: reloader.clone(), lately, _open: open });
     let here = vec![Worker { runtime: tokio::runtime::Handle::current(), app }];
     Listeners::new(here, door::door(live.clone()), never)
 }
@@ -68,7 +73,8 @@ fn is_foreign(headers: &HeaderMap) -> bool {
 }
 
 /// What there is to see by GET, and to order by POST.
-const LOOKS: &str = "/livez /readyz /health /metrics /status /routes /pools /limits /certs /connections /history /why";
+const LOOKS: &str =
+    "/livez /readyz /health /metrics /status /routes /pools /limits /certs /connections /history /why";
 const ORDERS: [&str; 7] = ["/reload", "/rollback", "/diff", "/breaker", "/target", "/log-level", "/upgrade"];
 
 #[async_trait]
@@ -88,7 +94,13 @@ impl ServeHttp for Admin {
             Method::POST if path == "/upgrade" => order::upgrade(&self.reloader, is_control(session), &query).await,
             Method::POST if path == "/diff" => diff::diff(session, &self.reloader).await,
             Method::POST => self.order(&path, &query).await,
-            Method::GET | Method::HEAD => self.look(&path, &query).await,
+            Method::GET | Method::HEAD => {
+                let (headers, asks) = (&request.headers, !is_foreign(&request.headers));
+                match if html::is_wanted(headers) { self.show(&path, &query, asks).await } else { html::part(&path) } {
+                    Some(page) => page,
+                    None => self.look(&path, &query).await,
+                }
+            }
             _ if ORDERS.contains(&path.as_str()) => allow("POST"),
             _ => allow("GET, HEAD"),
         }
@@ -109,6 +121,21 @@ impl Admin {
         ip.is_ok() || name == "localhost" || self.live.load().admin_hosts.iter().any(|known| *known == *name)
     }
 
+    /// The page for people, where there is one; `asks` is whether this door itself is what asks.
+    async fn show(&self, path: &str, query: &str, asks: bool) -> Option<Answer> {
+        Some(match path {
+            "/" => html::overview(&self.live, &self.reloader, &self.lately),
+            "/routes" => html::routes(&self.live, query, asks).await,
+            "/pools" => html::list("pools.html", &json!(self.live.load().pool_states())),
+            "/certs" => html::list("certs.html", &connections::certs(&self.live)),
+            "/why" => {
+                let (status, told) = why::told(&self.live, query);
+                html::why(status, &told, said::Said(query).get("id").as_deref())
+            }
+            _ => return html::part(path),
+        })
+    }
+
     async fn look(&self, path: &str, query: &str) -> Answer {
         match path {
             "/livez" => text(StatusCode::OK, "ok\n"),
@@ -116,7 +143,7 @@ impl Admin {
             "/health" => health::health(&self.live),
             "/metrics" => figures(self.live.tools.metrics.render()),
             "/status" => self.status(),
-            "/certs" => connections::certs(&self.live),
+            "/certs" => page(StatusCode::OK, &connections::certs(&self.live)),
             "/connections" => connections::connections(&self.live, &self.reloader),
             "/routes" => page(StatusCode::OK, &self.live.load().describe_routes()),
             "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),

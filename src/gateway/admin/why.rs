@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::page::{Answer, page, wrong};
+use super::page::{Answer, page};
 use super::said::Said;
 use crate::snapshot::Live;
 use crate::telemetry::recent::Reach;
@@ -17,6 +17,18 @@ const MANY: usize = 1000;
 
 /// `id=REQUEST-ID`, or `last=N`; the newest first.
 pub(super) fn why(live: &Live, query: &str) -> Answer {
+    let (status, told) = told(live, query);
+    page(status, &told)
+}
+
+/// The last few of them.
+pub(super) fn last(live: &Live, few: usize) -> Vec<Value> {
+    live.recent.last(few).into_iter().map(aged).collect()
+}
+
+/// What is told of them, or what is wrong with the question.
+pub(super) fn told(live: &Live, query: &str) -> (StatusCode, Value) {
+    let wrong = |status, why: &str| (status, json!({ "error": why }));
     let said = Said(query);
     let (reach, id) = (live.recent.reach(), said.get("id"));
     let requests = if let Some(id) = &id {
@@ -31,10 +43,8 @@ pub(super) fn why(live: &Live, query: &str) -> Answer {
         return wrong(StatusCode::NOT_FOUND, &unknown(id, reach, live));
     }
     let requests: Vec<Value> = requests.into_iter().map(aged).collect();
-    page(
-        StatusCode::OK,
-        &json!({ "kept": reach.kept, "complete_for_seconds": complete(reach, live), "requests": requests }),
-    )
+    let told = json!({ "kept": reach.kept, "complete_for_seconds": complete(reach, live), "requests": requests });
+    (StatusCode::OK, told)
 }
 
 /// The page of a request with its age.

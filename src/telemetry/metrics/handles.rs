@@ -8,6 +8,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::family::Lease;
 use super::list::Families;
+use super::totals::Totals;
 use super::websocket::WebsocketMetrics;
 use crate::fault::Fault;
 
@@ -71,6 +72,12 @@ impl Slots {
             make().inc();
         }
     }
+
+    /// What was counted under each key so far.
+    fn all(&self) -> impl Iterator<Item = (u32, u64)> {
+        let far = self.far.get().into_iter().flat_map(|slots| slots.iter());
+        self.near.iter().chain(far).filter_map(Slot::get).map(|(key, counter)| (*key, counter.get()))
+    }
 }
 
 /// One route behind one listener. Its series are put on the page by its first request: ten thousand idle routes
@@ -118,6 +125,19 @@ impl RouteMetrics {
         });
         times.duration.observe(seconds);
         times.overhead.observe(overhead);
+    }
+
+    /// Adds what was counted so far behind this listener.
+    pub fn add_to(&self, totals: &mut Totals) {
+        for (key, number) in self.requests.all() {
+            totals.add(key & 0xffff, number);
+        }
+    }
+
+    /// Adds how long requests took so far, behind all listeners; whether there is anything to add.
+    pub fn add_times_to(&self, totals: &mut Totals) -> bool {
+        let times = self.times.get();
+        times.inspect(|times| totals.add_times(&times.duration)).is_some()
     }
 
     /// One request was refused before it could be read as one: its method is not known, its time is not measured.

@@ -10,6 +10,7 @@ mod pool;
 mod process;
 mod quota;
 mod store;
+mod totals;
 mod trace;
 mod websocket;
 
@@ -30,6 +31,7 @@ pub use list::LIST;
 pub use pool::PoolMetrics;
 pub use quota::QuotaMetrics;
 pub use store::StoreMetrics;
+pub use totals::Totals;
 pub use trace::TraceMetrics;
 pub use websocket::{By, Tunnelled, WebsocketMetrics};
 

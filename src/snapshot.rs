@@ -3,6 +3,7 @@
 pub mod carry;
 mod compile;
 mod live;
+pub mod openapi;
 mod written;
 
 use std::collections::{BTreeMap, HashSet};

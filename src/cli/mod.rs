@@ -13,6 +13,7 @@ mod history;
 mod key;
 mod limits;
 mod log_level;
+mod openapi;
 mod password;
 mod pools;
 mod reload;
@@ -92,6 +93,8 @@ enum Verb {
     Diff(diff::Options),
     /// Print the JSON schema of the document.
     Schema,
+    /// Print one `OpenAPI` document of all routes that have one, as clients see them.
+    Openapi(openapi::Options),
     /// Ask the running gateway to read its document again; the exit code is the verdict.
     Reload(reload::Options),
     /// Hand the running gateway over to a new process, without losing a request; the exit code is the verdict.
@@ -186,6 +189,7 @@ impl Verb {
             Self::Show(options) => show::run(&options),
             Self::Diff(options) => diff::run(&options),
             Self::Schema => schema::run(),
+            Self::Openapi(options) => openapi::run(&options),
             Self::Reload(options) => reload::run(&options),
             Self::Upgrade(options) => upgrade::run(&options),
             Self::History(options) => history::run(&options),

@@ -115,6 +115,11 @@ impl Guards {
         }
     }
 
+    /// The description of its requests, where there is one.
+    pub fn described(&self) -> Option<validate::Described<'_>> {
+        self.validate.as_ref().and_then(Validate::described)
+    }
+
     /// Asks every guard in order, until one refuses or answers.
     pub async fn admit(&self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         if let Some(ip) = &self.ip {

@@ -42,6 +42,7 @@ pub struct Deciding {
     pub listeners: Vec<Arc<Listener>>,
     pub client_ip: ClientIp,
     pub table: Table,
+    pub routes: Vec<Arc<Route>>,
 }
 
 /// The same of a document that is right, and everything that [`compile`] complains of, without opening anything.
@@ -50,7 +51,7 @@ pub fn deciding(loaded: &Loaded, tools: &Tools) -> (Option<Deciding>, Problems) 
     let parts = Parts::compile(loaded, tools, &mut problems).filter(|_| problems.errors() == 0);
     let client_ip = loaded.document.runtime.client_ip.clone();
     (
-        parts.map(|parts| Deciding { listeners: parts.listeners, client_ip, table: parts.table }),
+        parts.map(|parts| Deciding { listeners: parts.listeners, client_ip, table: parts.table, routes: parts.routes }),
         problems,
     )
 }

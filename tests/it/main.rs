@@ -54,6 +54,7 @@ mod listeners;
 mod max_in_flight;
 mod mistakes;
 mod mutation;
+mod openapi;
 mod outside;
 mod passwords;
 mod paths;

@@ -29,8 +29,9 @@ use super::door;
 use super::listen::{Listeners, Worker};
 use super::reload::Reloader;
 use crate::canonical;
+use crate::config::Loaded;
 use crate::listener::{CONTROL, Listener, connection_of};
-use crate::snapshot::Live;
+use crate::snapshot::{Live, openapi};
 use crate::units::Address;
 
 /// Answers on the admin listener.
@@ -74,7 +75,7 @@ fn is_foreign(headers: &HeaderMap) -> bool {
 
 /// What there is to see by GET, and to order by POST.
 const LOOKS: &str =
-    "/livez /readyz /health /metrics /status /routes /pools /limits /certs /connections /history /why";
+    "/livez /readyz /health /metrics /status /routes /pools /limits /certs /connections /history /why /openapi.json";
 const ORDERS: [&str; 7] = ["/reload", "/rollback", "/diff", "/breaker", "/target", "/log-level", "/upgrade"];
 
 #[async_trait]
@@ -149,10 +150,17 @@ impl Admin {
             "/pools" => page(StatusCode::OK, &json!(self.live.load().pool_states())),
             "/why" => why::why(&self.live, query),
             "/history" => history::history(&self.reloader),
+            "/openapi.json" => self.openapi(),
             "/limits" => limits::limits(&self.live, query).await,
             order if ORDERS.contains(&order) => allow("POST"),
             _ => text(StatusCode::NOT_FOUND, &format!("{LOOKS}, POST {}\n", ORDERS.join(", POST "))),
         }
+    }
+
+    /// What serves, for those who call it.
+    fn openapi(&self) -> Answer {
+        let snapshot = self.live.load_full();
+        page(StatusCode::OK, &openapi::merged(&Loaded::again(&snapshot.texts).document, &snapshot.routes).document)
     }
 
     fn status(&self) -> Answer {

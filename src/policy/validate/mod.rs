@@ -22,6 +22,7 @@ use http::{HeaderName, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::openapi::Described;
 use self::openapi::{OpenApi, Wrong};
 use self::params::Errors;
 pub use self::params::Param;
@@ -114,6 +115,11 @@ impl Shape {
 }
 
 impl Validate {
+    /// The description of its requests, where there is one.
+    pub fn described(&self) -> Option<Described<'_>> {
+        self.openapi.as_ref().map(OpenApi::described)
+    }
+
     pub fn compile(config: &Config, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Self> {
         let before = problems.errors();
         config.fits(at, problems);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::sync::Arc;
 
 use jsonschema::{Draft, Registry};
 use serde_json::{Map, Value};
@@ -18,6 +19,8 @@ const LARGEST: u64 = 16 << 20;
 
 /// A document whose schemas are in the words of JSON Schema.
 pub(super) struct Document {
+    /// As the file has it.
+    pub(super) said: Arc<Value>,
     root: Value,
     draft: Draft,
 }
@@ -37,8 +40,9 @@ impl Document {
             Some("3.1.") => Draft::Draft202012,
             _ => return Err(format!("{file} is no OpenAPI document of version 3.0 or 3.1")),
         };
+        let said = Arc::new(root.clone());
         dialect::translate(&mut root, draft == Draft::Draft4);
-        Ok(Self { root, draft })
+        Ok(Self { said, root, draft })
     }
 
     pub(super) fn root(&self) -> At<'_> {

@@ -8,11 +8,13 @@ mod paths;
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use http::header::ACCEPT;
 use http::{HeaderName, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::document::{At, Document};
 use self::operation::{Operation, Operations};
@@ -59,9 +61,17 @@ impl Source {
 /// A description, compiled.
 #[derive(Debug)]
 pub(super) struct OpenApi {
+    said: Arc<Value>,
     bases: Vec<Box<str>>,
     paths: Paths<Operations>,
     operations: Vec<Operation>,
+}
+
+/// What a description says, for those who show it to others.
+#[derive(Clone, Copy)]
+pub struct Described<'a> {
+    pub document: &'a Arc<Value>,
+    pub bases: &'a [Box<str>],
 }
 
 /// What the head of a request shows to be wrong.
@@ -122,7 +132,12 @@ impl OpenApi {
         if operations.is_empty() && wrong.is_empty() {
             wrong.push(format!("{} describes no path", config.file));
         }
-        if wrong.is_empty() { Ok(Self { bases, paths, operations }) } else { Err(wrong) }
+        if wrong.is_empty() { Ok(Self { said: document.said.clone(), bases, paths, operations }) } else { Err(wrong) }
+    }
+
+    /// The description as its file has it, and where its paths begin for clients.
+    pub(super) fn described(&self) -> Described<'_> {
+        Described { document: &self.said, bases: &self.bases }
     }
 
     /// Which shape the body has, if the head is as it has to be; nothing where the body is not looked at.

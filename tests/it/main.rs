@@ -77,6 +77,7 @@ mod stores;
 mod streams;
 mod timeouts;
 mod tokens;
+mod transform;
 mod tunnels;
 mod upgrades;
 mod validate;

@@ -85,6 +85,7 @@ faults! {
     LimitStoreDown = "limit.store_down", 503, 14, "destination_unavailable", Operator;
     RequestInvalid = "request.invalid", 400, 3, "http_request_denied", Client;
     BodyInvalid = "body.invalid", 422, 3, "http_request_denied", Client;
+    TransformFailed = "transform.failed", 502, 13, "proxy_configuration_error", Operator;
     ShedMemory = "shed.memory", 503, 14, "connection_limit_reached", Operator;
     PoolNoHealthy = "pool.no_healthy", 503, 14, "destination_unavailable", Upstream;
     PoolEmpty = "pool.empty", 503, 14, "destination_unavailable", Upstream;

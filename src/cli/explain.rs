@@ -153,7 +153,7 @@ fn told(explanation: &Explanation<'_>, verdict: &Verdict<'_>, loaded: &Loaded) -
 /// What the route asks for and does, one line each.
 fn deed(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
     let guards: String = verdict.steps.iter().map(guard).collect();
-    guards + &websocket(route, places) + &compress(route, places) + &action(route, verdict, places)
+    guards + &websocket(route, places) + &bodies(route, places) + &action(route, verdict, places)
 }
 
 fn guard(step: &Step) -> String {
@@ -167,9 +167,14 @@ fn websocket(route: &Route, places: &Places) -> String {
     route.websocket.as_ref().map(|kept| format!("\n  websocket  {}  {kept}", places.at(&at))).unwrap_or_default()
 }
 
-fn compress(route: &Route, places: &Places) -> String {
-    let at = Path::of(["routes", route.name.as_str(), "compress"]);
-    route.bodies.compress.as_ref().map(|with| format!("\n  compress  {}  {with}", places.at(&at))).unwrap_or_default()
+fn bodies(route: &Route, places: &Places) -> String {
+    let at = |key| places.at(&Path::of(["routes", route.name.as_str(), key]));
+    let sides = [("request", route.bodies.request().is_some()), ("response", route.bodies.response().is_some())];
+    let sides: Vec<&str> = sides.into_iter().filter(|(_, there)| *there).map(|(side, _)| side).collect();
+    let changes =
+        if sides.is_empty() { None } else { Some(format!("\n  transform  {}  {}", at("transform"), sides.join(", "))) };
+    let with = route.bodies.compress.as_ref().map(|with| format!("\n  compress  {}  {with}", at("compress")));
+    changes.into_iter().chain(with).collect()
 }
 
 fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {

@@ -26,6 +26,8 @@ const FILES: &[&[&str]] = &[
     &["routes", "*", "validate", "openapi", "file"],
     &["defaults", "route", "validate", "openapi"],
     &["defaults", "route", "validate", "openapi", "file"],
+    &["routes", "*", "transform", "*", "template"],
+    &["defaults", "route", "transform", "*", "template"],
     &["stores", "*", "tls", "ca"],
     &["stores", "*", "tls", "cert"],
     &["stores", "*", "tls", "key"],

@@ -12,6 +12,7 @@
 //! | `websocket` refuses who has too many open | |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
+//! | `transform` changes JSON bodies | `transform` changes JSON bodies |
 //! | `headers` changes the fields | `headers` changes the fields |
 //! | | `compress` makes the body smaller |
 
@@ -19,6 +20,7 @@ pub mod auth;
 pub mod body;
 pub mod compress;
 pub mod cors;
+pub mod decode;
 pub mod expression;
 pub mod foresee;
 pub mod guard;
@@ -33,5 +35,6 @@ pub mod require;
 pub mod respond;
 pub mod rewrite;
 pub mod template;
+pub mod transform;
 pub mod validate;
 pub mod websocket;

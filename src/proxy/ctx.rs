@@ -244,7 +244,7 @@ impl Ctx {
         Ok(())
     }
 
-    fn refuse(&mut self, refusal: Refusal) -> Fault {
+    pub(super) fn refuse(&mut self, refusal: Refusal) -> Fault {
         let fault = refusal.fault;
         self.why = Some(refusal.why.to_string());
         self.found.get_or_insert_default().refused = Some(refusal);

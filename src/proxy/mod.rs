@@ -147,6 +147,7 @@ impl ProxyHttp for Proxy {
             Action::Forward(_) => {
                 let upgrades = session.is_upgrade_req();
                 let wanted = if upgrades { Some(websocket::check(session, ctx)?) } else { None };
+                bodies::read(session, &route, ctx).await?;
                 let instead = ctx.choose(session.req_header()).await?;
                 if response::instead(session, ctx, instead.as_deref()).await? {
                     return Ok(true);
@@ -244,6 +245,7 @@ impl ProxyHttp for Proxy {
         ctx.upstream.shares = out.version == Version::HTTP_2;
         forward::request(out, session.req_header().version, ctx)?;
         whole::frame(out, ctx)?;
+        bodies::ask(out, ctx)?;
         copy::begin(session, out, ctx, &self.live);
         Ok(())
     }
@@ -285,22 +287,22 @@ impl ProxyHttp for Proxy {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         piece: &mut Option<Bytes>,
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
-        bodies::piece(piece, end, ctx)?;
+        bodies::piece(session, piece, end, ctx)?;
         Ok(None)
     }
 
     async fn response_trailer_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         _: &mut HeaderMap,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
-        bodies::rest(ctx)
+        bodies::rest(session, ctx)
     }
 
     fn upstream_response_body_filter(

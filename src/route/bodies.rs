@@ -1,27 +1,66 @@
 //! What a route makes of bodies, beside the fields around them.
 
+use std::path::PathBuf;
+
 use super::config::Config;
 use crate::policy::compress::Compress;
 use crate::policy::guard::Tools;
+use crate::policy::template::Offer;
+use crate::policy::transform::{Side, Transform};
 use crate::problem::{Path, Problems};
 use crate::units::Name;
 
 /// What becomes of the bodies of a route, decided once.
 #[derive(Debug)]
 pub struct Bodies {
+    pub transform: Option<Box<Transform>>,
     pub compress: Option<Box<Compress>>,
 }
 
 impl Bodies {
     /// `at` is `routes.NAME`.
-    pub(super) fn compile(config: &Config, name: &Name, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Self {
-        let compress = config.compress.as_ref();
+    pub(super) fn compile(
+        config: &Config,
+        name: &Name,
+        offers: &[Offer],
+        at: &Path,
+        tools: &Tools<'_>,
+        problems: &mut Problems,
+    ) -> Self {
+        let (here, compress) = (at.key("transform"), config.compress.as_ref());
+        let transform = config.transform.as_ref();
+        let transform = transform.and_then(|said| Transform::compile(said, &here, tools, problems));
+        if let Some(transform) = &transform {
+            let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
+            for name in transform.params().filter(|name| !known(name)) {
+                problems.error(here.clone(), format!("adds `path.{name}`, and `:{name}` is not in the route's match"));
+            }
+            if transform.asks_who() && config.auth.is_none() {
+                problems.warn(here, "adds what `auth` finds out, and the route has none: it is never there");
+            }
+        }
         let at = at.key("compress");
-        Self { compress: compress.and_then(|said| Compress::compile(said, name.as_str(), &at, tools, problems)) }
+        let compress = compress.and_then(|said| Compress::compile(said, name.as_str(), &at, tools, problems));
+        Self { transform, compress }
     }
 
     /// Whether answers may not go to the client as they came.
     pub fn change_answers(&self) -> bool {
-        self.compress.is_some()
+        self.compress.is_some() || self.response().is_some()
+    }
+
+    /// What changes the body of a request.
+    pub fn request(&self) -> Option<&Side> {
+        self.transform.as_ref()?.request.as_ref()
+    }
+
+    /// What changes the body of an answer.
+    pub fn response(&self) -> Option<&Side> {
+        self.transform.as_ref()?.response.as_ref()
+    }
+
+    /// Files that decide what becomes of bodies, as the document itself does.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.transform.iter().flat_map(|transform| transform.files())
     }
 }

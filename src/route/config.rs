@@ -7,7 +7,7 @@ use super::{copy, host, matches, opt_in, split, stick, trace};
 use crate::policy::guard::{self, Guards};
 use crate::policy::template::Offer;
 use crate::policy::{
-    auth, body, compress, cors, headers, ip, limit, redirect, require, respond, rewrite, validate, websocket,
+    auth, body, compress, cors, headers, ip, limit, redirect, require, respond, rewrite, transform, validate, websocket,
 };
 use crate::pool::{Retry, Timeout};
 use crate::problem::{Path, Problems};
@@ -81,6 +81,9 @@ pub struct Config {
     /// Header fields of the response, on its way to the client.
     #[serde(default, skip_serializing_if = "headers::Config::is_empty")]
     pub response: headers::Config,
+    /// How JSON bodies change on their way there and back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<transform::Both>,
     /// Which answers are compressed: `on`, `off`, codings in the order of preference, or more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress: Option<compress::Config>,
@@ -108,6 +111,12 @@ impl Config {
         }
         if self.websocket.is_some() {
             problems.error(at.key("websocket"), "keeps WebSockets to a pool, and this route forwards nothing");
+        }
+        if self.transform.is_some() {
+            problems.error(
+                at.key("transform"),
+                "changes what passes between client and pool, and this route forwards nothing",
+            );
         }
         if self.copy_to.is_some() {
             problems.error(at.key("copy_to"), "copies what is forwarded, and this route forwards nothing");

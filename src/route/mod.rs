@@ -120,7 +120,7 @@ impl Route {
         config.retry.complain(&at.key("retry"), problems);
         let request = Fields::compile(&config.request, &at.key("request"), problems);
         let response = Fields::compile(&config.response, &at.key("response"), problems);
-        let bodies = Bodies::compile(config, name, at, tools, problems);
+        let bodies = Bodies::compile(config, name, &offers, at, tools, problems);
         config.timeout.complain(&at.key("timeout"), problems);
         let route = Self {
             name: name.clone(),

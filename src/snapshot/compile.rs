@@ -151,6 +151,7 @@ impl Parts {
         files.extend(self.pools.values().flatten().flat_map(|pool| pool.files()).cloned());
         let guards = self.routes.iter().filter_map(|route| route.guards.as_ref());
         files.extend(guards.flat_map(|guards| guards.files()));
+        files.extend(self.routes.iter().flat_map(|route| route.bodies.files()).cloned());
         files.extend(loaded.document.stores.values().flat_map(store::Config::files));
         files.extend(loaded.document.observe.traces.iter().flat_map(otlp::Config::files));
         files.extend(self.answers.messages().files().iter().cloned());
@@ -162,7 +163,8 @@ impl Parts {
     /// Those of them that decide what the document means; the others are keys, certificates and lists of targets.
     fn means(&self) -> Vec<PathBuf> {
         let guards = self.routes.iter().filter_map(|route| route.guards.as_ref());
-        let rules: BTreeSet<_> = guards.flat_map(|guards| guards.rule_files()).collect();
+        let bodies = self.routes.iter().flat_map(|route| route.bodies.files());
+        let rules: BTreeSet<_> = guards.flat_map(|guards| guards.rule_files()).chain(bodies).collect();
         rules.into_iter().chain(self.answers.messages().files()).cloned().collect()
     }
 

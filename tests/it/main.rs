@@ -80,6 +80,7 @@ mod streams;
 mod timeouts;
 mod tokens;
 mod traces;
+mod transform;
 mod tunnels;
 mod upgrades;
 mod validate;

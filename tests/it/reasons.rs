@@ -313,7 +313,7 @@ routes:
     std::mem::take(walk).was(ASKED);
 }
 
-const SENT: &[&str] = &["body.too_large", "body.type", "request.invalid", "body.invalid"];
+const SENT: &[&str] = &["body.too_large", "body.type", "request.invalid", "body.invalid", "transform.failed"];
 
 #[test]
 fn what_may_be_sent() {
@@ -323,6 +323,7 @@ fn what_may_be_sent() {
         &origin,
         "small: { match: /small, body: { max: 8B, type: [application/json] }, to: app }
 shaped: { match: /shaped, validate: { query: { page: { regex: '[0-9]+' } }, body: { schema: { type: object } } }, to: app }
+changed: { match: /changed, transform: { request: { add: { a.b: 1 } } }, to: app }
 plain: { match: /plain, to: app }",
     );
     let send = |path: &str, kind: &str, body: &str| {
@@ -342,6 +343,8 @@ plain: { match: /plain, to: app }",
     walk.foreseen(&gateway, "request.invalid", &send("/shaped?page=x", json, "{}"), rule, &asked);
     let asked = ["POST", "a/shaped", "-H", "content-type: application/json", "--body", "[1]"];
     walk.foreseen(&gateway, "body.invalid", &send("/shaped", json, "[1]"), rule, &asked);
+    let changed = send("/changed", json, "{\"a\":7}");
+    walk.told(&gateway, "transform.failed", &id_of(&changed), "routes.changed.transform.request (");
     std::mem::take(walk).was(SENT);
 }
 

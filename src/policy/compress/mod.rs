@@ -92,6 +92,7 @@ impl Compress {
     pub fn begin(&self, asked: &Asked<'_>, status: StatusCode, head: &mut HeaderMap) -> Option<Encoder> {
         if status == StatusCode::NOT_MODIFIED {
             still_the_same(asked.headers, head);
+            vary(head);
             return None;
         }
         let length = content_length(head);
@@ -160,17 +161,17 @@ fn fits(kind: &str, said: &str) -> bool {
 }
 
 /// Whether no coding was applied yet.
-pub(super) fn is_plain(head: &HeaderMap) -> bool {
+fn is_plain(head: &HeaderMap) -> bool {
     let mut codings = head.get_all(header::CONTENT_ENCODING).iter();
     codings.all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
-pub(super) fn content_length(head: &HeaderMap) -> Option<u64> {
+pub fn content_length(head: &HeaderMap) -> Option<u64> {
     head.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// Whether `Cache-Control` says this word.
-pub(super) fn says(head: &HeaderMap, word: &str) -> bool {
+fn says(head: &HeaderMap, word: &str) -> bool {
     let lines = head.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).any(|said| said.trim().eq_ignore_ascii_case(word))
 }
@@ -204,7 +205,7 @@ fn vary(head: &mut HeaderMap) {
 }
 
 /// The same thing in other bytes: what told of the bytes goes, a strong `ETag` (RFC 9110 section 8.8.1) becomes a weak one.
-pub(super) fn of_other_bytes(head: &mut HeaderMap) {
+pub fn of_other_bytes(head: &mut HeaderMap) {
     for name in OF_THE_BYTES {
         head.remove(name);
     }
@@ -219,14 +220,13 @@ fn weak(strong: &HeaderValue) -> Option<HeaderValue> {
 }
 
 /// Who has the weak tag is told that it still holds, not another one (RFC 9111 section 4.3.4).
-pub(super) fn still_the_same(asked: &HeaderMap, head: &mut HeaderMap) {
+pub fn still_the_same(asked: &HeaderMap, head: &mut HeaderMap) {
     let Some(weak) = head.get(header::ETAG).filter(|tag| tag.as_bytes().starts_with(b"\"")).and_then(weak) else {
         return;
     };
     let has = |line: &HeaderValue| line.as_bytes().windows(weak.len()).any(|part| part == weak.as_bytes());
     if asked.get_all(header::IF_NONE_MATCH).iter().any(has) {
         head.insert(header::ETAG, weak);
-        vary(head);
     }
 }
 

@@ -1,8 +1,8 @@
-//! One OpenAPI document of all routes: what clients see, nothing that they do not, and nothing that leads nowhere.
+//! One `OpenAPI` document of all routes: what clients see, nothing that they do not, and nothing that leads nowhere.
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, Setup};
+use crate::harness::Setup;
 
 const ORDERS: &str = r##"
 openapi: 3.0.3
@@ -63,7 +63,7 @@ routes:
     rewrite: { strip: /v1 }
     to: app
   stock:
-    match: ['GET *.example.org/warehouse/*', 'GET api.example.com/v1/orders/*/x', 'GET api.example.com/warehouse/orders/:id']
+    match: ['GET *.example.org/warehouse/*', 'GET api.example.com/warehouse/orders/:id']
     validate: { openapi: { file: ./stock.yaml, base: /warehouse } }
     to: app
   plain: { match: /plain, respond: 204 }
@@ -134,9 +134,9 @@ fn one_document_says_what_clients_see_of_all_routes() {
     assert_eq!((&read["operationId"], &read["tags"]), (&json!("read"), &json!(["orders"])));
     assert_eq!(read["servers"], json!([{ "url": "http://api.example.com" }]));
     assert_eq!(read["security"], json!([{ "partners": [] }, { "staff": [] }]));
-    let schemes = &document["components"]["securitySchemes"];
-    assert_eq!(schemes["partners"], json!({ "type": "apiKey", "in": "header", "name": "x-api-key" }));
-    assert_eq!(schemes["staff"], json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" }));
+    let credentials = &document["components"]["securitySchemes"];
+    assert_eq!(credentials["partners"], json!({ "type": "apiKey", "in": "header", "name": "x-api-key" }));
+    assert_eq!(credentials["staff"], json!({ "type": "http", "scheme": "bearer", "bearerFormat": "JWT" }));
     let stock = &document["paths"]["/warehouse/stock/{name}"]["get"];
     assert_eq!((&stock["operationId"], &stock["security"]), (&json!("stock.read"), &json!([{ "token": [] }])));
     let anywhere = json!([{ "url": "http://{name}.example.org", "variables": { "name": { "default": "www" } } }]);

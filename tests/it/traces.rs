@@ -204,7 +204,7 @@ fn of_requests_that_are_not_kept_only_errors_are_told_and_a_route_has_a_rate_of_
     let Some(receiver) = Receiver::start("http", "0", 0) else { return };
     let origin = Origin::new(|seen, talk| match seen.target.as_str() {
         "/broken" => talk.answer(500, "", "no"),
-        "/gone" => drop(talk.send("nonsense\r\n\r\n").close()),
+        "/gone" => talk.send("nonsense\r\n\r\n").close(),
         _ => talk.answer(200, "", "ok"),
     });
     let traces = format!("{{ otlp: 'http://127.0.0.1:{}', sample: 0% }}", receiver.port);

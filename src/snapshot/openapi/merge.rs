@@ -168,7 +168,11 @@ impl Merge {
     /// The rest of the document: servers, tags, paths, and of the parts those that are needed.
     pub(super) fn finish(mut self) -> (Map<String, Value>, Vec<String>) {
         let mut whole = Map::new();
-        let mut all = self.paths.values().flat_map(Map::values).map(|operation| operation.get("servers").cloned());
+        let mut all = self
+            .paths
+            .values()
+            .flat_map(Map::values)
+            .map(|operation| operation.get("servers").cloned().unwrap_or_default());
         let first = all.next();
         if let Some(first) = first.filter(|first| all.all(|other| other == *first)) {
             // The same for all: said once.

@@ -11,7 +11,7 @@
 //!   6  proxy                       one request, from first byte to log line (Pingora's ProxyHttp)
 //!   5  snapshot                    the whole configuration, compiled; swapped as one
 //!   4  config                      the document: read, place, check, report
-//!   3  route      listener         which request goes where / how it comes in
+//!   3  route   listener   forward  which request goes where / how it comes in / which messages go where
 //!   2  policy                      what happens to it on the way, one file per policy, fixed order
 //!   1  pool                        where it goes: targets, balance, health, names
 //!   0  client                      side calls
@@ -62,6 +62,7 @@ pub mod pool;
 
 pub mod policy;
 
+pub mod forward;
 pub mod listener;
 pub mod route;
 

@@ -18,11 +18,13 @@ pub use written::Written;
 
 use crate::answer::Answers;
 use crate::chore::Chore;
+use crate::client::mqtt::{self, Broker};
 use crate::client::otlp::Otlp;
 use crate::client::store::{self, Store};
 use crate::config::diff::{Effective, Nonce};
 pub use crate::config::runtime::{ClientIp, Drain, Forwarded, Memory, MemoryLimit};
 use crate::config::{Loaded, Seals, Texts};
+use crate::forward::Courier;
 use crate::listener::Listener;
 use crate::policy::auth::Follow;
 use crate::policy::limit::{Ledger, Limit};
@@ -66,6 +68,9 @@ pub struct Snapshot {
     pub routes: Vec<Arc<Route>>,
     pub pools: BTreeMap<Name, Arc<Pool>>,
     pub stores: BTreeMap<Name, Arc<Store>>,
+    pub brokers: BTreeMap<Name, Arc<Broker>>,
+    /// Who brings messages of brokers to pools.
+    pub couriers: Vec<Arc<Courier>>,
     /// What requests count that find no route.
     pub nowhere: Counted,
     /// Where settings stand, for `why`.
@@ -107,6 +112,8 @@ impl Snapshot {
             .flat_map(Pool::chores)
             .chain(followed.into_iter().map(Follow::chore))
             .chain(stores)
+            .chain(self.brokers.values().cloned().map(Broker::chore))
+            .chain(self.couriers.iter().cloned().map(Courier::chore))
             .chain(self.ledgers().map(Ledger::chore))
             .chain(self.traces.clone().map(Otlp::chore))
             .collect()
@@ -132,6 +139,23 @@ impl Snapshot {
     /// The state of each store.
     pub fn store_states(&self) -> Vec<store::Status> {
         self.stores.values().map(|store| store.status()).collect()
+    }
+
+    /// The state of each broker.
+    pub fn broker_states(&self) -> Vec<mqtt::Status> {
+        self.brokers.values().map(|broker| broker.status()).collect()
+    }
+
+    /// From now on another process takes the messages for pools.
+    pub fn let_go(&self) {
+        self.couriers.iter().for_each(|courier| courier.let_go());
+    }
+
+    /// Until it can.
+    pub async fn gone(&self) {
+        for courier in &self.couriers {
+            courier.gone().await;
+        }
     }
 
     /// The routes with their places, matches and pools.

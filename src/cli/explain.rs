@@ -181,6 +181,8 @@ fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
     match &route.action {
         Action::Respond(respond) => format!("\n  answers {} itself", respond.status),
         Action::Redirect(redirect) => format!("\n  redirects with {}", redirect.status),
+        Action::Publish(publish) => format!("\n  publishes to {}", publish.said),
+        Action::Subscribe(subscribe) => format!("\n  streams {}", subscribe.said),
         Action::Forward(split) => {
             let at = Path::of(["routes", route.name.as_str(), "trace"]);
             let trace = route.trace.map(|trace| format!("\n  trace  {}  sample {}", places.at(&at), trace.share));

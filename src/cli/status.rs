@@ -44,6 +44,11 @@ fn told(status: &Value) -> String {
         let (pid, left) = (number(one, "pid"), number(one, "connections"));
         table.row(["drains", &format!("pid {pid}, which served before, {left} connections left")]);
     }
+    for (name, store) in status.get("stores").and_then(Value::as_object).into_iter().flatten() {
+        for (key, line) in broker(name, store) {
+            table.row([&key, &line]);
+        }
+    }
     table.row(["connections", &number(status, "connections").to_string()]);
     table.row(["certificates", &number(status, "certificates").to_string()]);
     for held in each(status, "by_hand") {
@@ -64,6 +69,28 @@ fn not_on_disk(status: &Value) -> Vec<String> {
     for (file, since) in status.get("held_back").and_then(Value::as_object).into_iter().flatten() {
         let since = rough(since.as_u64().unwrap_or_default());
         lines.push(format!("{file} is wrong and held back for {since}: it is used as it last was good"));
+    }
+    lines
+}
+
+/// A broker, and each queue of its messages for a pool.
+fn broker(name: &str, store: &Value) -> Vec<(String, String)> {
+    let (topics, listeners) = (number(store, "topics"), number(store, "listeners"));
+    let first =
+        format!("{}, {}, {listeners} clients listen to {topics} topics", word(store, "state"), word(store, "mqtt"));
+    let mut lines = vec![(format!("store {name}"), first)];
+    for (forward, queue) in store.get("forward").and_then(Value::as_object).into_iter().flatten() {
+        let (waiting, bytes) = (number(queue, "messages"), number(queue, "bytes"));
+        let since = match number(queue, "oldest_seconds") {
+            0 => String::new(),
+            seconds => format!(", the oldest since {}", rough(seconds)),
+        };
+        let dead = match number(queue, "dead") {
+            0 => String::new(),
+            dead => format!(", {dead} set aside"),
+        };
+        let line = format!("{}, {waiting} messages wait, {bytes} bytes{since}{dead}", word(queue, "state"));
+        lines.push((format!("  {forward}"), line));
     }
     lines
 }

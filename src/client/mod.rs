@@ -3,6 +3,7 @@
 pub mod authorities;
 pub mod fetch;
 pub mod http;
+pub mod mqtt;
 pub mod otlp;
 pub mod service;
 pub mod store;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::brokers;
 use super::document::Document;
 use super::inherit::undefined;
 use super::node::{Map, Node, Place, Value};
@@ -74,6 +75,7 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
             notes.error(at, node.place, sentence);
         }
     }
+    all_known &= brokers::pools_exist(tree, &pools, &mut used, notes);
     for pool in section("pools").iter() {
         let Some((node, name)) = pool.node.get("fallback").and_then(|node| Some((node, node.text()?))) else {
             continue;
@@ -194,15 +196,19 @@ fn stores_exist_and_are_used(tree: &Node, notes: &mut Notes) {
             _ => shares(limit, &at, &mut said),
         }
     }
-    let used: BTreeSet<&str> = said.iter().map(|(name, ..)| *name).collect();
+    brokers::are_of_their_kind(tree, &said, notes);
+    let mut used: BTreeSet<&str> = said.iter().map(|(name, ..)| *name).collect();
     let unknown = |name: &str| section("stores").get(name).is_none();
-    let all_known = !used.iter().any(|name| unknown(name));
+    let all_known = brokers::complain(tree, &stores, notes) && !used.iter().any(|name| unknown(name));
     for (name, at, place) in said.into_iter().filter(|(name, ..)| unknown(name)) {
         let sentence = undefined("store", name, &stores, notes);
         notes.error(at, place, sentence);
     }
+    used.extend(brokers::used(tree));
     for store in section("stores").iter().filter(|store| all_known && !used.contains(&*store.key)) {
-        notes.warn(Path::of(["stores", &store.key]), store.at, "no limit uses this store");
+        let sentence =
+            if store.node.get("mqtt").is_some() { "no route uses this broker" } else { "no limit uses this store" };
+        notes.warn(Path::of(["stores", &store.key]), store.at, sentence);
     }
 }
 

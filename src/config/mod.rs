@@ -5,6 +5,7 @@
 //! ([`check`]). Complaints are rendered by [`report`].
 
 pub mod admin;
+mod brokers;
 pub mod case;
 mod check;
 mod de;

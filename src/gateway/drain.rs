@@ -25,6 +25,8 @@ impl Gateway {
             notify.extend_timeout(patience + LEAVING);
         }
         let _ = self.stop.send(true);
+        // A successor waits for them.
+        self.live.load().let_go();
         self.reloader.close(why == Leaving::Succeeded);
         let began = Instant::now();
         let mut until = began + patience;

@@ -55,6 +55,8 @@ const FIRST_LOOKUP: Duration = Duration::from_secs(2);
 const LAST_LINES: Duration = Duration::from_secs(2);
 /// The same of the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(5);
+/// How long messages on their way to pools may take at the end.
+const LAST_MESSAGES: Duration = Duration::from_secs(4);
 /// How long a worker may take to say that it works.
 const ANSWER: Duration = Duration::from_secs(2);
 /// How often resting connections to targets are looked after.
@@ -243,6 +245,11 @@ impl Gateway {
         }
         follow.abort();
         elders.abort();
+        let snapshot = self.live.load_full();
+        snapshot.let_go();
+        if tokio::time::timeout(LAST_MESSAGES, snapshot.gone()).await.is_err() {
+            log::warn!("messages for pools that were under way will be sent again");
+        }
         for ledger in self.live.load_full().ledgers() {
             let _ = tokio::task::spawn_blocking(move || ledger.save()).await;
         }
@@ -266,6 +273,9 @@ async fn lookups(snapshot: &Snapshot) {
         }
         for store in snapshot.stores.values() {
             store.ready().await;
+        }
+        for broker in snapshot.brokers.values() {
+            broker.ready().await;
         }
     };
     if tokio::time::timeout(FIRST_LOOKUP, all).await.is_err() {

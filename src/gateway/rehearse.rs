@@ -136,6 +136,8 @@ impl Became {
             End::Served => match chosen.map(|route| &route.action) {
                 Some(Action::Respond(respond)) => Answer::Status(respond.status),
                 Some(Action::Redirect(redirect)) => Answer::Status(redirect.status),
+                Some(Action::Publish(_)) => Answer::Status(202),
+                Some(Action::Subscribe(_)) => Answer::Status(200),
                 Some(Action::Forward(split)) => {
                     let all = || split.pools().iter().map(|pool| pool.name().clone()).collect();
                     Answer::Forwarded(verdict.settled.ok_or_else(all))

@@ -4,12 +4,25 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::held_back;
 use super::listen::{Crowded, Listeners};
 use super::reload::Reloader;
 use crate::config::{Seals, Texts};
+use crate::snapshot::Snapshot;
+
+/// The brokers, with what waits for pools.
+fn stores(snapshot: &Snapshot) -> Map<String, Value> {
+    let mut stores: Map<String, Value> =
+        snapshot.broker_states().into_iter().map(|broker| (broker.name.to_string(), json!(broker))).collect();
+    for courier in &snapshot.couriers {
+        if let Some(store) = stores.get_mut(courier.store()).and_then(Value::as_object_mut) {
+            store.insert("forward".to_owned(), courier.status());
+        }
+    }
+    stores
+}
 
 impl Reloader {
     /// Names and bound addresses, the admin listener last.
@@ -57,6 +70,7 @@ impl Reloader {
             "held_back": held_back::describe(&self.held_back()),
             "last_good": self.last_good.load(Relaxed),
             "listeners": listeners,
+            "stores": stores(&snapshot),
             "connections": self.connections(),
             "certificates": snapshot.certificates(),
             "last_reload": last.map(|(when, outcome)| json!({

@@ -1,6 +1,7 @@
 //! What a request must pass: the guards of a route, asked in a fixed order, each of which can refuse.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,11 +14,13 @@ use super::ip::{self, Ip};
 use super::limit::{self, Limit, Limits};
 use super::require::{self, Require};
 use super::validate::{self, Validate};
+use crate::client::mqtt::Broker;
 use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
 use crate::telemetry::metrics::Metrics;
 pub use crate::units::Mode;
+use crate::units::Name;
 
 /// Where a guard stands in the document and whether its word holds.
 #[derive(Debug, Clone)]
@@ -39,6 +42,9 @@ impl Rule {
     }
 }
 
+/// The brokers of the document; nothing under the name of one that is wrong.
+pub type Brokers = BTreeMap<Name, Option<Arc<Broker>>>;
+
 /// What guards are compiled with.
 pub struct Tools<'a> {
     /// The file, line and column of a path of the document.
@@ -51,12 +57,14 @@ pub struct Tools<'a> {
     pub state: &'a std::path::Path,
     /// Nothing where nobody counts.
     pub metrics: Option<&'a Arc<Metrics>>,
+    /// The brokers by their names.
+    pub brokers: Option<&'a Brokers>,
 }
 
 impl<'a> Tools<'a> {
     /// Without limits, metrics and anything to come back to: for questions, tests and benches.
     pub fn alone(place: &'a dyn Fn(&Path) -> String, auth: &'a Schemes) -> Self {
-        Self { place, auth, limits: None, state: std::path::Path::new(""), metrics: None }
+        Self { place, auth, limits: None, state: std::path::Path::new(""), metrics: None, brokers: None }
     }
 }
 

@@ -86,6 +86,22 @@ impl Part {
 }
 
 impl Part {
+    /// What it is for this request, as text; nothing where it is not there.
+    pub(in crate::policy) fn text<'e>(&self, exchange: &'e Exchange<'_>, route: &str) -> Option<Cow<'e, str>> {
+        let (request, identity) = (exchange.request, &exchange.found.identity);
+        let said = match self {
+            Self::Client => request.client().to_canonical().to_string().into(),
+            Self::Consumer => identity.consumer.as_deref()?.into(),
+            Self::Claim(name) => claim(identity.claims.as_ref()?.get(&**name)?)?,
+            Self::Header(name) => only(request.headers().get_all(name).into_iter())?.to_str().ok()?.into(),
+            Self::Cookie(name) => cookie(request, name)?.into(),
+            Self::Param(name) => request.param(name)?.into(),
+            Self::Host => request.host().into(),
+            Self::Route => route.to_owned().into(),
+        };
+        Some(said).filter(|said| !said.is_empty())
+    }
+
     /// Writes what it is for a request that says this text.
     pub(in crate::policy) fn spell(&self, said: &str, to: &mut impl Hasher) -> Option<()> {
         match self {

@@ -10,7 +10,7 @@
 //! | `limit` refuses what comes too often | `limit` says what is left |
 //! | `validate` refuses parameters and bodies of another shape | |
 //! | `websocket` refuses who has too many open | |
-//! | `redirect` or `respond` answers here | |
+//! | `redirect`, `respond`, `publish` or `subscribe` answers here | |
 //! | `rewrite` changes the path | |
 //! | `transform` changes JSON bodies | `transform` changes JSON bodies |
 //! | `headers` changes the fields | `headers` changes the fields |
@@ -30,11 +30,14 @@ pub mod key;
 pub mod limit;
 pub mod networks;
 pub mod pattern;
+pub mod publish;
 pub mod redirect;
 pub mod require;
 pub mod respond;
 pub mod rewrite;
+pub mod subscribe;
 pub mod template;
+pub mod topic;
 pub mod transform;
 pub mod validate;
 pub mod websocket;

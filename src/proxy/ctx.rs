@@ -173,7 +173,7 @@ impl Ctx {
         let view = View::of(request, intake, &self.params).through(connection, body);
         let Some(guards) = &route.guards else {
             // A route that answers by itself reads no body.
-            let read = matches!(route.action, Action::Forward(_));
+            let read = matches!(route.action, Action::Forward(_) | Action::Publish(_));
             let built_in = if read { body::built_in_head(&view) } else { Ok(()) };
             return built_in.map(|()| None).map_err(|refusal| self.refuse(refusal));
         };

@@ -8,6 +8,7 @@ mod fail;
 mod finish;
 mod forward;
 pub mod intake;
+mod mqtt;
 mod pace;
 mod reply;
 mod response;
@@ -158,6 +159,8 @@ impl ProxyHttp for Proxy {
             }
             Action::Redirect(redirect) => response::redirect(session, ctx, redirect).await,
             Action::Respond(respond) => response::respond(session, ctx, respond).await,
+            Action::Publish(publish) => Box::pin(mqtt::publish(session, ctx, publish)).await,
+            Action::Subscribe(subscribe) => Box::pin(mqtt::stream(&self.live, session, ctx, subscribe)).await,
         }
     }
 

@@ -11,10 +11,15 @@ use super::intake::field;
 use crate::answer::{Answers, Asked};
 use crate::fault::Fault;
 
+/// What every answer of our own carries.
+pub(super) fn own_fields(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    head.insert_header(field::X_REQUEST_ID, ctx.id())?;
+    say_found(head, ctx)
+}
+
 /// Writes `head` and `body`, with what every answer carries; a HEAD request gets no body.
 pub(super) async fn write(session: &mut Session, mut head: ResponseHeader, body: Bytes, ctx: &Ctx) -> Result<()> {
-    head.insert_header(field::X_REQUEST_ID, ctx.id())?;
-    say_found(&mut head, ctx)?;
+    own_fields(&mut head, ctx)?;
     // RFC 9110 section 8.6: neither has a length to tell.
     if !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
@@ -37,7 +42,7 @@ pub(super) fn say_found(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
 }
 
 async fn send(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
-    if !session.is_body_empty() {
+    if !session.is_body_empty() && !session.downstream_session.is_body_done() {
         // What is left of the request is not read: the connection ends with this answer.
         session.set_keepalive(None);
     }

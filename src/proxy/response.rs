@@ -172,6 +172,11 @@ pub(super) async fn instead(session: &mut Session, ctx: &mut Ctx, answer: Option
     own(session, ctx, head, answer.body.clone()).await
 }
 
+/// A status, and what there is to say of it.
+pub(super) async fn short(session: &mut Session, ctx: &mut Ctx, status: StatusCode, body: Bytes) -> Result<bool> {
+    own(session, ctx, ResponseHeader::build(status, Some(4))?, body).await
+}
+
 /// The answer of a guard: its fields are among what guards found.
 pub(super) async fn by_guard(session: &mut Session, ctx: &mut Ctx, status: u16) -> Result<bool> {
     own(session, ctx, ResponseHeader::build(status, Some(8))?, Bytes::new()).await

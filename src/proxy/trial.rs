@@ -163,7 +163,7 @@ impl<'a> Trial<'a> {
 async fn pass(route: &Route, view: &View<'_>, asked: &Asked) -> (Vec<Step>, End, Option<Name>) {
     let (mut found, mut steps) = (Found::default(), Vec::new());
     let end = match &route.guards {
-        None if matches!(route.action, Action::Forward(_)) => {
+        None if matches!(route.action, Action::Forward(_) | Action::Publish(_)) => {
             body::built_in_head(view).map_or_else(|refusal| End::Refused((&refusal).into()), |()| opens(route, asked))
         }
         None => opens(route, asked),

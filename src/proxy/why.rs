@@ -89,7 +89,8 @@ fn rule(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) -> Option<String> {
         return Some(format!("routes.{} ({})", nearest.name, nearest.place));
     }
     let fault = ctx.fault?;
-    if let (Fault::RequestUpgrade, Some(route)) = (fault, story.whole.0) {
+    let by_route = matches!(fault, Fault::RequestUpgrade | Fault::MqttUnavailable | Fault::RequireRefused);
+    if let (true, Some(route)) = (by_route, story.whole.0) {
         return Some(format!("routes.{} ({})", route.name, route.place));
     }
     if fault == Fault::ShedMemory {

@@ -7,7 +7,8 @@ use super::{copy, host, matches, opt_in, split, stick, trace};
 use crate::policy::guard::{self, Guards};
 use crate::policy::template::Offer;
 use crate::policy::{
-    auth, body, compress, cors, headers, ip, limit, redirect, require, respond, rewrite, transform, validate, websocket,
+    auth, body, compress, cors, headers, ip, limit, publish, redirect, require, respond, rewrite, subscribe, transform,
+    validate, websocket,
 };
 use crate::pool::{Retry, Timeout};
 use crate::problem::{Path, Problems};
@@ -69,6 +70,12 @@ pub struct Config {
     /// Answers by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<respond::Config>,
+    /// Publishes the body as a message of MQTT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<publish::Config>,
+    /// Streams the messages of a topic of MQTT to the client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscribe: Option<subscribe::Config>,
     /// How the path changes before it is forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<rewrite::Config>,
@@ -121,7 +128,7 @@ impl Config {
         if self.copy_to.is_some() {
             problems.error(at.key("copy_to"), "copies what is forwarded, and this route forwards nothing");
         }
-        if guards.is_some_and(|guards| guards.looks_at_bodies().is_some()) {
+        if self.publish.is_none() && guards.is_some_and(|guards| guards.looks_at_bodies().is_some()) {
             let described = self.validate.as_ref().is_some_and(|validate| validate.openapi.is_some());
             let sentence = "looks at bodies on their way to a pool, and this route forwards nothing";
             problems.error(at.key("validate").key(if described { "openapi" } else { "body" }), sentence);
@@ -135,6 +142,17 @@ impl Config {
         let kept_by = self.stick.iter().flat_map(stick::Config::params).map(|name| ("stick", "goes", name));
         for (key, does, name) in counted_by.chain(kept_by).filter(|(_, _, name)| !known(name)) {
             problems.error(at.key(key), format!("{does} by `path.{name}`, and `:{name}` is not in the route's match"));
+        }
+    }
+
+    /// Each match has to name its methods, of these.
+    pub(super) fn takes_only(&self, methods: &[&str], at: &Path, problems: &mut Problems) {
+        let fits = |one: &matches::Match| {
+            !one.methods.is_empty() && one.methods.iter().all(|method| methods.contains(&&*method.to_string()))
+        };
+        if !self.matches.0.iter().all(fits) {
+            let sentence = format!("needs a match with its method: {}", methods.join(", "));
+            problems.error(at.clone(), sentence);
         }
     }
 

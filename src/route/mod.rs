@@ -107,7 +107,7 @@ impl Route {
         }
         let websocket = config.websocket.as_ref();
         let websocket = websocket.and_then(|said| Websocket::compile(said, &at.key("websocket"), tools, problems));
-        let action = Action::compile(config, &offers, at, pools, problems);
+        let action = Action::compile(config, &offers, at, pools, (name, tools), problems);
         let copies = config.copy_to.as_ref().and_then(|config| {
             let counted = tools.metrics.map(|metrics| metrics.copies(name.as_str()));
             Copies::compile(config, pools, &at.key("copy_to"), counted, problems)
@@ -149,7 +149,7 @@ impl Route {
     pub fn split(&self) -> Option<&Split> {
         match &self.action {
             Action::Forward(split) => Some(split),
-            Action::Redirect(_) | Action::Respond(_) => None,
+            _ => None,
         }
     }
 
@@ -159,6 +159,8 @@ impl Route {
             Action::Forward(_) => None,
             Action::Redirect(redirect) => Some(format!("redirects with {}", redirect.status)),
             Action::Respond(respond) => Some(format!("answers {}", respond.status)),
+            Action::Publish(publish) => Some(format!("publishes to {}", publish.said)),
+            Action::Subscribe(subscribe) => Some(format!("streams {}", subscribe.said)),
         }
     }
 

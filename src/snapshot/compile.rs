@@ -8,9 +8,11 @@ use std::sync::Arc;
 use super::live::Tools;
 use super::{ClientIp, Process, Snapshot, Written};
 use crate::answer::Answers;
+use crate::client::mqtt::Broker;
 use crate::client::otlp::{self, Otlp};
 use crate::client::store::{self, Store};
 use crate::config::{Document, Loaded, Seals};
+use crate::forward::Courier;
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
 use crate::policy::{auth, guard, limit};
@@ -70,6 +72,8 @@ struct Parts {
     admin: Vec<Arc<Listener>>,
     pools: BTreeMap<Name, Option<Arc<Pool>>>,
     stores: BTreeMap<Name, Option<Arc<Store>>>,
+    brokers: guard::Brokers,
+    couriers: Vec<Arc<Courier>>,
     routes: Vec<Arc<Route>>,
     table: Table,
     answers: Arc<Answers>,
@@ -91,6 +95,7 @@ impl Parts {
         let pools = pools(document, tools, problems);
         let place = |at: &Path| places.at(at).to_string();
         let stores = stores(document, tools, problems);
+        let brokers = brokers(document, tools, problems);
         let limits = limits(document, tools, &stores, &place, problems);
         let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits, stores: &stores };
         let mut guards = guard::Tools {
@@ -99,6 +104,7 @@ impl Parts {
             limits: Some(room),
             state: document.runtime.state(),
             metrics: Some(&tools.metrics),
+            brokers: Some(&brokers),
         };
         if document.runtime.state.as_ref().is_some_and(|state| !state.is_dir()) {
             problems.error(Path::of(["runtime", "state"]), "is no directory");
@@ -114,6 +120,7 @@ impl Parts {
                 Route::compile(name, config, &at, &pools, counted, &guards, problems)
             })
             .collect();
+        let couriers = couriers(document, tools, &brokers, &pools, problems);
         let table = Table::compile(&routes, problems);
         let messages = Messages::compile(&document.errors, FilePath::new(""), &Path::of(["errors"]), problems);
         let admin = admin(document, problems);
@@ -124,6 +131,8 @@ impl Parts {
             admin: admin?,
             pools,
             stores,
+            brokers,
+            couriers,
             routes,
             table,
             answers: Answers::new(messages, document.errors.detail),
@@ -190,8 +199,6 @@ impl Parts {
         };
         let (files, means) = (self.files(loaded), self.means());
         let seals = Seals::of(&files, &loaded.texts);
-        let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
-        let stores: BTreeMap<_, _> = self.stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
         let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
         let certificates = certificates.map(|expiry| {
             let figure = tools.metrics.certificate(&expiry.file.to_string_lossy());
@@ -222,12 +229,19 @@ impl Parts {
             drain: document.runtime.drain.clone(),
             table: self.table,
             routes: self.routes,
-            pools,
-            stores,
+            pools: there(self.pools),
+            stores: there(self.stores),
+            brokers: there(self.brokers),
+            couriers: self.couriers,
             nowhere: self.nowhere,
             written: Written::of(document, &loaded.places),
         })
     }
+}
+
+/// Those that are right.
+fn there<T>(all: BTreeMap<Name, Option<T>>) -> BTreeMap<Name, T> {
+    all.into_iter().filter_map(|(name, one)| Some((name, one?))).collect()
 }
 
 fn pools(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMap<Name, Option<Arc<Pool>>> {
@@ -270,10 +284,38 @@ fn leads_back(name: &Name, document: &Document) -> bool {
     std::iter::successors(Some(name), next).nth(document.pools.len()).is_some()
 }
 
+/// The brokers, each under its name.
+fn brokers(document: &Document, tools: &Tools, problems: &mut Problems) -> guard::Brokers {
+    let all = document.stores.iter().filter(|(_, config)| config.mqtt.is_some());
+    let compile = |(name, config): (&Name, &store::Config)| {
+        let at = Path::of(["stores", name.as_str()]);
+        let broker = Broker::compile(name.as_str(), config, &at, &tools.brokers, &tools.metrics, problems);
+        (name.clone(), broker)
+    };
+    all.map(compile).collect()
+}
+
+/// Who brings messages of brokers to pools.
+fn couriers(
+    document: &Document,
+    tools: &Tools,
+    brokers: &guard::Brokers,
+    pools: &BTreeMap<Name, Option<Arc<Pool>>>,
+    problems: &mut Problems,
+) -> Vec<Arc<Courier>> {
+    let room = (&tools.desks, document.runtime.state(), &*tools.metrics);
+    let all = document.stores.iter().filter_map(|(name, config)| {
+        let broker = brokers.get(name)?.as_ref()?;
+        Courier::compile(config, broker, pools, &Path::of(["stores", name.as_str()]), room, problems)
+    });
+    all.map(Arc::new).collect()
+}
+
 /// The stores, each under its name.
 fn stores(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMap<Name, Option<Arc<Store>>> {
-    let compile = |(name, config)| {
-        let (name, at) = (Name::clone(name), Path::of(["stores", Name::as_str(name)]));
+    let compile = |(name, config): (&Name, &store::Config)| {
+        let (name, at) = (name.clone(), Path::of(["stores", name.as_str()]));
+        config.complain(&at, problems);
         let store = Store::compile(name.as_str(), config, &at, &tools.stores, &tools.metrics, problems);
         (name, store)
     };

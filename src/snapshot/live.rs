@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Guard};
 
 use super::Snapshot;
+use crate::client::mqtt::Brokers;
 use crate::client::store::Stores;
+use crate::forward::Desks;
 use crate::policy::limit;
 use crate::pool::breaker::{ALL, Stage};
 use crate::pool::connection::Connections;
@@ -25,6 +27,8 @@ pub struct Tools {
     shelves: Shelves,
     pub(super) limits: limit::Shelves,
     pub(super) stores: Stores,
+    pub(super) brokers: Brokers,
+    pub(super) desks: Desks,
     observer: Arc<dyn Observer>,
     /// The spans that wait for a receiver.
     pub spans: Arc<Spans>,
@@ -47,6 +51,8 @@ impl Tools {
             shelves: Shelves::default(),
             limits: limit::Shelves::default(),
             stores: Stores::default(),
+            brokers: Brokers::default(),
+            desks: Desks::default(),
             observer,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::harness::{Connection, Gateway, Origin, Request, Setup, times};
+use crate::harness::{Connection, Gateway, Origin, Request, Setup, eventually, times};
 
 /// Two pools that say their names, and the route's further settings.
 fn document(stable: &Origin, canary: &Origin, route: &str) -> String {
@@ -99,4 +99,31 @@ fn who_asks_for_the_canary_gets_it() {
     assert_eq!(gateway.ask(Request::get("/a/b?q=aa").with("Cookie", "old=x")).text(), "stable");
     let told = gateway.yumen("explain", &["GET", "a/a/b", "-H", "X-Canary: 1"]);
     assert!(told.out.contains("\n  this request asks for pool canary\n"), "{}", told.out + &told.err);
+}
+
+#[test]
+fn the_example_does_what_it_says() {
+    let (one, other) = (Origin::answering("stable"), Origin::answering("stable"));
+    let canary = Origin::answering("canary");
+    let mut text = std::fs::read_to_string("conf/examples/canary.yaml").unwrap();
+    for (said, here) in [
+        ("web: { bind: 127.0.0.1:8080 }", "edge: { bind: 127.0.0.1:0 }"),
+        ("127.0.0.1:9901", "127.0.0.1:0"),
+        ("127.0.0.1:9001", &format!("'{one}'")),
+        ("127.0.0.1:9002", &format!("'{other}'")),
+        ("127.0.0.1:9003", &format!("'{canary}'")),
+    ] {
+        assert!(text.contains(said), "{said}");
+        text = text.replace(said, here);
+    }
+    let gateway = Gateway::start(text);
+    let mut connection = gateway.connect();
+    let asked = Request::get("/orders/7").with("x-canary", "yes");
+    for request in [Request::get("/orders/7"), asked.clone()] {
+        eventually("the targets are well", || (connection.ask(&request).status == 200).then_some(()));
+    }
+    let there = (0..100).filter(|_| connection.get("/orders/7").text() == "canary").count();
+    assert_eq!(there, 10, "of any hundred in a row");
+    assert!(times(20, || connection.ask(&asked).text()).iter().all(|text| text == "canary"));
+    assert_eq!(gateway.get("/other").status, 404);
 }

@@ -55,6 +55,7 @@ fn whole(fragment: &str) -> String {
     let mut text = fragment.to_owned();
     for (key, least) in [
         ("pools:", "pools: { orders: [\"127.0.0.1:1\"], catalog: [\"127.0.0.1:2\"] }"),
+        ("stores:", "stores: { plant: { mqtt: 10.0.0.7:1883 }, shared: 10.0.0.5:6379 }"),
         ("routes:", "routes: { all: { match: /*, respond: 204 } }"),
     ] {
         if !says(key) {
@@ -102,7 +103,10 @@ fn every_example_of_a_policy_passes() {
                 route +=
                     if example.contains("strip: /api") { "    match: /api/*\n" } else { "    match: /orders/:id/*\n" };
             }
-            if !["to:", "redirect:", "respond:"].iter().any(|key| example.starts_with(key)) {
+            let answers = |line: &str| {
+                ["to:", "redirect:", "respond:", "publish:", "subscribe:"].iter().any(|key| line.starts_with(key))
+            };
+            if !example.lines().any(answers) {
                 route += "    to: orders\n";
             }
             route.extend(example.lines().map(|line| format!("    {line}\n")));

@@ -387,7 +387,8 @@ busy: { match: /busy, limit: { in_flight: 1, key: client.ip }, to: app }"
     std::mem::take(walk).was(LIMITS);
 }
 
-const POOLS: &[&str] = &["pool.no_healthy", "pool.empty", "breaker.open", "pool.queue_full", "pool.queue_timeout"];
+const POOLS: &[&str] =
+    &["pool.no_healthy", "pool.empty", "breaker.open", "pool.queue_full", "pool.queue_timeout", "mqtt.unavailable"];
 
 #[test]
 fn pools_without_a_target() {
@@ -400,7 +401,9 @@ fn pools_without_a_target() {
   nowhere: {{ targets: ['nowhere.invalid:80'] }}
   broken: {{ targets: ['{sick}'], breaker: {{ open_after: 1, open_for: 60s }} }}
   full: {{ targets: ['{slow}'], max_in_flight: {{ per_target: 1, queue: 1, wait: 300ms }} }}
+stores: {{ plant: {{ mqtt: '127.0.0.1:1' }} }}
 routes:
+  tell: {{ match: POST /tell, publish: {{ store: plant, topic: a }} }}
   sick: {{ match: /sick, to: sick }}
   nowhere: {{ match: /nowhere, to: nowhere }}
   broken: {{ match: /broken, to: broken }}
@@ -417,6 +420,9 @@ routes:
         let said = page["targets"][0]["out"].as_str().unwrap_or_default();
         assert_eq!(said, out, "{page}");
     }
+    let refused = gateway.ask(Request::post("/tell", "x"));
+    assert_eq!(refused.code(), "mqtt.unavailable");
+    walk.told(&gateway, "mqtt.unavailable", &id_of(&refused), "routes.tell (yumen.yaml:12:");
     let ask = || {
         let address = gateway.edge();
         thread::spawn(move || crate::harness::Connection::to(&address).ask(&Request::get("/full")))

@@ -18,7 +18,7 @@ const WAITING: usize = 1024;
 /// What makes a connection work for as long as it is polled; it ends with the connection.
 pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(in crate::client) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// Connects and says who we are. The error is one sentence.
@@ -39,7 +39,7 @@ pub(super) async fn open(
     Ok((Arc::new(line), Box::pin(driver)))
 }
 
-async fn reach(address: &Address) -> std::io::Result<Box<dyn Stream>> {
+pub(in crate::client) async fn reach(address: &Address) -> std::io::Result<Box<dyn Stream>> {
     match address {
         Address::Ip(ip) => tcp(*ip).await,
         Address::Host { name, port } => {

@@ -6,7 +6,7 @@
 mod breaker;
 pub mod config;
 mod keep;
-mod line;
+pub(in crate::client) mod line;
 mod lines;
 pub mod script;
 pub mod tls;
@@ -42,6 +42,8 @@ pub type Stores = Shelf<String, Store>;
 /// Something to do beside the requests.
 type Errand = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// How long a request waits for a store, where the document says nothing.
+const TIMEOUT: Duration = Duration::from_millis(20);
 /// Errands that may wait.
 const ERRANDS: usize = 1024;
 
@@ -102,20 +104,15 @@ impl Store {
     ) -> Option<Arc<Self>> {
         let before = problems.errors();
         let mut who = RedisConnectionInfo::default().set_db(config.database.into()).set_skip_set_lib_name();
-        let password = config.password.as_ref().map(|password| {
-            if password.is_literal() {
-                problems
-                    .warn(at.key("password"), "stands in the document for all to read; write file:/path or env:NAME");
-            }
-            password.resolve().map_err(|why| problems.error(at.key("password"), why)).unwrap_or_default()
-        });
+        let redis = config.redis.clone()?;
+        let password = config.secret(at, problems);
         if config.user.is_some() && password.is_none() {
             problems.error(at.key("user"), "needs its `password` beside it");
         }
-        if config.redis.is_cluster() && config.database > 0 {
+        if redis.is_cluster() && config.database > 0 {
             problems.error(at.key("database"), "a cluster has only the first, 0");
         }
-        if config.timeout.get().is_zero() {
+        if config.timeout.is_some_and(|timeout| timeout.get().is_zero()) {
             problems.error(at.key("timeout"), "leaves no time to answer, e.g. 20ms");
         }
         if let Some(user) = &config.user {
@@ -125,23 +122,30 @@ impl Store {
             who = who.set_password(password);
         }
         let tls = config.tls.as_ref().and_then(|tls| Tls::compile(tls, &at.key("tls"), problems));
-        if config.tls.is_some() && config.redis.named().iter().any(|address| address.socket_file().is_some()) {
+        if config.tls.is_some() && redis.named().iter().any(|address| address.socket_file().is_some()) {
             problems.error(at.key("tls"), "has no meaning over a unix socket");
         }
-        // Other files under the same names are other settings too.
-        let files: Vec<_> = config.files().iter().map(|file| std::fs::read(file).unwrap_or_default()).collect();
-        let settings = format!("{name}\0{config:?}\0{password:?}\0{files:?}");
-        (problems.errors() == before).then(|| kept.keep(settings, || Self::new(name, config, who, tls, metrics)))
+        let settings = format!("{name}\0{config:?}\0{password:?}\0{:?}", config.contents());
+        let timeout = config.timeout.map_or(TIMEOUT, crate::units::Duration::get);
+        let new = || Self::new(name, redis, who, tls, timeout, metrics);
+        (problems.errors() == before).then(|| kept.keep(settings, new))
     }
 
-    fn new(name: &str, config: &Config, who: RedisConnectionInfo, tls: Option<Tls>, metrics: &Metrics) -> Self {
+    fn new(
+        name: &str,
+        redis: Redis,
+        who: RedisConnectionInfo,
+        tls: Option<Tls>,
+        timeout: Duration,
+        metrics: &Metrics,
+    ) -> Self {
         let (errands, ordered) = mpsc::channel(ERRANDS);
         Self {
             name: name.into(),
-            redis: config.redis.clone(),
+            redis,
             tls,
             who,
-            timeout: config.timeout.get(),
+            timeout,
             line: ArcSwapOption::empty(),
             breaker: Mutex::new(Breaker::new(Instant::now())),
             up: AtomicBool::new(false),

@@ -33,20 +33,20 @@ pub struct Config {
 }
 
 impl Config {
-    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
+    pub(in crate::client) fn files(&self) -> impl Iterator<Item = PathBuf> {
         std::iter::once(&self.ca).chain(&self.cert).chain(&self.key).cloned()
     }
 }
 
 /// TLS towards a store, its files read.
 #[derive(Clone)]
-pub(super) struct Tls {
+pub(in crate::client) struct Tls {
     connector: TlsConnector,
     name: Option<ServerName<'static>>,
 }
 
 impl Tls {
-    pub(super) fn compile(config: &Config, at: &Path, problems: &mut Problems) -> Option<Self> {
+    pub(in crate::client) fn compile(config: &Config, at: &Path, problems: &mut Problems) -> Option<Self> {
         let before = problems.errors();
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&config.ca, &at.key("ca"), problems) {
@@ -77,12 +77,12 @@ impl Tls {
         (problems.errors() == before).then(|| Self { connector, name: name.and_then(Result::ok) })
     }
 
-    pub(super) fn connector(&self) -> &TlsConnector {
+    pub(in crate::client) fn connector(&self) -> &TlsConnector {
         &self.connector
     }
 
     /// The name that the certificate of this address must carry.
-    pub(super) fn name(&self, address: &Address) -> Option<ServerName<'static>> {
+    pub(in crate::client) fn name(&self, address: &Address) -> Option<ServerName<'static>> {
         self.name.clone().or_else(|| match address {
             Address::Ip(ip) => Some(ServerName::from(ip.ip())),
             Address::Host { name, .. } => ServerName::try_from(name.to_string()).ok(),

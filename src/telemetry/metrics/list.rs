@@ -81,6 +81,23 @@ families! {
         "Time that requests waited for a store.";
     store_switches: IntCounterVec = "yumen_store_switches_total" ["store", "to"], "How often a store went down or came up.";
 
+    mqtt_published: IntCounterVec = "yumen_mqtt_published_total" ["store", "result"],
+        "Messages of requests for a broker: acknowledged by it (or, where nothing is acknowledged, sent), or failed.";
+    mqtt_forwarded: IntCounterVec = "yumen_mqtt_forwarded_total" ["store", "forward", "result"],
+        "Messages of a broker for a pool: received (on disk), again (on disk already), delivered, failed (sent again later), dead (set aside), too_long (dropped).";
+    mqtt_forward_up: IntGaugeVec = "yumen_mqtt_forward_up" ["store", "forward"],
+        "1 while messages for a pool can come in from their broker, else 0.";
+    mqtt_queue_messages: IntGaugeVec = "yumen_mqtt_queue_messages" ["store", "forward"],
+        "Messages on disk that their pool does not have yet.";
+    mqtt_queue_bytes: IntGaugeVec = "yumen_mqtt_queue_bytes" ["store", "forward"], "Bytes that these take on disk.";
+    mqtt_queue_oldest: IntGaugeVec = "yumen_mqtt_queue_oldest_seconds" ["store", "forward"],
+        "How long the oldest of these has waited.";
+    mqtt_queue_full: IntGaugeVec = "yumen_mqtt_queue_full" ["store", "forward"],
+        "1 while nothing is taken from the broker because the queue or the disk is full, else 0.";
+    streams: IntGaugeVec = "yumen_streams" ["route"], "Clients that listen to messages of a broker.";
+    stream_events: IntCounterVec = "yumen_stream_events_total" ["route", "result"],
+        "Messages for those who listen: sent, or missed because a client was too slow.";
+
     pool_requests: IntCounterVec = "yumen_pool_requests_total" ["pool", "code"], "Answers of a pool's targets; code - is no answer.";
     pool_duration: HistogramVec = "yumen_pool_request_duration_seconds" ["pool"] in REQUEST,
         "Time from choosing a target to the end of its answer.";

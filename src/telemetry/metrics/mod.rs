@@ -6,6 +6,7 @@ mod discover;
 mod family;
 mod handles;
 mod list;
+mod mqtt;
 mod pool;
 mod process;
 mod quota;
@@ -28,6 +29,7 @@ pub use handles::{
     RouteMetrics,
 };
 pub use list::LIST;
+pub use mqtt::{BrokerMetrics, Fate, ForwardMetrics, OpenStream, StreamMetrics};
 pub use pool::PoolMetrics;
 pub use quota::QuotaMetrics;
 pub use store::StoreMetrics;
@@ -114,6 +116,22 @@ impl Metrics {
     /// The spans of requests.
     pub fn traces(&self) -> TraceMetrics {
         TraceMetrics::new(&self.families)
+    }
+
+    /// A broker, and what requests publish through it.
+    pub fn broker(&self, store: &str) -> BrokerMetrics {
+        BrokerMetrics::new(&self.families, self.book.lease(format!("broker\0{store}")), store)
+    }
+
+    /// Those who listen through a route.
+    pub fn streams(&self, route: &str) -> Arc<StreamMetrics> {
+        StreamMetrics::new(&self.families, self.book.lease(format!("streams\0{route}")), route)
+    }
+
+    /// Messages of a broker that go on to a pool.
+    pub fn forward(&self, store: &str, forward: &str) -> ForwardMetrics {
+        let lease = self.book.lease(format!("forward\0{store}\0{forward}"));
+        ForwardMetrics::new(&self.families, lease, store, forward)
     }
 
     /// The keys of an issuer, by the scheme that believes it.

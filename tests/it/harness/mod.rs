@@ -4,6 +4,7 @@ pub mod consul;
 pub mod gateway;
 pub mod h2;
 pub mod handshake;
+pub mod mosquitto;
 pub mod names;
 pub mod origin;
 pub mod redis;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 pub use consul::Consul;
 pub use gateway::{Gateway, Setup};
+pub use mosquitto::Mosquitto;
 pub use names::Names;
 pub use origin::Origin;
 pub use redis::Redis;

@@ -28,7 +28,7 @@ pub(in crate::gateway::admin) fn overview(live: &Live, reloader: &Reloader, hist
         "overview.html",
         &json!({
             "refreshes": true,
-            "state": health::state(live, &pools, &stores),
+            "state": health::state(live, &pools, &stores, &live.load().broker_states()),
             "status": reloader.status(),
             "by_hand": hand::held(live),
             "figures": history.figures(Instant::now(), totals(live)),

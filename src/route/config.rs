@@ -7,7 +7,8 @@ use super::{copy, host, matches, opt_in, split, stick, trace};
 use crate::policy::guard::{self, Guards};
 use crate::policy::template::Offer;
 use crate::policy::{
-    auth, body, compress, cors, headers, ip, limit, redirect, require, respond, rewrite, transform, validate, websocket,
+    auth, body, compress, cors, graphql, headers, ip, limit, redirect, require, respond, rewrite, transform, validate,
+    websocket,
 };
 use crate::pool::{Retry, Timeout};
 use crate::problem::{Path, Problems};
@@ -45,6 +46,9 @@ pub struct Config {
     /// Who has the right to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require: Option<require::Config>,
+    /// What GraphQL may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphql: Option<graphql::Config>,
     /// What parameters and bodies have to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validate: Option<validate::Config>,
@@ -111,6 +115,9 @@ impl Config {
         }
         if self.websocket.is_some() {
             problems.error(at.key("websocket"), "keeps WebSockets to a pool, and this route forwards nothing");
+        }
+        if self.graphql.is_some() {
+            problems.error(at.key("graphql"), "looks at what goes to a pool, and this route forwards nothing");
         }
         if self.transform.is_some() {
             problems.error(

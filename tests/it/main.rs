@@ -36,6 +36,7 @@ mod examples;
 mod fallbacks;
 mod forwarding;
 mod framing;
+mod graphql;
 mod grpc_health;
 mod guards;
 mod hands;

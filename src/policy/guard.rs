@@ -179,6 +179,11 @@ impl Guards {
         Ok(())
     }
 
+    /// Whether something counts by what GraphQL asks for.
+    pub fn ask_what(&self) -> bool {
+        self.limits.as_ref().is_some_and(Limits::ask_what)
+    }
+
     /// The path parameters that the route's match has to have.
     pub fn params(&self) -> impl Iterator<Item = &str> {
         self.limits.iter().flat_map(Limits::params)

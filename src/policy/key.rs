@@ -57,6 +57,11 @@ impl Key {
         self.0.iter().any(|part| matches!(part, Part::Consumer | Part::Claim(_)))
     }
 
+    /// Whether it goes by what GraphQL asks for.
+    pub fn asks_what(&self) -> bool {
+        self.0.contains(&Part::Operation)
+    }
+
     /// The names of its path parameters.
     pub fn params(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
@@ -67,7 +72,7 @@ impl Key {
 
     /// Whether there are requests without it.
     pub fn can_be_empty(&self) -> bool {
-        !self.0.iter().all(|part| matches!(part, Part::Client | Part::Host | Part::Route))
+        !self.0.iter().all(|part| matches!(part, Part::Client | Part::Host | Part::Route | Part::Operation))
     }
 }
 
@@ -83,7 +88,9 @@ impl Part {
             Self::Param(name) => text(request.param(name)?.as_bytes(), to)?,
             Self::Host => text(request.host().as_bytes(), to)?,
             Self::Route => text(route.as_bytes(), to)?,
-            Self::Operation => text(exchange.found.graphql.as_ref()?.listed.as_bytes(), to)?,
+            Self::Operation => {
+                text(exchange.found.graphql.as_ref().map_or("other", |asked| &asked.listed).as_bytes(), to)?;
+            }
         }
         Some(())
     }

@@ -10,8 +10,9 @@ use super::ctx::Ctx;
 use super::view::View;
 use super::whole::{self, Then};
 use crate::fault::Fault;
+use crate::policy::compress;
 use crate::policy::graphql::{Graphql, Instead};
-use crate::policy::guard::Half;
+use crate::policy::guard::{Half, Mode};
 use crate::route::Route;
 
 /// Asks the guards of a route, those of GraphQL in their middle. A status is their answer.
@@ -27,6 +28,16 @@ pub(super) async fn pass(session: &mut Session, route: &Route, body: bool, ctx: 
 }
 
 async fn check(session: &mut Session, graphql: &Graphql, ctx: &mut Ctx) -> Result<()> {
+    let length = compress::content_length(&session.req_header().headers);
+    let too_large = length.is_some_and(|length| length > graphql.most() as u64);
+    if graphql.rule().mode == Mode::Shadow && (too_large || (length.is_none() && !session.is_body_empty())) {
+        // What cannot be read without being refused passes unread.
+        ctx.found.get_or_insert_default().would_refuse.push(graphql.too_large());
+        return Ok(());
+    }
+    if too_large {
+        return Err(ctx.refuse(graphql.too_large()).into());
+    }
     whole::read(session, graphql.most(), Then::Forward, ctx).await?;
     let body = ctx.whole.clone().unwrap_or_default();
     let Some(intake) = &ctx.intake else { return Err(Fault::GatewayInternal.into()) };

@@ -137,6 +137,10 @@ impl Config {
 
     /// What counts or goes by a part of the path needs that part in the match.
     pub(super) fn names_params(&self, guards: Option<&Guards>, offers: &[Offer], at: &Path, problems: &mut Problems) {
+        if self.graphql.is_none() && guards.is_some_and(Guards::ask_what) {
+            let sentence = "counts by `graphql.operation`, and the route has no `graphql`: all are `other`";
+            problems.warn(at.key("limit"), sentence);
+        }
         let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
         let counted_by = guards.iter().flat_map(|guards| guards.params()).map(|name| ("limit", "counts", name));
         let kept_by = self.stick.iter().flat_map(stick::Config::params).map(|name| ("stick", "goes", name));

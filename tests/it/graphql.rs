@@ -47,6 +47,8 @@ fn what_costs_too_much_reaches_no_target() {
         assert_eq!(answer.verdict(), refused(), "{query}");
         assert!(answer.json()["errors"].to_string().contains(error), "{}", answer.text());
     }
+    let hash = json!({ "extensions": { "persistedQuery": { "version": 1, "sha256Hash": "00" } } });
+    assert_eq!(gateway.ask(post(&hash)).verdict(), refused(), "who sends a hash only has to send the text");
     let long = format!("{{ {} }}", "a ".repeat(60));
     assert_eq!(ask(&gateway, &long).verdict(), (400, "graphql.invalid".to_owned()));
     assert_eq!(ask(&gateway, &"x".repeat(3000)).verdict(), (413, "body.too_large".to_owned()));
@@ -61,7 +63,7 @@ fn what_costs_too_much_reaches_no_target() {
     assert!(line["rule"].as_str().unwrap().starts_with("routes.api.graphql ("), "{line}");
     let counted =
         |result| gateway.metrics().sum("yumen_graphql_operations_total", &[("operation", "other"), ("result", result)]);
-    assert_eq!((counted("passed").to_string(), counted("refused").to_string()), ("1".to_owned(), "6".to_owned()));
+    assert_eq!((counted("passed").to_string(), counted("refused").to_string()), ("1".to_owned(), "7".to_owned()));
 }
 
 #[test]
@@ -139,7 +141,10 @@ fn a_shadow_of_graphql_changes_nothing() {
     let origin = origin();
     let gateway = guarded(&origin, "{ depth: 1, mode: shadow }");
     assert_eq!(ask(&gateway, "{ a { b } }").status, 200);
-    let line = gateway.access_line(|line| !line["would_refuse"].is_null());
+    let large = format!("{{ a(x: \"{}\") }}", "x".repeat(300 << 10));
+    assert_eq!(ask(&gateway, &large).status, 200, "not even what is too large to be read");
+    let line =
+        gateway.access_line(|line| line["would_refuse"].as_str().is_some_and(|said| said.starts_with("graphql")));
     assert!(line["would_refuse"].as_str().unwrap().starts_with("graphql.refused by routes.api.graphql ("), "{line}");
 }
 

@@ -124,6 +124,8 @@ pub enum Instead {
     Parameter(Box<str>),
 }
 
+/// What clients of Apollo look for.
+const NOT_FOUND: &str = "PersistedQueryNotFound";
 /// The name of what is on no list.
 const OTHER: &str = "other";
 /// A name is cut there.
@@ -276,16 +278,18 @@ impl Graphql {
     /// The text that is to run, and whether it is the list that says it.
     fn text(&self, asked: &Asked) -> Result<(String, bool), Refusal> {
         let Some(listed) = &self.listed else {
-            return match &asked.query {
-                Some(text) => Ok((text.clone(), false)),
-                None => Err(self.invalid("has no `query`")),
+            return match (&asked.query, &asked.hash) {
+                (Some(text), _) => Ok((text.clone(), false)),
+                // Who hears this sends the text.
+                (None, Some(_)) => Err(self.refuse("operations", NOT_FOUND)),
+                (None, None) => Err(self.invalid("has no `query`")),
             };
         };
         match (&asked.query, &asked.hash) {
             (Some(text), _) if listed.get(&listed::hash(text)).is_some() => Ok((text.clone(), false)),
             (None, Some(hash)) => match listed.get(hash) {
                 Some((_, text)) => Ok((text.to_owned(), true)),
-                None => Err(self.refuse("operations", "PersistedQueryNotFound")),
+                None => Err(self.refuse("operations", NOT_FOUND)),
             },
             (Some(_), _) => Err(self.refuse("operations", "is not on the list of what may run")),
             (None, None) => Err(self.invalid("has neither `query` nor the hash of one")),
@@ -324,6 +328,11 @@ impl Graphql {
             return Err(self.refuse("introspection", "the schema may not be asked for"));
         }
         Ok(())
+    }
+
+    /// More than is read.
+    pub fn too_large(&self) -> Refusal {
+        self.rule.refuse(Fault::BodyTooLarge, format!("more than the {} bytes that are read as a whole", self.max))
     }
 
     fn refuse(&self, key: &str, why: &str) -> Refusal {

@@ -38,6 +38,7 @@ fn entry() -> Entry<'static> {
         not_retried: None,
         consumer: None,
         rule: None,
+        operation: None,
         would_refuse: None,
         tunnel: None,
         reason: None,

@@ -84,6 +84,8 @@ pub struct Found {
     pub hidden_params: Vec<Box<str>>,
     /// Which of the shapes that its route's `validate` knows its body has to have.
     pub shape: Option<usize>,
+    /// What it asks for, where its route speaks GraphQL.
+    pub graphql: Option<Box<Operation>>,
     /// Fields of the answer, whoever gives it.
     pub answer: Vec<(HeaderName, HeaderValue)>,
     /// What guards keep for as long as the request lasts.
@@ -92,6 +94,17 @@ pub struct Found {
     pub would_refuse: Vec<Refusal>,
     /// Why the request goes no further.
     pub refused: Option<Refusal>,
+}
+
+/// What a request of GraphQL was found to ask for; of several operations, the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// Its name on the list of what may run; `other` where it is on none.
+    pub listed: Arc<str>,
+    /// Its name as the client says it, cut where that is long.
+    pub name: Option<Box<str>>,
+    /// `query`, `mutation` or `subscription`.
+    pub kind: &'static str,
 }
 
 /// Something that ends with the request, however that ends.

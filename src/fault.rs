@@ -79,6 +79,8 @@ faults! {
     AuthInvalid = "auth.invalid", 401, 16, "http_request_denied", Client;
     AuthUnavailable = "auth.unavailable", 503, 14, "destination_unavailable", Operator;
     RequireRefused = "require.refused", 403, 7, "http_request_denied", Client;
+    GraphqlInvalid = "graphql.invalid", 400, 3, "http_request_error", Client;
+    GraphqlRefused = "graphql.refused", 403, 7, "http_request_denied", Client;
     LimitRate = "limit.rate", 429, 8, "http_request_denied", Client;
     LimitInFlight = "limit.in_flight", 429, 8, "http_request_denied", Client;
     LimitQuota = "limit.quota", 429, 8, "http_request_denied", Client;

@@ -169,12 +169,13 @@ fn websocket(route: &Route, places: &Places) -> String {
 
 fn bodies(route: &Route, places: &Places) -> String {
     let at = |key| places.at(&Path::of(["routes", route.name.as_str(), key]));
+    let graphql = route.bodies.graphql.as_ref().map(|graphql| format!("\n  graphql  {}  {graphql}", at("graphql")));
     let sides = [("request", route.bodies.request().is_some()), ("response", route.bodies.response().is_some())];
     let sides: Vec<&str> = sides.into_iter().filter(|(_, there)| *there).map(|(side, _)| side).collect();
     let changes =
         if sides.is_empty() { None } else { Some(format!("\n  transform  {}  {}", at("transform"), sides.join(", "))) };
     let with = route.bodies.compress.as_ref().map(|with| format!("\n  compress  {}  {with}", at("compress")));
-    changes.into_iter().chain(with).collect()
+    graphql.into_iter().chain(changes).chain(with).collect()
 }
 
 fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {

@@ -26,6 +26,8 @@ const FILES: &[&[&str]] = &[
     &["routes", "*", "validate", "openapi", "file"],
     &["defaults", "route", "validate", "openapi"],
     &["defaults", "route", "validate", "openapi", "file"],
+    &["routes", "*", "graphql", "operations"],
+    &["defaults", "route", "graphql", "operations"],
     &["routes", "*", "transform", "*", "template"],
     &["defaults", "route", "transform", "*", "template"],
     &["stores", "*", "tls", "ca"],

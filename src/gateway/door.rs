@@ -150,6 +150,7 @@ fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a st
         not_retried: None,
         consumer: None,
         rule: None,
+        operation: None,
         would_refuse: None,
         tunnel: None,
         reason: Some(fault.code()),

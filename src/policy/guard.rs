@@ -68,6 +68,16 @@ impl<'a> Tools<'a> {
     }
 }
 
+/// Which of the guards are asked: what a body says may stand between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Half {
+    Both,
+    /// Those that find out who it is and what it may.
+    Who,
+    /// Those that count it and look at it.
+    HowOften,
+}
+
 /// The settings of all guards of a route.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'c> {
@@ -128,8 +138,15 @@ impl Guards {
         self.validate.as_ref().and_then(Validate::described)
     }
 
-    /// Asks every guard in order, until one refuses or answers.
-    pub async fn admit(&self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
+    /// Asks every guard of that half in order, until one refuses or answers.
+    pub async fn admit(&self, half: Half, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
+        if half != Half::HowOften {
+            self.know(exchange).await?;
+        }
+        if half == Half::Who { Ok(()) } else { self.count(exchange).await }
+    }
+
+    async fn know(&self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         if let Some(ip) = &self.ip {
             obey(ip.rule().mode, ip.check(exchange.request), exchange.found)?;
         }
@@ -148,6 +165,10 @@ impl Guards {
         if let Some(require) = &self.require {
             obey(require.rule().mode, require.check(exchange.request, &exchange.found.identity), exchange.found)?;
         }
+        Ok(())
+    }
+
+    async fn count(&self, exchange: &mut Exchange<'_>) -> Result<(), Stop> {
         if let Some(limits) = &self.limits {
             let now = Instant::now();
             // Only who has to wait for a store pays for it.
@@ -164,6 +185,11 @@ impl Guards {
             obey(validate.rule().mode, validate.check(exchange.request, exchange.found), exchange.found)?;
         }
         Ok(())
+    }
+
+    /// Whether something counts by what GraphQL asks for.
+    pub fn ask_what(&self) -> bool {
+        self.limits.as_ref().is_some_and(Limits::ask_what)
     }
 
     /// The path parameters that the route's match has to have.

@@ -34,9 +34,12 @@ pub enum Part {
     Param(Box<str>),
     Host,
     Route,
+    /// The name of a listed operation of GraphQL; `other` for the rest.
+    Operation,
 }
 
-const WORDS: [&str; 8] = ["client.ip", "consumer", "jwt.", "header.", "cookie.", "path.", "host", "route"];
+const WORDS: [&str; 9] =
+    ["client.ip", "consumer", "jwt.", "header.", "cookie.", "path.", "host", "route", "graphql.operation"];
 
 impl Key {
     /// Writes what the key is for this request; nothing where a part of it is not there.
@@ -46,12 +49,17 @@ impl Key {
 
     /// Whether it tells clients apart.
     pub fn is_personal(&self) -> bool {
-        !self.0.iter().all(|part| matches!(part, Part::Host | Part::Route | Part::Param(_)))
+        !self.0.iter().all(|part| matches!(part, Part::Host | Part::Route | Part::Param(_) | Part::Operation))
     }
 
     /// Whether only `auth` can tell it.
     pub fn asks_who(&self) -> bool {
         self.0.iter().any(|part| matches!(part, Part::Consumer | Part::Claim(_)))
+    }
+
+    /// Whether it goes by what GraphQL asks for.
+    pub fn asks_what(&self) -> bool {
+        self.0.contains(&Part::Operation)
     }
 
     /// The names of its path parameters.
@@ -64,7 +72,7 @@ impl Key {
 
     /// Whether there are requests without it.
     pub fn can_be_empty(&self) -> bool {
-        !self.0.iter().all(|part| matches!(part, Part::Client | Part::Host | Part::Route))
+        !self.0.iter().all(|part| matches!(part, Part::Client | Part::Host | Part::Route | Part::Operation))
     }
 }
 
@@ -80,6 +88,9 @@ impl Part {
             Self::Param(name) => text(request.param(name)?.as_bytes(), to)?,
             Self::Host => text(request.host().as_bytes(), to)?,
             Self::Route => text(route.as_bytes(), to)?,
+            Self::Operation => {
+                text(exchange.found.graphql.as_ref().map_or("other", |asked| &asked.listed).as_bytes(), to)?;
+            }
         }
         Some(())
     }
@@ -157,6 +168,7 @@ impl FromStr for Part {
         };
         match text.split_once('.') {
             Some(("client", "ip")) => Ok(Self::Client),
+            Some(("graphql", "operation")) => Ok(Self::Operation),
             Some(("jwt", claim)) => name(claim).map(Self::Claim),
             Some(("cookie", cookie)) => name(cookie).map(Self::Cookie),
             Some(("path", param)) => name(param).map(Self::Param),
@@ -168,7 +180,7 @@ impl FromStr for Part {
             None if text == "route" => Ok(Self::Route),
             _ => {
                 let near = nearest(text, WORDS).map(|near| format!("Did you mean `{near}`?"));
-                let all = "Keys: client.ip, consumer, jwt.CLAIM, header.NAME, cookie.NAME, path.NAME, host, route";
+                let all = "Keys: client.ip, consumer, jwt.CLAIM, header.NAME, cookie.NAME, path.NAME, host, route, graphql.operation";
                 Err(format!("`{text}` is no key. {}", near.unwrap_or_else(|| all.to_owned())))
             }
         }
@@ -195,13 +207,14 @@ impl fmt::Display for Part {
             Self::Param(name) => write!(f, "path.{name}"),
             Self::Host => f.write_str("host"),
             Self::Route => f.write_str("route"),
+            Self::Operation => f.write_str("graphql.operation"),
         }
     }
 }
 
 crate::units::scalar!(Part, "what tells requests apart", example "client.ip",
     bare number |n| n.to_string().parse(),
-    "client.ip (IPv6 by /64), consumer, jwt.CLAIM, header.NAME, cookie.NAME, path.NAME, host or route.");
+    "client.ip (IPv6 by /64), consumer, jwt.CLAIM, header.NAME, cookie.NAME, path.NAME, host, route or graphql.operation.");
 
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

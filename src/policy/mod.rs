@@ -7,6 +7,7 @@
 //! | `body` refuses sizes and kinds | |
 //! | `auth` refuses who is not known | |
 //! | `require` refuses who has no right | |
+//! | `graphql` refuses what costs too much or is not listed | |
 //! | `limit` refuses what comes too often | `limit` says what is left |
 //! | `validate` refuses parameters and bodies of another shape | |
 //! | `websocket` refuses who has too many open | |
@@ -23,6 +24,7 @@ pub mod cors;
 pub mod decode;
 pub mod expression;
 pub mod foresee;
+pub mod graphql;
 pub mod guard;
 pub mod headers;
 pub mod ip;

@@ -59,6 +59,9 @@ pub(super) async fn read(session: &mut Session, route: &Route, ctx: &mut Ctx) ->
     let form = side.form(request.headers.get(header::CONTENT_TYPE)).map_err(|refusal| ctx.refuse(refusal))?;
     let Some(form) = form else { return Ok(()) };
     let coded = Coded::of(&request.headers).map_err(|why| ctx.refuse(side.unreadable(why)))?;
+    if compress::content_length(&request.headers).is_some_and(|length| length > side.most() as u64) {
+        return Err(ctx.refuse(side.too_large()).into());
+    }
     Box::pin(whole::read(session, side.most(), Then::Forward, ctx)).await?;
     let Some(body) = ctx.whole.clone().filter(|body| !body.is_empty()) else { return Ok(()) };
     // What is validated is what the client sent.

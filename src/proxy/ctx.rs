@@ -17,6 +17,7 @@ use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::policy::body;
+use crate::policy::guard::Half;
 use crate::pool::connection::Errand;
 use crate::pool::fallback::{Answer, Fallback};
 use crate::pool::{Picked, Pool, Target, Unserved};
@@ -62,6 +63,8 @@ pub struct Ctx {
     pub held: BytesMut,
     /// The whole body, as the target gets it, where it was read before one was chosen.
     pub whole: Option<Bytes>,
+    /// A parameter of the query that the target gets on top.
+    pub parameter: Option<Box<str>>,
     /// What becomes of the answer's body; nothing where that passes as it is.
     pub steps: Option<Box<Steps>>,
     /// What the route's guards found out; nothing where it has none.
@@ -125,6 +128,7 @@ impl Default for Ctx {
             why: None,
             held: BytesMut::new(),
             whole: None,
+            parameter: None,
             steps: None,
             found: None,
             nearest: None,
@@ -166,7 +170,7 @@ impl Ctx {
     }
 
     /// Asks the guards of the route; what they found stays, whatever they say. A status is their answer.
-    pub async fn pass_guards(&mut self, request: &RequestHeader, body: bool) -> Result<Option<u16>, Fault> {
+    pub async fn pass_guards(&mut self, request: &RequestHeader, body: bool, half: Half) -> Result<Option<u16>, Fault> {
         let (Some(route), Some(intake), Some(connection)) = (&self.route, &self.intake, &self.connection) else {
             return Err(Fault::GatewayInternal);
         };
@@ -178,7 +182,7 @@ impl Ctx {
             return built_in.map(|()| None).map_err(|refusal| self.refuse(refusal));
         };
         let found = self.found.get_or_insert_default();
-        let refusal = match guards.admit(&mut Exchange { request: &view, found }).await {
+        let refusal = match guards.admit(half, &mut Exchange { request: &view, found }).await {
             Ok(()) => return Ok(None),
             Err(Stop::Reply(status)) => return Ok(Some(status)),
             Err(Stop::Refuse(refusal)) => refusal,

@@ -164,6 +164,7 @@ fn line(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) {
         not_retried: ctx.further.not(),
         reason: ctx.fault.map(Fault::code),
         consumer: found.and_then(|found| found.identity.consumer.as_deref()),
+        operation: found.and_then(|found| found.graphql.as_ref()).map(|asked| (asked.name.as_deref(), asked.kind)),
         rule: found.and_then(|found| found.refused.as_ref()).map(|refusal| &*refusal.rule),
         would_refuse: would_refuse.as_deref(),
         tunnel: story.tunnel,

@@ -7,6 +7,7 @@ mod ctx;
 mod fail;
 mod finish;
 mod forward;
+mod graphql;
 pub mod intake;
 mod mqtt;
 mod pace;
@@ -141,7 +142,7 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let Some(route) = ctx.route.clone() else { return response::redirect_https(session, ctx).await };
         let body = route.guards.is_some() && !session.is_body_empty();
-        if let Some(status) = ctx.pass_guards(session.req_header(), body).await? {
+        if let Some(status) = graphql::pass(session, &route, body, ctx).await? {
             return response::by_guard(session, ctx, status).await;
         }
         match &route.action {
@@ -249,6 +250,7 @@ impl ProxyHttp for Proxy {
         forward::request(out, session.req_header().version, ctx)?;
         whole::frame(out, ctx)?;
         bodies::ask(out, ctx)?;
+        graphql::ask(out, ctx)?;
         copy::begin(session, out, ctx, &self.live);
         Ok(())
     }

@@ -7,6 +7,7 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
+use super::graphql;
 use super::intake::field;
 use crate::answer::{Answers, Asked};
 use crate::fault::Fault;
@@ -91,5 +92,6 @@ pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Ans
     let answer = answers.answer(fault.outside(), &asked);
     let mut head = answer.header()?;
     say_found(&mut head, ctx)?;
-    send(session, head, answer.body).await
+    let body = graphql::shape(request, fault, &mut head, answer.body, ctx)?;
+    send(session, head, body).await
 }

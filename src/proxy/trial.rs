@@ -164,16 +164,23 @@ async fn pass(route: &Route, view: &View<'_>, asked: &Asked) -> (Vec<Step>, End,
     let (mut found, mut steps) = (Found::default(), Vec::new());
     let end = match &route.guards {
         None if matches!(route.action, Action::Forward(_) | Action::Publish(_)) => {
-            body::built_in_head(view).map_or_else(|refusal| End::Refused((&refusal).into()), |()| opens(route, asked))
+            let said = body::built_in_head(view);
+            if said.is_ok() && asked.unseen && reads(route) {
+                End::Unknown(Unknown::Body)
+            } else {
+                let said = said.and_then(|()| foresee(route, view, asked, &mut found));
+                said.map_or_else(|refusal| End::Refused((&refusal).into()), |()| opens(route, asked))
+            }
         }
         None => opens(route, asked),
         Some(guards) => {
             steps = guards.foresee(&mut Exchange { request: view, found: &mut found }, asked.who.as_ref()).await;
             stopped(&steps).unwrap_or_else(|| {
-                if asked.unseen && guards.looks_at_bodies().is_some() {
+                if asked.unseen && (guards.looks_at_bodies().is_some() || reads(route)) {
                     return End::Unknown(Unknown::Body);
                 }
                 let whole = guards.foresee_body(&asked.body, &asked.request.method, &mut found);
+                let whole = whole.and_then(|()| foresee(route, view, asked, &mut found));
                 whole.map_or_else(|refusal| End::Refused((&refusal).into()), |()| opens(route, asked))
             })
         }
@@ -181,6 +188,16 @@ async fn pass(route: &Route, view: &View<'_>, asked: &Asked) -> (Vec<Step>, End,
     let exchange = Exchange { request: view, found: &mut found };
     let pool = route.split().and_then(|split| split.settled(&exchange, route.name.as_str()));
     (steps, end, pool.map(|pool| pool.name().clone()))
+}
+
+/// Whether what is in the body decides, beside `validate`.
+fn reads(route: &Route) -> bool {
+    route.bodies.graphql.is_some()
+}
+
+fn foresee(route: &Route, view: &View<'_>, asked: &Asked, found: &mut Found) -> Result<(), Refusal> {
+    let graphql = route.bodies.graphql.as_ref().filter(|_| !asked.request.headers.contains_key(header::UPGRADE));
+    graphql.map_or(Ok(()), |graphql| graphql.foresee(view, &asked.body, found))
 }
 
 /// How it ends at its guards, if it does.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::config::Config;
 use crate::policy::compress::Compress;
+use crate::policy::graphql::Graphql;
 use crate::policy::guard::Tools;
 use crate::policy::template::Offer;
 use crate::policy::transform::{Side, Transform};
@@ -13,6 +14,7 @@ use crate::units::Name;
 /// What becomes of the bodies of a route, decided once.
 #[derive(Debug)]
 pub struct Bodies {
+    pub graphql: Option<Box<Graphql>>,
     pub transform: Option<Box<Transform>>,
     pub compress: Option<Box<Compress>>,
 }
@@ -39,9 +41,12 @@ impl Bodies {
                 problems.warn(here, "adds what `auth` finds out, and the route has none: it is never there");
             }
         }
+        let graphql = config.graphql.as_ref();
+        let here = at.key("graphql");
+        let graphql = graphql.and_then(|said| Graphql::compile(said, name.as_str(), &here, tools, problems));
         let at = at.key("compress");
         let compress = compress.and_then(|said| Compress::compile(said, name.as_str(), &at, tools, problems));
-        Self { transform, compress }
+        Self { graphql, transform, compress }
     }
 
     /// Whether answers may not go to the client as they came.
@@ -61,6 +66,7 @@ impl Bodies {
 
     /// Files that decide what becomes of bodies, as the document itself does.
     pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
-        self.transform.iter().flat_map(|transform| transform.files())
+        let listed = self.graphql.iter().filter_map(|graphql| graphql.file());
+        listed.chain(self.transform.iter().flat_map(|transform| transform.files()))
     }
 }

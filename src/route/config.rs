@@ -7,8 +7,8 @@ use super::{copy, host, matches, opt_in, split, stick, trace};
 use crate::policy::guard::{self, Guards};
 use crate::policy::template::Offer;
 use crate::policy::{
-    auth, body, compress, cors, headers, ip, limit, publish, redirect, require, respond, rewrite, subscribe, transform,
-    validate, websocket,
+    auth, body, compress, cors, graphql, headers, ip, limit, publish, redirect, require, respond, rewrite, subscribe,
+    transform, validate, websocket,
 };
 use crate::pool::{Retry, Timeout};
 use crate::problem::{Path, Problems};
@@ -46,6 +46,9 @@ pub struct Config {
     /// Who has the right to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require: Option<require::Config>,
+    /// What GraphQL may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graphql: Option<graphql::Config>,
     /// What parameters and bodies have to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validate: Option<validate::Config>,
@@ -119,6 +122,9 @@ impl Config {
         if self.websocket.is_some() {
             problems.error(at.key("websocket"), "keeps WebSockets to a pool, and this route forwards nothing");
         }
+        if self.graphql.is_some() {
+            problems.error(at.key("graphql"), "looks at what goes to a pool, and this route forwards nothing");
+        }
         if self.transform.is_some() {
             problems.error(
                 at.key("transform"),
@@ -137,6 +143,10 @@ impl Config {
 
     /// What counts or goes by a part of the path needs that part in the match.
     pub(super) fn names_params(&self, guards: Option<&Guards>, offers: &[Offer], at: &Path, problems: &mut Problems) {
+        if self.graphql.is_none() && guards.is_some_and(Guards::ask_what) {
+            let sentence = "counts by `graphql.operation`, and the route has no `graphql`: all are `other`";
+            problems.warn(at.key("limit"), sentence);
+        }
         let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
         let counted_by = guards.iter().flat_map(|guards| guards.params()).map(|name| ("limit", "counts", name));
         let kept_by = self.stick.iter().flat_map(stick::Config::params).map(|name| ("stick", "goes", name));

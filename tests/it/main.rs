@@ -37,6 +37,7 @@ mod fallbacks;
 mod forwarding;
 mod forwards;
 mod framing;
+mod graphql;
 mod grpc_health;
 mod guards;
 mod hands;

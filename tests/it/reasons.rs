@@ -313,7 +313,15 @@ routes:
     std::mem::take(walk).was(ASKED);
 }
 
-const SENT: &[&str] = &["body.too_large", "body.type", "request.invalid", "body.invalid", "transform.failed"];
+const SENT: &[&str] = &[
+    "body.too_large",
+    "body.type",
+    "request.invalid",
+    "body.invalid",
+    "transform.failed",
+    "graphql.invalid",
+    "graphql.refused",
+];
 
 #[test]
 fn what_may_be_sent() {
@@ -323,6 +331,7 @@ fn what_may_be_sent() {
         &origin,
         "small: { match: /small, body: { max: 8B, type: [application/json] }, to: app }
 shaped: { match: /shaped, validate: { query: { page: { regex: '[0-9]+' } }, body: { schema: { type: object } } }, to: app }
+asked: { match: /asked, graphql: { depth: 1 }, to: app }
 changed: { match: /changed, transform: { request: { add: { a.b: 1 } } }, to: app }
 plain: { match: /plain, to: app }",
     );
@@ -343,6 +352,11 @@ plain: { match: /plain, to: app }",
     walk.foreseen(&gateway, "request.invalid", &send("/shaped?page=x", json, "{}"), rule, &asked);
     let asked = ["POST", "a/shaped", "-H", "content-type: application/json", "--body", "[1]"];
     walk.foreseen(&gateway, "body.invalid", &send("/shaped", json, "[1]"), rule, &asked);
+    let rule = "routes.asked.graphql (";
+    for (code, body) in [("graphql.invalid", "{\"query\":\"{\"}"), ("graphql.refused", "{\"query\":\"{a{b}}\"}")] {
+        let asked = ["POST", "a/asked", "-H", "content-type: application/json", "--body", body];
+        walk.foreseen(&gateway, code, &send("/asked", json, body), rule, &asked);
+    }
     let changed = send("/changed", json, "{\"a\":7}");
     walk.told(&gateway, "transform.failed", &id_of(&changed), "routes.changed.transform.request (");
     std::mem::take(walk).was(SENT);

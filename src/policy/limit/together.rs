@@ -68,6 +68,11 @@ impl Limits {
         self.limits.iter().flat_map(|limit| limit.config.key.params())
     }
 
+    /// Whether one of them counts by what GraphQL asks for.
+    pub fn ask_what(&self) -> bool {
+        self.limits.iter().any(|limit| limit.config.key.asks_what())
+    }
+
     /// Whether one of them counts by what only `auth` can tell.
     pub fn ask_who(&self) -> bool {
         self.limits.iter().any(|limit| limit.asks_who())

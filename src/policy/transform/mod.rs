@@ -174,6 +174,7 @@ impl Facts<'_> {
             Part::Param(name) => self.request.param(name).map(text),
             Part::Host => Some(text(self.request.host())),
             Part::Route => Some(text(self.route)),
+            Part::Operation => None,
         }
     }
 }

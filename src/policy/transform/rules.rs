@@ -124,6 +124,7 @@ fn way(text: &str) -> Result<Way, String> {
 fn added(value: &Value) -> Result<Added, String> {
     match value.as_str().and_then(|text| text.strip_prefix('$')) {
         Some(text) if text.starts_with('$') => Ok(Added::Fixed(Value::from(text).to_string().into())),
+        Some("graphql.operation") => Err("`graphql.operation` is for limits".to_owned()),
         Some(part) => part.parse().map(Added::Known),
         None => Ok(Added::Fixed(value.to_string().into())),
     }

@@ -51,7 +51,8 @@ fn asks(live: &Live, route: &str, client: &str) -> (bool, String) {
     let guards = route.guards.as_ref().unwrap();
     let admitted = runtime.block_on(async {
         let mut exchange = Exchange { request: &request, found: &mut found };
-        tokio::time::timeout(Duration::from_millis(50), guards.admit(&mut exchange)).await
+        tokio::time::timeout(Duration::from_millis(50), guards.admit(crate::policy::guard::Half::Both, &mut exchange))
+            .await
     });
     // Who waits in a queue was admitted.
     let may = admitted.as_ref().map_or(true, Result::is_ok);

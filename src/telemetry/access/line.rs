@@ -44,6 +44,8 @@ pub struct Entry<'a> {
     pub reason: Option<&'a str>,
     /// Who the client was found to be.
     pub consumer: Option<&'a str>,
+    /// What it asks for by GraphQL: a name, if it has one, and a kind.
+    pub operation: Option<(Option<&'a str>, &'a str)>,
     /// Which rule refused, and where it stands in the document.
     pub rule: Option<&'a str>,
     /// The codes of refusals that only would have been, with their rules.
@@ -112,6 +114,10 @@ impl Entry<'_> {
             text(to, b"\",\"user_agent\":\"", cut(agent));
         }
         optional(to, b"\",\"consumer\":\"", self.consumer);
+        if let Some((name, kind)) = self.operation {
+            optional(to, b"\",\"graphql.operation.name\":\"", name);
+            plain(to, b"\",\"graphql.operation.type\":\"", kind);
+        }
         if let Some(pool) = self.pool {
             plain(to, b"\",\"pool\":\"", pool);
         }
@@ -288,6 +294,7 @@ pub(super) mod tests {
             not_retried: None,
             reason: None,
             consumer: None,
+            operation: None,
             rule: None,
             would_refuse: None,
             tunnel: None,

@@ -4,6 +4,7 @@ mod compress;
 mod copy;
 mod discover;
 mod family;
+mod graphql;
 mod handles;
 mod list;
 mod mqtt;
@@ -24,6 +25,7 @@ pub use compress::CompressMetrics;
 pub use copy::{CopyMetrics, CopyResult};
 pub use discover::DiscoverMetrics;
 pub use family::{CEILING, Row};
+pub use graphql::GraphqlMetrics;
 pub use handles::{
     AskedMetrics, AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics,
     RouteMetrics,
@@ -87,6 +89,11 @@ impl Metrics {
     /// The compressed answers of a route.
     pub fn compress(&self, route: &str) -> CompressMetrics {
         CompressMetrics::new(&self.families, self.book.lease(format!("compress\0{route}")), route)
+    }
+
+    /// The operations of a route that speaks GraphQL.
+    pub fn graphql(&self, route: &str) -> GraphqlMetrics {
+        GraphqlMetrics::new(&self.families, self.book.lease(format!("graphql\0{route}")), route)
     }
 
     /// The copies of a route's requests.
@@ -324,6 +331,8 @@ mod tests {
         copies.count(CopyResult::TooLarge);
         let compress = metrics.compress("orders");
         compress.coded("gzip", 100, 10);
+        let graphql = metrics.graphql("orders");
+        graphql.count("Cart", "query", "passed");
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         listener.not_accepted();
@@ -341,7 +350,7 @@ mod tests {
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
-            Box::new((ejected, panics, discover, copies, compress)),
+            Box::new((ejected, panics, discover, copies, compress, graphql)),
         ];
         (metrics, held)
     }

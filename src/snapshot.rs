@@ -58,6 +58,8 @@ pub struct Snapshot {
     pub access: Arc<AccessLog>,
     /// Whom requests are told of, if anyone.
     pub traces: Option<Arc<Otlp>>,
+    /// Who was told before, where nobody is to be told any more: it gets what waits.
+    told_before: Option<Arc<Otlp>>,
     pub log: Level,
     /// Settings that only a new process can take up.
     pub process: Process,
@@ -116,6 +118,7 @@ impl Snapshot {
             .chain(self.couriers.iter().cloned().map(Courier::chore))
             .chain(self.ledgers().map(Ledger::chore))
             .chain(self.traces.clone().map(Otlp::chore))
+            .chain(self.told_before.clone().map(Otlp::last_chore))
             .collect()
     }
 

@@ -253,7 +253,7 @@ impl Gateway {
         for ledger in self.live.load_full().ledgers() {
             let _ = tokio::task::spawn_blocking(move || ledger.save()).await;
         }
-        if self.live.load().traces.is_some() {
+        if self.live.tools.spans.waiting() > 0 {
             self.live.tools.spans.flush(LAST_SPANS).await;
         }
         self.live.load().access.flush(LAST_LINES);

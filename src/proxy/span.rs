@@ -9,6 +9,7 @@ use http::{Method, Version, header};
 use super::again::Past;
 use super::ctx::Ctx;
 use super::finish::Story;
+use super::intake::field;
 use crate::client::otlp::Otlp;
 use crate::fault::{Fault, Whose};
 use crate::pool::Target;
@@ -61,6 +62,9 @@ fn request(story: &Story<'_>, ctx: &Ctx, now: Instant) -> Span {
     };
     let took = now.saturating_duration_since(ctx.started);
     let mut draft = Draft::server(&ctx.trace, name, ctx.arrived, took);
+    if let Some(state) = request.headers.get(field::TRACESTATE).filter(|_| ctx.trace.is_continued()) {
+        draft.state(state.as_bytes());
+    }
     put_method(&mut draft, &request.method);
     draft.bytes("url.path", request.uri.path().as_bytes());
     let tls = story.connection.tls.is_some();

@@ -185,9 +185,7 @@ impl Parts {
         problems: &mut Problems,
     ) -> Option<Snapshot> {
         let document = &loaded.document;
-        if let Some(before) = before {
-            self.carry_on(before);
-        }
+        let before = before.inspect(|before| self.carry_on(before));
         let wanted = &document.observe.access_log;
         let access = match before.map(|before| &before.access).filter(|log| log.config() == wanted) {
             Some(same) => same.clone(),
@@ -219,6 +217,7 @@ impl Parts {
             client_ip: document.runtime.client_ip.clone(),
             answers: self.answers,
             access,
+            told_before: told_before(before, self.traces.as_ref()),
             traces: self.traces,
             log: document.observe.log.level,
             process: Process {
@@ -352,6 +351,11 @@ fn traces(document: &Document, tools: &Tools, problems: &mut Problems) -> Option
         return None;
     };
     Otlp::compile(config, &Path::of(["observe", "traces"]), &tools.spans, problems)
+}
+
+/// Who was told of requests, where nobody is from now on.
+fn told_before(before: Option<&Snapshot>, now: Option<&Arc<Otlp>>) -> Option<Arc<Otlp>> {
+    if now.is_some() { None } else { before?.traces.clone() }
 }
 
 /// The admin listeners are listeners like others, with an address and nothing else of their own.

@@ -186,6 +186,7 @@ fn a_trace_is_continued_and_whose_word_on_keeping_it_counts_is_said() {
     let server = receiver.request("/followed");
     assert_eq!((&server["trace"], &server["parent"]), (&ID.into(), &"b7ad6b7169203331".into()));
     assert_eq!((&server["remote"], &server["sampled"]), (&true.into(), &true.into()));
+    assert_eq!(server["state"], "a=b");
     // Without a word on it, that of hops that we trust: this client is none.
     gateway.reload(plain(&origin, &format!("{{ {otlp}, sample: 0% }}")));
     assert!(ask(&gateway, "/not-trusted").ends_with("-00"));
@@ -317,6 +318,10 @@ fn what_waits_outlives_a_reload_and_is_sent_before_the_end() {
     gateway.log.wait("traces: http://127.0.0.1");
     gateway.reload(settings(&first.port, ""));
     assert_eq!(first.request("/waits")["fields"]["path"], "/v1/traces");
+    gateway.reload(settings(&second.port, "/own/path"));
+    gateway.get("/told-before");
+    gateway.reload(Gateway::document(&origin, "all: { match: /*, to: app }"));
+    assert_eq!(second.request("/told-before")["fields"]["path"], "/own/path", "where nobody is told any more");
     gateway.reload(settings(&second.port, "/own/path"));
     gateway.get("/last");
     gateway.signal("TERM");

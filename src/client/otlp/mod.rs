@@ -127,6 +127,17 @@ impl Otlp {
         })
     }
 
+    /// Sends what waits and leaves: nobody is to be told of anything any more.
+    pub fn last_chore(self: Arc<Self>) -> Chore {
+        Chore::new("last traces", async move {
+            let mut desk = self.spans.desk().await;
+            while self.spans.waiting() > 0 {
+                self.spans.gather(&mut desk, BATCH, GATHERED).await;
+                self.deliver(&mut desk).await;
+            }
+        })
+    }
+
     /// The batch of the desk, again and again until it is taken, refused, or old.
     async fn deliver(&self, desk: &mut Desk) {
         let (message, number, began) = (self.message(desk), desk.batch.len(), Instant::now());

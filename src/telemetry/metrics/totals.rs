@@ -10,6 +10,8 @@ pub struct Totals {
     /// Of these, those that were answered with a 4xx, and with a 5xx.
     pub refused: u64,
     pub failed: u64,
+    /// Of how many it is known how long they took; what was refused before it was a request is none of them.
+    timed: u64,
     /// So many took no longer than so many seconds, the shortest first.
     took: Vec<(f64, u64)>,
 }
@@ -24,11 +26,12 @@ impl Totals {
         }
     }
 
-    pub(super) fn add_times(&mut self, times: &Histogram) {
-        let metric = times.metric();
+    pub(super) fn add_times(&mut self, seconds: &Histogram) {
+        let metric = seconds.metric();
         let took = metric.get_histogram().get_bucket().iter();
         let took = took.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count())).collect();
-        self.join(Self { took, ..Self::default() });
+        let timed = metric.get_histogram().get_sample_count();
+        self.join(Self { timed, took, ..Self::default() });
     }
 
     /// Adds those of other routes.
@@ -36,6 +39,7 @@ impl Totals {
         self.requests += other.requests;
         self.refused += other.refused;
         self.failed += other.failed;
+        self.timed += other.timed;
         if self.took.is_empty() {
             self.took = other.took;
             return;
@@ -54,6 +58,7 @@ impl Totals {
             requests: self.requests.saturating_sub(before.requests),
             refused: self.refused.saturating_sub(before.refused),
             failed: self.failed.saturating_sub(before.failed),
+            timed: self.timed.saturating_sub(before.timed),
             took: took.map(|(at, (bound, number))| (*bound, number.saturating_sub(was(at)))).collect(),
         }
     }
@@ -61,9 +66,11 @@ impl Totals {
     /// In how many seconds this share of the requests was over, as well as the buckets know it; nothing where there were
     /// none, and the last bound where it took longer.
     pub fn seconds(&self, share: f64) -> Option<f64> {
-        let whole = self.took.last().map(|(_, number)| (*number).max(self.requests)).filter(|number| *number > 0)?;
+        if self.timed == 0 {
+            return None;
+        }
         #[allow(clippy::cast_precision_loss)]
-        let (float, wanted) = (|number: u64| number as f64, whole as f64 * share);
+        let (float, wanted) = (|number: u64| number as f64, self.timed as f64 * share);
         let mut before = (0.0, 0);
         for (bound, number) in &self.took {
             if float(*number) >= wanted {
@@ -80,6 +87,7 @@ impl Totals {
 mod tests {
     use http::Method;
 
+    use crate::fault::Fault;
     use crate::telemetry::metrics::{Metrics, Totals};
 
     #[test]
@@ -98,13 +106,15 @@ mod tests {
         let (half, most) = (totals.seconds(0.5).unwrap(), totals.seconds(0.99).unwrap());
         assert!((0.01..=0.025).contains(&half) && (0.1..=0.25).contains(&most), "{half} {most}");
         edge.count(&Method::GET, 200, 3.0, 0.0);
+        edge.refuse(Fault::RequestMalformed);
         let mut now = Totals::default();
         edge.add_to(&mut now);
         inner.add_to(&mut now);
         edge.add_times_to(&mut now);
         let since = now.since(&totals);
-        assert_eq!((since.requests, since.failed), (1, 0));
+        assert_eq!((since.requests, since.refused, since.failed), (2, 1, 0));
         assert!((2.5..=5.0).contains(&since.seconds(0.5).unwrap()), "{since:?}");
+        assert!(since.seconds(0.99).unwrap() <= 5.0, "the refused one took no time that anyone knows: {since:?}");
         assert_eq!(Totals::default().seconds(0.5), None);
     }
 }

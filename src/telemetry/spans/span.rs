@@ -65,6 +65,11 @@ impl Draft {
         })
     }
 
+    /// What others have written beside the id of the trace.
+    pub fn state(&mut self, state: &[u8]) {
+        self.0.trace_state = String::from_utf8_lossy(state.get(..LONGEST).unwrap_or(state)).into_owned();
+    }
+
     pub fn text(&mut self, key: &str, value: &str) {
         let end = value.char_indices().map(|(at, _)| at).find(|at| *at >= LONGEST).unwrap_or(value.len());
         let value = value.get(..end).unwrap_or_default().to_owned();

@@ -36,6 +36,7 @@ def tell(request, fields):
                     "trace": span.trace_id.hex(),
                     "span": span.span_id.hex(),
                     "parent": span.parent_span_id.hex(),
+                    "state": span.trace_state,
                     "kind": KINDS.get(span.kind, span.kind),
                     "name": span.name,
                     "sampled": span.flags & 1 == 1,

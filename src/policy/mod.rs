@@ -10,6 +10,7 @@
 //! | `limit` refuses what comes too often | `limit` says what is left |
 //! | `validate` refuses parameters and bodies of another shape | |
 //! | `websocket` refuses who has too many open | |
+//! | `grpc_web` and `transcode` make it a call of gRPC | and the answer what the client speaks |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `transform` changes JSON bodies | `transform` changes JSON bodies |
@@ -23,6 +24,7 @@ pub mod cors;
 pub mod decode;
 pub mod expression;
 pub mod foresee;
+pub mod grpc_web;
 pub mod guard;
 pub mod headers;
 pub mod ip;
@@ -35,6 +37,7 @@ pub mod require;
 pub mod respond;
 pub mod rewrite;
 pub mod template;
+pub mod transcode;
 pub mod transform;
 pub mod validate;
 pub mod websocket;

@@ -153,7 +153,8 @@ fn told(explanation: &Explanation<'_>, verdict: &Verdict<'_>, loaded: &Loaded) -
 /// What the route asks for and does, one line each.
 fn deed(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
     let guards: String = verdict.steps.iter().map(guard).collect();
-    guards + &websocket(route, places) + &bodies(route, places) + &action(route, verdict, places)
+    let call = verdict.call.as_ref().map(|call| format!("\n  calls {call}")).unwrap_or_default();
+    guards + &websocket(route, places) + &bodies(route, places) + &call + &action(route, verdict, places)
 }
 
 fn guard(step: &Step) -> String {

@@ -112,6 +112,7 @@ pub fn told(method: &str, verdict: &Verdict<'_>) -> Value {
         "route": route.map(|route| json!({ "name": route.name, "place": route.place })),
         "does": route.and_then(|route| route.does()),
         "pools": route.map(|route| route.pools().iter().map(|pool| pool.name()).collect::<Vec<_>>()),
+        "calls": verdict.call,
         "guards": verdict.steps.iter().map(guard).collect::<Vec<_>>(),
         "answer": answer,
         "not": explanation.map(|explanation| explanation.lost.iter().map(ToString::to_string).collect::<Vec<_>>()),

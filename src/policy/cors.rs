@@ -22,6 +22,7 @@ use pingora_http::ResponseHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::grpc_web;
 use super::guard::{Mode, Rule, Tools};
 use super::headers::Field;
 use super::pattern::Pattern;
@@ -180,7 +181,14 @@ const OURS: [HeaderName; 6] = [
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 impl Cors {
-    pub fn compile(config: &Config, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Self> {
+    /// What gRPC-Web sends and reads need not be listed where the route speaks it.
+    pub fn compile(
+        config: &Config,
+        grpc_web: bool,
+        at: &Path,
+        tools: &Tools<'_>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
         let before = problems.errors();
         let origins = origins(config, &at.key("origins"), problems);
         for (index, method) in config.methods.iter().enumerate().filter(|(_, method)| !METHODS.contains(&&***method)) {
@@ -189,13 +197,17 @@ impl Cors {
             problems
                 .error(at.key("methods").index(index), format!("`{method}` is not a method that is forwarded{hint}"));
         }
-        let fields = |fields: &[Field]| fields.iter().map(Field::as_str).collect::<Vec<_>>().join(", ");
+        let fields = |fields: &[Field], web: &[&'static str]| {
+            let said = || fields.iter().map(Field::as_str);
+            let more = web.iter().copied().filter(|name| grpc_web && !said().any(|said| said == *name));
+            said().chain(more).collect::<Vec<_>>().join(", ")
+        };
         let said = [
             (header::ACCESS_CONTROL_ALLOW_METHODS, config.methods.join(", ")),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, fields(&config.headers)),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, fields(&config.headers, &grpc_web::SENT)),
             (header::ACCESS_CONTROL_MAX_AGE, config.max_age.get().as_secs().to_string()),
         ];
-        let other = [(header::ACCESS_CONTROL_EXPOSE_HEADERS, fields(&config.expose))];
+        let other = [(header::ACCESS_CONTROL_EXPOSE_HEADERS, fields(&config.expose, &grpc_web::READ))];
         (problems.errors() == before).then(|| Self {
             origins: origins.into(),
             credentials: config.credentials,
@@ -295,7 +307,7 @@ mod tests {
         let auth = std::collections::BTreeMap::new();
         let tools = Tools::alone(&place, &auth);
         let config: Config = serde_yaml::from_str(yaml).map_err(|e| e.to_string())?;
-        let made = Cors::compile(&config, &Path::of(["cors"]), &tools, &mut problems);
+        let made = Cors::compile(&config, false, &Path::of(["cors"]), &tools, &mut problems);
         made.ok_or_else(|| problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect::<Vec<_>>().join("; "))
     }
 

@@ -11,6 +11,7 @@
 //! | `limit` refuses what comes too often | `limit` says what is left |
 //! | `validate` refuses parameters and bodies of another shape | |
 //! | `websocket` refuses who has too many open | |
+//! | `grpc_web` and `transcode` make it a call of gRPC | and the answer what the client speaks |
 //! | `redirect`, `respond`, `publish` or `subscribe` answers here | |
 //! | `rewrite` changes the path | |
 //! | `transform` changes JSON bodies | `transform` changes JSON bodies |
@@ -25,6 +26,7 @@ pub mod decode;
 pub mod expression;
 pub mod foresee;
 pub mod graphql;
+pub mod grpc_web;
 pub mod guard;
 pub mod headers;
 pub mod ip;
@@ -40,6 +42,7 @@ pub mod rewrite;
 pub mod subscribe;
 pub mod template;
 pub mod topic;
+pub mod transcode;
 pub mod transform;
 pub mod validate;
 pub mod websocket;

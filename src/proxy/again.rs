@@ -11,6 +11,7 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::fail;
 use super::intake::field;
+use crate::pool::call::Tried;
 use crate::pool::retry::further::{self, FailedTry, Next};
 use crate::pool::retry::{Asked, End, Failed, Not, Rule, Trouble};
 use crate::pool::{Picked, Target};
@@ -46,6 +47,23 @@ impl Further {
     }
     pub(super) fn not(&self) -> Option<&'static str> {
         self.not.map(Not::word)
+    }
+}
+
+/// The request went as a call of our own, and these were its tries; nothing where they were told already.
+pub(super) fn by_call(ctx: &mut Ctx, tries: Vec<Tried>) {
+    let Some(last) = tries.last() else { return };
+    let upstream = &mut ctx.upstream;
+    (upstream.by_call, upstream.sent, upstream.reused) = (true, true, last.reused);
+    (upstream.asked, upstream.answered, upstream.ended) = (Some(last.began), last.answered, Some(last.ended));
+    upstream.tries = u32::try_from(tries.len()).unwrap_or(u32::MAX);
+    ctx.past = tries.into_iter().map(Past::from).collect();
+}
+
+impl From<Tried> for Past {
+    fn from(tried: Tried) -> Self {
+        let Tried { target, end, began, ended, reused, .. } = tried;
+        Self { target, end, began, ended, reused }
     }
 }
 

@@ -17,6 +17,7 @@ use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
 use crate::listener::Connection;
 use crate::policy::body;
+use crate::policy::grpc_web::Web;
 use crate::policy::guard::Half;
 use crate::pool::connection::Errand;
 use crate::pool::fallback::{Answer, Fallback};
@@ -67,6 +68,8 @@ pub struct Ctx {
     pub parameter: Option<Box<str>>,
     /// What becomes of the answer's body; nothing where that passes as it is.
     pub steps: Option<Box<Steps>>,
+    /// What it is changed by, where it speaks gRPC-Web.
+    pub web: Option<Box<Web>>,
     /// What the route's guards found out; nothing where it has none.
     pub found: Option<Box<Found>>,
     /// The route that would have taken it with less of a difference, where none did.
@@ -94,6 +97,8 @@ pub struct Upstream {
     /// The present try's connection, where it is our own.
     pub errand: Option<Arc<Errand>>,
     pub reused: bool,
+    /// It went as a call of our own, which has told everyone of its tries.
+    pub by_call: bool,
     /// It speaks HTTP/2: a request that waits holds no connection.
     pub shares: bool,
     pub tries: u32,
@@ -130,6 +135,7 @@ impl Default for Ctx {
             whole: None,
             parameter: None,
             steps: None,
+            web: None,
             found: None,
             nearest: None,
             allow: None,

@@ -58,7 +58,7 @@ pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
         pattern: None,
         query: query(request, route.as_deref()),
         counted: counted.through(&connection.listener.name).map(|counted| &**counted),
-        pool_counted: pool.as_deref().and_then(Pool::counted),
+        pool_counted: pool.as_deref().and_then(Pool::counted).filter(|_| !ctx.upstream.by_call),
         status: status(session, ctx.fault),
         bytes_in: session.body_bytes_read() as u64,
         bytes_out: session.body_bytes_sent() as u64,
@@ -135,7 +135,8 @@ fn line(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) {
     let host = ctx.intake.as_ref().map_or(b"-".as_slice(), |intake| intake.host.as_bytes());
     let client = ctx.intake.as_ref().map_or_else(|| connection.peer.ip().to_canonical(), |intake| intake.client);
     let said = |name| request.headers.get(name).map(header::HeaderValue::as_bytes);
-    let target = ctx.picked.as_ref().map(|picked| picked.target().name());
+    let called = || ctx.past.last().filter(|_| ctx.upstream.by_call).map(|past| past.target.name());
+    let target = ctx.picked.as_ref().map(|picked| picked.target().name()).or_else(called);
     let first_byte = ctx.upstream.asked.zip(ctx.upstream.answered).map(|(asked, answered)| answered - asked);
     let found = ctx.found.as_deref();
     let would_refuse = found.filter(|found| !found.would_refuse.is_empty()).map(would_refuse);

@@ -8,6 +8,7 @@ mod fail;
 mod finish;
 mod forward;
 mod graphql;
+mod grpc_web;
 pub mod intake;
 mod mqtt;
 mod pace;
@@ -15,6 +16,7 @@ mod reply;
 mod response;
 mod span;
 mod time;
+mod transcode;
 pub mod trial;
 pub mod view;
 mod websocket;
@@ -149,6 +151,10 @@ impl ProxyHttp for Proxy {
             Action::Forward(_) => {
                 let upgrades = session.is_upgrade_req();
                 let wanted = if upgrades { Some(websocket::check(session, ctx)?) } else { None };
+                if !upgrades && transcode::wanted(&route, session.req_header()) {
+                    return Box::pin(transcode::serve(session, ctx)).await;
+                }
+                grpc_web::begin(session.req_header(), ctx);
                 bodies::read(session, &route, ctx).await?;
                 let instead = ctx.choose(session.req_header()).await?;
                 if response::instead(session, ctx, instead.as_deref()).await? {
@@ -177,6 +183,7 @@ impl ProxyHttp for Proxy {
         let bytes = session.body_bytes_read() as u64;
         let came = pace::check(bytes, session.is_http2(), ctx).and_then(|()| ctx.receive(bytes));
         let came = came.and_then(|()| ctx.look_at_body(piece, end, bytes, &session.req_header().method));
+        let came = came.and_then(|()| grpc_web::sent(piece, end, ctx));
         if end {
             ctx.upstream.all_sent();
         }
@@ -251,6 +258,7 @@ impl ProxyHttp for Proxy {
         whole::frame(out, ctx)?;
         bodies::ask(out, ctx)?;
         graphql::ask(out, ctx)?;
+        grpc_web::ask(out, ctx);
         copy::begin(session, out, ctx, &self.live);
         Ok(())
     }
@@ -287,6 +295,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         response::forwarded(session, head, ctx)?;
+        grpc_web::answered(head, ctx)?;
         bodies::begin(session, head, ctx)
     }
 
@@ -297,6 +306,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
+        grpc_web::received(piece, end, ctx);
         bodies::piece(session, piece, end, ctx)?;
         Ok(None)
     }
@@ -304,10 +314,13 @@ impl ProxyHttp for Proxy {
     async fn response_trailer_filter(
         &self,
         session: &mut Session,
-        _: &mut HeaderMap,
+        trailers: &mut HeaderMap,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
-        bodies::rest(session, ctx)
+        match grpc_web::trailers(trailers, ctx) {
+            None => bodies::rest(session, ctx),
+            mut frame => bodies::piece(session, &mut frame, true, ctx).map(|()| frame),
+        }
     }
 
     fn upstream_response_body_filter(

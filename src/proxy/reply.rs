@@ -1,16 +1,18 @@
 //! Writes a response of our own: a redirect, a fixed answer, or an apology.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::graphql;
+use super::grpc_web;
 use super::intake::field;
 use crate::answer::{Answers, Asked};
 use crate::fault::Fault;
+use crate::policy::grpc_web::{Web, is_web};
 
 /// What every answer of our own carries.
 pub(super) fn own_fields(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
@@ -27,6 +29,22 @@ pub(super) async fn write(session: &mut Session, mut head: ResponseHeader, body:
     }
     let body = if session.req_header().method == Method::HEAD { Bytes::new() } else { body };
     send(session, head, body).await
+}
+
+/// The head of an answer that comes piece by piece.
+pub(super) async fn begin(session: &mut Session, mut head: ResponseHeader, ctx: &Ctx) -> Result<()> {
+    head.insert_header(field::X_REQUEST_ID, ctx.id())?;
+    say_found(&mut head, ctx)?;
+    if session.req_header().version == Version::HTTP_10 {
+        // No chunks for HTTP/1.0: such an answer ends with its connection.
+        session.set_keepalive(None);
+    } else if !session.is_http2() {
+        head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+    }
+    let silent = session.req_header().method == Method::HEAD;
+    session.write_response_header(Box::new(head), silent).await?;
+    // Over HTTP/2 an answer without a body needs its end said too.
+    if silent && session.is_http2() { session.write_response_body(None, true).await } else { Ok(()) }
 }
 
 /// What guards add to every answer, and to a refusal of their own.
@@ -47,7 +65,9 @@ async fn send(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> R
         // What is left of the request is not read: the connection ends with this answer.
         session.set_keepalive(None);
     }
-    let trailers = if session.is_http2() { grpc_trailers(&mut head) } else { None };
+    // Browsers see no trailers: there the head says it all.
+    let web = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_web(kind.as_bytes()));
+    let trailers = if session.is_http2() && !web { grpc_trailers(&mut head) } else { None };
     let silent = body.is_empty() && trailers.is_none();
     session.write_response_header(Box::new(head), silent).await?;
     match trailers {
@@ -68,11 +88,15 @@ fn grpc_trailers(head: &mut ResponseHeader) -> Option<HeaderMap> {
 
 /// Answers with what the one table says of `fault`, in the client's language. Nothing is written after a response
 /// has begun: the connection or stream is cut instead, so that the client sees that the answer is not whole.
-pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Answers, ctx: &Ctx) -> Result<()> {
+pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Answers, ctx: &mut Ctx) -> Result<()> {
     if session.response_written().is_some_and(|written| !written.status.is_informational())
         || fault == Fault::ClientGone
     {
         session.set_keepalive(None);
+        if fault != Fault::ClientGone {
+            // Who speaks gRPC-Web can be told in the body.
+            grpc_web::break_off(session, fault, ctx).await;
+        }
         return Ok(());
     }
     let request = session.req_header();
@@ -91,6 +115,10 @@ pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Ans
     };
     let answer = answers.answer(fault.outside(), &asked);
     let mut head = answer.header()?;
+    if let Some(web) = Web::of(&request.headers).filter(|_| request.method == Method::POST) {
+        head.insert_header(header::CONTENT_TYPE, web.own_kind())?;
+        head.insert_header(header::CONTENT_LENGTH, 0)?;
+    }
     say_found(&mut head, ctx)?;
     let body = graphql::shape(request, fault, &mut head, answer.body, ctx)?;
     send(session, head, body).await

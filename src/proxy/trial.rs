@@ -8,6 +8,7 @@ use pingora_http::RequestHeader;
 use tokio::sync::watch;
 
 use super::intake;
+use super::transcode;
 use super::view::View;
 use super::websocket;
 use crate::exchange::{Exchange, Found, Identity, Refusal};
@@ -69,6 +70,8 @@ pub struct Verdict<'t> {
     pub pool: Option<Box<str>>,
     /// The pool that it is forwarded to, where no turn decides.
     pub settled: Option<Name>,
+    /// The call of gRPC that it is, and by which rule.
+    pub call: Option<String>,
     /// What each guard would say, in their order.
     pub steps: Vec<Step>,
     pub end: End,
@@ -138,6 +141,11 @@ impl<'a> Trial<'a> {
                 verdict.pool = route.split().and_then(|split| split.asked(&view)).map(Into::into);
                 let view = view.through(&connection, has_body(&asked.request));
                 (verdict.steps, verdict.end, verdict.settled) = pass(route, &view, &asked).await;
+                match transcode::foresee(route, &asked.request, &explanation.params) {
+                    Some(Ok(call)) => verdict.call = Some(call),
+                    Some(Err(refused)) if matches!(verdict.end, End::Served) => verdict.end = End::Refused(refused),
+                    _ => {}
+                }
             }
             None => verdict.end = End::Refused(lost(self.ground.table, &View::of(&asked.request, &intake, &none))),
         }

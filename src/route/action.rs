@@ -37,6 +37,10 @@ impl Action {
                 if config.websocket.is_some() {
                     split.complain_of_websockets(&at.key("websocket"), problems);
                 }
+                let calls = [("grpc_web", config.grpc_web), ("transcode", config.transcode.is_some())];
+                for (key, _) in calls.into_iter().filter(|(_, there)| *there) {
+                    split.complain_of_calls(&at.key(key), problems);
+                }
                 Some(Self::Forward(split))
             }
             (None, Some(redirect), None, None, None) => {

@@ -8,7 +8,7 @@ use crate::policy::guard::{self, Guards};
 use crate::policy::template::Offer;
 use crate::policy::{
     auth, body, compress, cors, graphql, headers, ip, limit, publish, redirect, require, respond, rewrite, subscribe,
-    transform, validate, websocket,
+    transcode, transform, validate, websocket,
 };
 use crate::pool::{Retry, Timeout};
 use crate::problem::{Path, Problems};
@@ -55,6 +55,12 @@ pub struct Config {
     /// How its WebSockets are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub websocket: Option<websocket::Config>,
+    /// Whether pages of browsers may speak gRPC-Web to a pool that speaks gRPC.
+    #[serde(default)]
+    pub grpc_web: bool,
+    /// Speaks HTTP with JSON to clients and gRPC to the pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcode: Option<transcode::Config>,
     /// The pool, or pools with their weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<split::To>,
@@ -131,6 +137,12 @@ impl Config {
                 "changes what passes between client and pool, and this route forwards nothing",
             );
         }
+        if self.grpc_web {
+            problems.error(at.key("grpc_web"), "speaks to a pool, and this route forwards nothing");
+        }
+        if self.transcode.is_some() {
+            problems.error(at.key("transcode"), "speaks to a pool, and this route forwards nothing");
+        }
         if self.copy_to.is_some() {
             problems.error(at.key("copy_to"), "copies what is forwarded, and this route forwards nothing");
         }
@@ -170,6 +182,7 @@ impl Config {
         guard::Settings {
             ip: self.ip.as_ref(),
             cors: self.cors.as_ref(),
+            grpc_web: self.grpc_web,
             body: self.body.as_ref(),
             auth: self.auth.as_ref(),
             require: self.require.as_ref(),

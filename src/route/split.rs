@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::iter::successors;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,6 +14,7 @@ use super::opt_in::{self, OptIn};
 use super::stick::{self, Stick};
 use crate::exchange::{Exchange, Request};
 use crate::pool::Pool;
+use crate::pool::fallback::Fallback;
 use crate::problem::{Path, Problems, nearest};
 use crate::units::{Name, or_short, short_form};
 
@@ -65,6 +67,21 @@ impl Split {
     pub(super) fn complain_of_websockets(&self, at: &Path, problems: &mut Problems) {
         for pool in self.pools.iter().filter(|pool| !pool.speaks_h1()) {
             let sentence = "is spoken to by HTTP/2 only, and WebSockets are asked for by HTTP/1.1";
+            problems.error(at.clone(), format!("pool `{}` {sentence}", pool.name()));
+        }
+    }
+
+    /// A route that makes calls of gRPC needs pools that are asked by HTTP/2.
+    pub(super) fn complain_of_calls(&self, at: &Path, problems: &mut Problems) {
+        const MOST: usize = 8;
+        let falls_back_on = |pool: &Arc<Pool>| match pool.fallback() {
+            Some(Fallback::Pool(other)) => Some(Arc::clone(other)),
+            _ => None,
+        };
+        let all = self.pools.iter().flat_map(|pool| successors(Some(Arc::clone(pool)), falls_back_on).take(MOST));
+        for pool in all.filter(|pool| pool.speaks_h1()) {
+            let sentence =
+                "may be spoken to by HTTP/1.1, and gRPC takes HTTP/2; write `protocol: h2c` (or `h2`, over TLS)";
             problems.error(at.clone(), format!("pool `{}` {sentence}", pool.name()));
         }
     }

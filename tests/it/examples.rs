@@ -15,7 +15,7 @@ fn top() -> &'static Path {
 /// Checks a document with the files and variables that it names laid out for it.
 fn check(name: &str, text: &str) {
     let paths = regex::Regex::new(
-        r"(?P<lead>file:|[ \[\x22])(?P<path>[\w./-]*/[\w.-]+\.(?:crt|pem|key)|/(?:run|etc|var|tmp)/[\w./-]+)",
+        r"(?P<lead>file:|[ \[\x22])(?P<path>[\w./-]*/[\w.-]+\.(?:crt|pem|key|proto)|/(?:run|etc|var|tmp)/[\w./-]+)",
     )
     .unwrap();
     let authority = Authority::new();
@@ -28,6 +28,7 @@ fn check(name: &str, text: &str) {
             _ if path.contains("-keys") => setup.file(&path, "acme: { plan: gold, hash: [] }"),
             _ if path.ends_with("/users") => setup.file(&path, format!("acme:$2y$12${}", ".".repeat(53))),
             _ if path.contains("ca.") => setup.file(&path, &authority.pem),
+            Some("proto") => setup.file(&path, fs::read_to_string(top().join("conf/examples/shop.proto")).unwrap()),
             Some("key") => setup.file(&path, &pair.key),
             Some("crt" | "pem") => setup.file(&path, &pair.cert),
             _ => setup.file(&path, "secret"),
@@ -54,7 +55,10 @@ fn whole(fragment: &str) -> String {
     let says = |key: &str| fragment.lines().any(|line| line.starts_with(key));
     let mut text = fragment.to_owned();
     for (key, least) in [
-        ("pools:", "pools: { orders: [\"127.0.0.1:1\"], catalog: [\"127.0.0.1:2\"] }"),
+        (
+            "pools:",
+            "pools: { orders: [\"127.0.0.1:1\"], catalog: [\"127.0.0.1:2\"], calls: { targets: [\"127.0.0.1:3\"], protocol: h2c } }",
+        ),
         ("stores:", "stores: { plant: { mqtt: 10.0.0.7:1883 }, shared: 10.0.0.5:6379 }"),
         ("routes:", "routes: { all: { match: /*, respond: 204 } }"),
     ] {
@@ -103,11 +107,12 @@ fn every_example_of_a_policy_passes() {
                 route +=
                     if example.contains("strip: /api") { "    match: /api/*\n" } else { "    match: /orders/:id/*\n" };
             }
+            let calls = ["grpc_web:", "transcode:"].iter().any(|key| example.starts_with(key));
             let answers = |line: &str| {
                 ["to:", "redirect:", "respond:", "publish:", "subscribe:"].iter().any(|key| line.starts_with(key))
             };
             if !example.lines().any(answers) {
-                route += "    to: orders\n";
+                route += if calls { "    to: calls\n" } else { "    to: orders\n" };
             }
             route.extend(example.lines().map(|line| format!("    {line}\n")));
             check(&file.display().to_string(), &whole(&format!("routes:\n{route}")));

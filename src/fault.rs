@@ -105,6 +105,8 @@ faults! {
     UpstreamHeaderTooLarge = "upstream.header_too_large", 502, 13, "http_protocol_error", Upstream;
     UpstreamTooLarge = "upstream.too_large", 502, 13, "http_response_body_size", Upstream;
     UpstreamUpgrade = "upstream.upgrade", 502, 13, "http_upgrade_failed", Upstream;
+    GatherFailed = "gather.failed", 502, 13, "http_protocol_error", Upstream;
+    GatherTemplate = "gather.template", 500, 13, "proxy_configuration_error", Operator;
     ClientGone = "client.gone", 499, 1, "", Client;
     GatewayInternal = "gateway.internal", 500, 13, "proxy_internal_error", Us;
 }

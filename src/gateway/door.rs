@@ -129,6 +129,7 @@ fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a st
     Entry {
         time,
         request_id,
+        part_of: None,
         trace_id,
         listener: seen.connection.listener.name.as_str(),
         route: None,
@@ -152,6 +153,7 @@ fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a st
         rule: None,
         would_refuse: None,
         tunnel: None,
+        calls: None,
         reason: Some(fault.code()),
         detail: None,
         timings: Timings::default(),

@@ -136,6 +136,11 @@ impl Became {
             End::Served => match chosen.map(|route| &route.action) {
                 Some(Action::Respond(respond)) => Answer::Status(respond.status),
                 Some(Action::Redirect(redirect)) => Answer::Status(redirect.status),
+                Some(Action::Batch(_)) => Answer::Status(200),
+                Some(Action::Gather(gather)) => {
+                    let pools: Vec<_> = gather.pools().iter().map(|pool| pool.name().clone()).collect();
+                    Answer::Forwarded(<[_; 1]>::try_from(pools).map(|[only]| only))
+                }
                 Some(Action::Forward(split)) => {
                     let all = || split.pools().iter().map(|pool| pool.name().clone()).collect();
                     Answer::Forwarded(verdict.settled.ok_or_else(all))

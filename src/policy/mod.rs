@@ -10,19 +10,22 @@
 //! | `limit` refuses what comes too often | `limit` says what is left |
 //! | `validate` refuses parameters and bodies of another shape | |
 //! | `websocket` refuses who has too many open | |
-//! | `redirect` or `respond` answers here | |
+//! | `batch` sends each of its parts on its way | `batch` answers with what became of them |
+//! | `redirect` or `respond` answers here | `gather` answers with the results of its calls |
 //! | `rewrite` changes the path | |
 //! | `transform` changes JSON bodies | `transform` changes JSON bodies |
 //! | `headers` changes the fields | `headers` changes the fields |
 //! | | `compress` makes the body smaller |
 
 pub mod auth;
+pub mod batch;
 pub mod body;
 pub mod compress;
 pub mod cors;
 pub mod decode;
 pub mod expression;
 pub mod foresee;
+pub mod gather;
 pub mod guard;
 pub mod headers;
 pub mod ip;

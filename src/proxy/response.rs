@@ -178,7 +178,7 @@ pub(super) async fn by_guard(session: &mut Session, ctx: &mut Ctx, status: u16) 
 }
 
 /// An answer of the route's own, with the route's changes to the fields of answers.
-async fn own(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, body: Bytes) -> Result<bool> {
+pub(super) async fn own(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, body: Bytes) -> Result<bool> {
     if let Some(route) = &ctx.route {
         route.response.response(&mut head);
     }

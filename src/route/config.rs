@@ -7,7 +7,8 @@ use super::{copy, host, matches, opt_in, split, stick, trace};
 use crate::policy::guard::{self, Guards};
 use crate::policy::template::Offer;
 use crate::policy::{
-    auth, body, compress, cors, headers, ip, limit, redirect, require, respond, rewrite, transform, validate, websocket,
+    auth, batch, body, compress, cors, gather, headers, ip, limit, redirect, require, respond, rewrite, transform,
+    validate, websocket,
 };
 use crate::pool::{Retry, Timeout};
 use crate::problem::{Path, Problems};
@@ -69,6 +70,12 @@ pub struct Config {
     /// Answers by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<respond::Config>,
+    /// Answers with what calls to several pools bring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gather: Option<gather::Config>,
+    /// Sends each of many requests that come as one on its own way through the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<batch::Config>,
     /// How the path changes before it is forwarded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<rewrite::Config>,

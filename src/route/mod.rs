@@ -107,7 +107,8 @@ impl Route {
         }
         let websocket = config.websocket.as_ref();
         let websocket = websocket.and_then(|said| Websocket::compile(said, &at.key("websocket"), tools, problems));
-        let action = Action::compile(config, &offers, at, pools, problems);
+        let gathered = config.gather.as_ref().and(tools.metrics).map(|metrics| metrics.gathered(name.as_str()));
+        let action = Action::compile(config, &offers, at, pools, gathered, problems);
         let copies = config.copy_to.as_ref().and_then(|config| {
             let counted = tools.metrics.map(|metrics| metrics.copies(name.as_str()));
             Copies::compile(config, pools, &at.key("copy_to"), counted, problems)
@@ -149,7 +150,7 @@ impl Route {
     pub fn split(&self) -> Option<&Split> {
         match &self.action {
             Action::Forward(split) => Some(split),
-            Action::Redirect(_) | Action::Respond(_) => None,
+            Action::Redirect(_) | Action::Respond(_) | Action::Gather(_) | Action::Batch(_) => None,
         }
     }
 
@@ -159,11 +160,17 @@ impl Route {
             Action::Forward(_) => None,
             Action::Redirect(redirect) => Some(format!("redirects with {}", redirect.status)),
             Action::Respond(respond) => Some(format!("answers {}", respond.status)),
+            Action::Gather(gather) => Some(format!("answers with {} calls", gather.calls().len())),
+            Action::Batch(batch) => Some(batch.to_string()),
         }
     }
 
     pub fn pools(&self) -> &[Arc<Pool>] {
-        self.split().map_or(&[], Split::pools)
+        match &self.action {
+            Action::Forward(split) => split.pools(),
+            Action::Gather(gather) => gather.pools(),
+            Action::Redirect(_) | Action::Respond(_) | Action::Batch(_) => &[],
+        }
     }
 
     /// The paths that it takes, as the document says them: what its requests have in common.

@@ -102,7 +102,7 @@ fn every_example_of_a_policy_passes() {
                 route +=
                     if example.contains("strip: /api") { "    match: /api/*\n" } else { "    match: /orders/:id/*\n" };
             }
-            if !["to:", "redirect:", "respond:"].iter().any(|key| example.starts_with(key)) {
+            if !["to:", "redirect:", "respond:", "gather:", "batch:"].iter().any(|key| example.starts_with(key)) {
                 route += "    to: orders\n";
             }
             route.extend(example.lines().map(|line| format!("    {line}\n")));

@@ -169,8 +169,8 @@ impl Merge {
     pub(super) fn finish(mut self) -> (Map<String, Value>, Vec<String>) {
         let mut whole = Map::new();
         let mut all = self.paths.values().flat_map(Map::values).map(|operation| operation.get("servers").cloned());
-        let first = all.next();
-        if let Some(first) = first.filter(|first| all.all(|other| other == *first)) {
+        let first = all.next().flatten();
+        if let Some(first) = first.filter(|first| all.all(|other| other.as_ref() == Some(first))) {
             // The same for all: said once.
             let operations = self.paths.values_mut().flat_map(|item| item.iter_mut());
             operations.for_each(|(_, operation)| drop(operation.as_object_mut().and_then(|map| map.remove("servers"))));

@@ -100,6 +100,8 @@ families! {
         "Bytes of answers before they were compressed.";
     compress_out: IntCounterVec = "yumen_compress_out_bytes_total" ["route", "coding"],
         "Bytes of those answers as clients got them.";
+    gather_calls: IntCounterVec = "yumen_gather_calls_total" ["route", "call", "result"],
+        "Calls that a route's answers are made of: ok, failed, or not to be made of what was there (unmade).";
     discover_up: IntGaugeVec = "yumen_discover_up" ["pool", "source"],
         "1 while a source says where a pool's targets are, 0 while the last known ones are used.";
     discover_refused: IntGaugeVec = "yumen_discover_refused" ["pool", "source"],

@@ -4,6 +4,7 @@ mod compress;
 mod copy;
 mod discover;
 mod family;
+mod gather;
 mod handles;
 mod list;
 mod pool;
@@ -23,6 +24,7 @@ pub use compress::CompressMetrics;
 pub use copy::{CopyMetrics, CopyResult};
 pub use discover::DiscoverMetrics;
 pub use family::{CEILING, Row};
+pub use gather::{GatherMetrics, GatherResult};
 pub use handles::{
     AskedMetrics, AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics,
     RouteMetrics,
@@ -85,6 +87,11 @@ impl Metrics {
     /// The compressed answers of a route.
     pub fn compress(&self, route: &str) -> CompressMetrics {
         CompressMetrics::new(&self.families, self.book.lease(format!("compress\0{route}")), route)
+    }
+
+    /// The calls that a route is answered by.
+    pub fn gathered(&self, route: &str) -> GatherMetrics {
+        GatherMetrics::new(&self.families, self.book.lease(format!("gather\0{route}")), route)
     }
 
     /// The copies of a route's requests.
@@ -306,6 +313,8 @@ mod tests {
         copies.count(CopyResult::TooLarge);
         let compress = metrics.compress("orders");
         compress.coded("gzip", 100, 10);
+        let gathered = metrics.gathered("orders");
+        gathered.count("user", GatherResult::Ok);
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         listener.not_accepted();
@@ -323,7 +332,7 @@ mod tests {
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
-            Box::new((ejected, panics, discover, copies, compress)),
+            Box::new((ejected, panics, discover, copies, compress, gathered)),
         ];
         (metrics, held)
     }
@@ -341,6 +350,7 @@ mod tests {
             r#"yumen_pool_requests_total{code="-",pool="orders"} 1"#,
             r#"yumen_copies_total{result="too_large",route="orders"} 1"#,
             r#"yumen_compress_in_bytes_total{coding="gzip",route="orders"} 100"#,
+            r#"yumen_gather_calls_total{call="user",result="ok",route="orders"} 1"#,
             r#"yumen_discover_refused{pool="orders",source="consul:orders"} 1"#,
             r#"yumen_http_requests_in_flight{route="orders"} 1"#,
             r#"yumen_connections{listener="edge"} 1"#,

@@ -108,6 +108,8 @@ faults! {
     UpstreamTooLarge = "upstream.too_large", 502, 13, "http_response_body_size", Upstream;
     UpstreamUpgrade = "upstream.upgrade", 502, 13, "http_upgrade_failed", Upstream;
     MqttUnavailable = "mqtt.unavailable", 503, 14, "destination_unavailable", Upstream;
+    GatherFailed = "gather.failed", 502, 13, "http_protocol_error", Upstream;
+    GatherTemplate = "gather.template", 500, 13, "proxy_configuration_error", Operator;
     ClientGone = "client.gone", 499, 1, "", Client;
     GatewayInternal = "gateway.internal", 500, 13, "proxy_internal_error", Us;
 }

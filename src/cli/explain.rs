@@ -11,6 +11,8 @@ use crate::config::{self, Loaded, Places, report};
 use crate::fault::Fault;
 use crate::gateway::ask::{Ask, told as told_to_programs};
 use crate::policy::foresee::Step;
+use crate::policy::gather::Gather;
+use crate::policy::gather::call::Call;
 use crate::policy::guard::Mode;
 use crate::problem::Path;
 use crate::proxy::trial::{End, Unknown, Verdict};
@@ -182,6 +184,8 @@ fn bodies(route: &Route, places: &Places) -> String {
 fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
     match &route.action {
         Action::Respond(respond) => format!("\n  answers {} itself", respond.status),
+        Action::Batch(batch) => format!("\n  {batch}"),
+        Action::Gather(gather) => gather.calls().iter().map(|call| self::call(call, gather, places)).collect(),
         Action::Redirect(redirect) => format!("\n  redirects with {}", redirect.status),
         Action::Publish(publish) => format!("\n  publishes to {}", publish.said),
         Action::Subscribe(subscribe) => format!("\n  streams {}", subscribe.said),
@@ -201,4 +205,13 @@ fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
             split.weights().map(line).chain(stick).chain(asked).chain(copies).chain(trace).collect()
         }
     }
+}
+
+/// One of the calls that a route answers with.
+fn call(call: &Call, gather: &Gather, places: &Places) -> String {
+    let pool = call.pool().name().as_str();
+    let needs: Vec<_> =
+        call.needs().iter().filter_map(|at| gather.calls().get(*at)).map(|call| call.name().as_str()).collect();
+    let after = if needs.is_empty() { String::new() } else { format!("  after {}", needs.join(", ")) };
+    format!("\n  call {}  pool {pool}  {}{after}", call.name(), places.at(&Path::of(["pools", pool])))
 }

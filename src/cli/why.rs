@@ -74,6 +74,9 @@ fn told(request: &Value) -> String {
     for (at, one) in each(request, "attempts").enumerate() {
         table.row([&format!("try {}", at + 1), &attempt(one)]);
     }
+    for one in each(request, "calls") {
+        table.row([&format!("call {}", word(one, "name")), &call(one)]);
+    }
     if let Some(why) = request.get("not_retried").and_then(Value::as_str) {
         table.row(["no more", &format!("not tried again: {why}")]);
     }
@@ -115,15 +118,11 @@ fn placed(named: &Value) -> String {
 
 fn attempt(one: &Value) -> String {
     let millis = |key: &str| one.get(key).and_then(Value::as_f64);
-    let end = one.get("end").map(|end| match end.get("status").and_then(Value::as_u64) {
-        Some(status) => format!("answered {status}"),
-        None => word(end, "code").to_owned(),
-    });
     let reused = if one.get("reused").is_some() { " on a kept connection" } else { "" };
     let mut text = format!(
         "{}  {} after {} ms{reused}",
         word(one, "target"),
-        end.unwrap_or_default(),
+        end(one).unwrap_or_default(),
         millis("took_ms").unwrap_or_default()
     );
     if let Some(head) = millis("first_byte_ms") {
@@ -133,6 +132,23 @@ fn attempt(one: &Value) -> String {
         let _ = write!(text, ", begun {waited} ms after the one before");
     }
     text
+}
+
+fn call(one: &Value) -> String {
+    let took = one.get("took_ms").and_then(Value::as_f64).unwrap_or_default();
+    let tries = match number(one, "tries") {
+        0 | 1 => String::new(),
+        many => format!(", {many} tries"),
+    };
+    format!("pool {}  {} after {took} ms{tries}", word(one, "pool"), end(one).unwrap_or("could not be made".to_owned()))
+}
+
+/// How a try or a call ended.
+fn end(one: &Value) -> Option<String> {
+    one.get("end").map(|end| match end.get("status").and_then(Value::as_u64) {
+        Some(status) => format!("answered {status}"),
+        None => word(end, "code").to_owned(),
+    })
 }
 
 fn took(request: &Value) -> String {

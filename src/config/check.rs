@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::brokers;
 use super::document::Document;
 use super::inherit::undefined;
-use super::node::{Map, Node, Place, Value};
+use super::node::{Entry, Map, Node, Place, Value};
 use super::notes::Notes;
 use crate::policy::auth::NONE;
 use crate::problem::Path;
@@ -64,10 +64,7 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
         }
     }
     for route in section("routes").iter() {
-        let Some(copies) = route.node.get("copy_to") else { continue };
-        let at = Path::of(["routes", &route.key, "copy_to"]);
-        let (node, at) = copies.get("pool").map_or((copies, at.clone()), |pool| (pool, at.key("pool")));
-        let Some(name) = node.text() else { continue };
+        let Some((at, node, name)) = copied(route) else { continue };
         used.insert(name);
         if section("pools").get(name).is_none() {
             all_known = false;
@@ -76,6 +73,8 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
         }
     }
     all_known &= brokers::pools_exist(tree, &pools, &mut used, notes);
+    // Whether they are there is said by who compiles the calls.
+    let called: BTreeSet<_> = section("routes").iter().flat_map(called).collect();
     for pool in section("pools").iter() {
         let Some((node, name)) = pool.node.get("fallback").and_then(|node| Some((node, node.text()?))) else {
             continue;
@@ -90,13 +89,28 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
             notes.error(at, node.place, format!("`{}` falls back on {way}, so nobody would serve", pool.key));
         }
     }
-    if !all_known {
+    if !all_known || called.iter().any(|name| section("pools").get(*name).is_none()) {
         return;
     }
+    used.extend(called);
     used.extend(section("pools").iter().filter_map(|pool| pool.node.get("like").and_then(Node::text)));
     for pool in section("pools").iter().filter(|pool| !used.contains(&*pool.key)) {
         notes.warn(Path::of(["pools", &pool.key]), pool.at, "no route uses this pool");
     }
+}
+
+/// The pool that a route's copies go to, with its place.
+fn copied(route: &Entry) -> Option<(Path, &Node, &str)> {
+    let copies = route.node.get("copy_to")?;
+    let at = Path::of(["routes", &route.key, "copy_to"]);
+    let (node, at) = copies.get("pool").map_or((copies, at.clone()), |pool| (pool, at.key("pool")));
+    Some((at, node, node.text()?))
+}
+
+/// The pools that the calls of a route name.
+fn called(route: &Entry) -> Vec<&str> {
+    let calls = route.node.get("gather").and_then(Node::map);
+    calls.into_iter().flat_map(Map::iter).filter_map(|call| call.node.get("pool")?.text()).collect()
 }
 
 /// The pools that lead from this one back to it, if they do: "`b`, that on `a`".

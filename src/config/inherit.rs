@@ -37,7 +37,8 @@ pub(super) const ROUTES: Kind = Kind {
 pub(super) const AUTH: Kind = Kind { section: "auth", one: "auth", own: &[], whole: &[], list: None };
 
 /// Keys that exclude each other: who writes one does not take over the others.
-const RIVALS: [&[&str]; 3] = [&["to", "redirect", "respond"], &["http", "tcp"], &["strip", "prefix", "path"]];
+const RIVALS: [&[&str]; 3] =
+    [&["to", "redirect", "respond", "gather", "batch"], &["http", "tcp"], &["strip", "prefix", "path"]];
 
 /// The deepest chain of `like`.
 const CHAIN: usize = 32;

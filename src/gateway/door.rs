@@ -129,6 +129,7 @@ fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a st
     Entry {
         time,
         request_id,
+        part_of: None,
         trace_id,
         listener: seen.connection.listener.name.as_str(),
         route: None,
@@ -153,6 +154,7 @@ fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a st
         operation: None,
         would_refuse: None,
         tunnel: None,
+        calls: None,
         reason: Some(fault.code()),
         detail: None,
         timings: Timings::default(),

@@ -179,7 +179,7 @@ impl Gateway {
             handle.spawn(sweep(connections.clone()));
             let runtime = handle.clone();
             let aside = Arc::new(move |work| drop(runtime.spawn(work)));
-            Worker { runtime: handle.clone(), app: Arc::new(proxy::app(live.clone(), connections, aside)) }
+            Worker { runtime: handle.clone(), app: proxy::app(live.clone(), connections, aside) }
         });
         let inherited = Arc::new(Inheritance::of(terms.sockets));
         let listeners = Listeners::new(crew.collect(), door::door(live.clone()), stopped).inheriting(inherited);

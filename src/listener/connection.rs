@@ -122,7 +122,23 @@ fn certificate_of(der: &[u8]) -> Option<ClientCertificate> {
     Some(known)
 }
 
+/// In place of a connection: what a part of a batch came with.
+pub struct PartOf {
+    pub connection: Arc<Connection>,
+    /// The id of the request that it came with.
+    pub request: Box<str>,
+}
+
 /// The connection of a session, as the accept loop left it in Pingora's digest.
 pub fn connection_of(digest: &Digest) -> Option<&Arc<Connection>> {
-    digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+    came_by(digest).map(|(connection, _)| connection)
+}
+
+/// The same, and for the part of a batch the id of the request that it came with.
+pub fn came_by(digest: &Digest) -> Option<(&Arc<Connection>, Option<&str>)> {
+    let data = digest.proxy_digest.as_ref()?.user_data.as_ref()?;
+    match data.downcast_ref() {
+        Some(connection) => Some((connection, None)),
+        None => data.downcast_ref::<PartOf>().map(|part| (&part.connection, Some(&*part.request))),
+    }
 }

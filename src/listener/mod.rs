@@ -15,7 +15,7 @@ pub use certs::Expiry;
 pub use config::{
     Binds, Cert, ClientCa, ClientCaMode, Config, Limits, Protocol, ProxyProtocol, Redirect, Timeout, Tls, TlsVersion,
 };
-pub use connection::{Connection, TlsFacts, connection_of};
+pub use connection::{Connection, PartOf, TlsFacts, came_by, connection_of};
 pub use successor::{Client, Duplex, Successor};
 
 use crate::problem::{Path, Problems};

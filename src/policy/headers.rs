@@ -137,7 +137,7 @@ impl Field {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-    fn name(&self) -> Option<HeaderName> {
+    pub(in crate::policy) fn name(&self) -> Option<HeaderName> {
         HeaderName::from_bytes(self.0.as_bytes()).ok()
     }
     fn is_secret(&self) -> bool {

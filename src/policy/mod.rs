@@ -12,19 +12,22 @@
 //! | `validate` refuses parameters and bodies of another shape | |
 //! | `websocket` refuses who has too many open | |
 //! | `grpc_web` and `transcode` make it a call of gRPC | and the answer what the client speaks |
-//! | `redirect`, `respond`, `publish` or `subscribe` answers here | |
+//! | `batch` sends each of its parts on its way | `batch` answers with what became of them |
+//! | `redirect`, `respond`, `publish` or `subscribe` answers here | `gather` answers with the results of its calls |
 //! | `rewrite` changes the path | |
 //! | `transform` changes JSON bodies | `transform` changes JSON bodies |
 //! | `headers` changes the fields | `headers` changes the fields |
 //! | | `compress` makes the body smaller |
 
 pub mod auth;
+pub mod batch;
 pub mod body;
 pub mod compress;
 pub mod cors;
 pub mod decode;
 pub mod expression;
 pub mod foresee;
+pub mod gather;
 pub mod graphql;
 pub mod grpc_web;
 pub mod guard;

@@ -58,7 +58,7 @@ pub(super) fn begin(session: &Session, out: &RequestHeader, ctx: &mut Ctx, live:
                 let told = live.load().traces.clone().filter(|_| ctx.trace.is_told() && ctx.trace.is_sampled());
                 let told = told.map(|traces| (traces, ctx.trace));
                 if told.is_some() {
-                    drop(head.insert_header(field::TRACEPARENT, parent(&ctx.trace)));
+                    let _ = head.insert_header(field::TRACEPARENT, parent(&ctx.trace));
                 }
                 if head.insert_header(field::X_YUMEN_COPY, HeaderValue::from_static("1")).is_ok() {
                     ctx.copying = Copying::Waits(Box::new(Copy { place, head, body, told }));

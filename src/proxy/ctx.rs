@@ -10,6 +10,7 @@ use pingora_http::RequestHeader;
 use super::again::{Further, Past};
 use super::bodies::Steps;
 use super::copy::Copying;
+use super::gather::Calls;
 use super::intake::{Intake, field};
 use super::time::{self, End};
 use super::view::View;
@@ -39,6 +40,8 @@ pub struct Ctx {
     pub trace: Trace,
     /// Who sent it through which listener.
     pub connection: Option<Arc<Connection>>,
+    /// The id of the batch that it is a part of.
+    pub part_of: Option<Box<str>>,
     /// What it was found to be.
     pub intake: Option<Intake>,
     /// Where it goes: its route with pools and counters, which outlive a reload as long as the request does.
@@ -72,6 +75,8 @@ pub struct Ctx {
     pub web: Option<Box<Web>>,
     /// What the route's guards found out; nothing where it has none.
     pub found: Option<Box<Found>>,
+    /// What became of the calls that it is answered with, where it is.
+    pub(super) calls: Option<Calls>,
     /// The route that would have taken it with less of a difference, where none did.
     pub nearest: Option<Arc<Route>>,
     /// The methods that a 405 allows.
@@ -117,6 +122,7 @@ impl Default for Ctx {
             carried_id: None,
             trace: Trace::NONE,
             connection: None,
+            part_of: None,
             intake: None,
             route: None,
             params: Params::default(),
@@ -137,6 +143,7 @@ impl Default for Ctx {
             steps: None,
             web: None,
             found: None,
+            calls: None,
             nearest: None,
             allow: None,
             retry_after: None,
@@ -183,7 +190,8 @@ impl Ctx {
         let view = View::of(request, intake, &self.params).through(connection, body);
         let Some(guards) = &route.guards else {
             // A route that answers by itself reads no body.
-            let read = matches!(route.action, Action::Forward(_) | Action::Publish(_));
+            let read =
+                matches!(route.action, Action::Forward(_) | Action::Publish(_) | Action::Gather(_) | Action::Batch(_));
             let built_in = if read { body::built_in_head(&view) } else { Ok(()) };
             return built_in.map(|()| None).map_err(|refusal| self.refuse(refusal));
         };

@@ -9,7 +9,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{again, span, why};
+use super::{again, gather, span, why};
 use crate::exchange::{Found, Refusal};
 use crate::fault::Fault;
 use crate::listener::Connection;
@@ -140,10 +140,12 @@ fn line(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) {
     let first_byte = ctx.upstream.asked.zip(ctx.upstream.answered).map(|(asked, answered)| answered - asked);
     let found = ctx.found.as_deref();
     let would_refuse = found.filter(|found| !found.would_refuse.is_empty()).map(would_refuse);
+    let calls = ctx.calls.as_ref().map(|calls| gather::told(&calls.all));
     let (total, upstream) = if story.tunnel.is_some() { times(ctx) } else { story.took };
     snapshot.access.write(&Entry {
         time: ctx.arrived,
         request_id: ctx.id(),
+        part_of: ctx.part_of.as_deref(),
         trace_id: ctx.trace.id(),
         listener: connection.listener.name.as_str(),
         route: story.route,
@@ -169,6 +171,7 @@ fn line(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) {
         rule: found.and_then(|found| found.refused.as_ref()).map(|refusal| &*refusal.rule),
         would_refuse: would_refuse.as_deref(),
         tunnel: story.tunnel,
+        calls: calls.as_deref(),
         detail: ctx.why.as_deref(),
         timings: Timings {
             total,

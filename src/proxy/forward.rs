@@ -79,7 +79,7 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
     Ok(())
 }
 
-fn value(text: &str) -> Result<HeaderValue> {
+pub(super) fn value(text: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(text).map_err(|_| Fault::GatewayInternal.into())
 }
 
@@ -99,7 +99,7 @@ fn without(uri: &Uri, hidden: &[Box<str>]) -> Result<Uri> {
 
 /// Who asked, for what host, how, and through whom. Without trust there is no chain to continue: intake has
 /// removed what the client said of one.
-fn hops(fields: &mut HeaderMap, version: Version, intake: &Intake, connection: &Connection) -> Result<()> {
+pub(super) fn hops(fields: &mut HeaderMap, version: Version, intake: &Intake, connection: &Connection) -> Result<()> {
     let proto = if intake.https { "https" } else { "http" };
     let host = fields.get(header::HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
     let peer = connection.peer.ip().to_canonical();

@@ -1,12 +1,14 @@
 //! One request, from first byte to log line: Pingora's phases, each a few lines, in the order in which they happen.
 
 mod again;
+mod batch;
 mod bodies;
 mod copy;
 mod ctx;
 mod fail;
 mod finish;
 mod forward;
+mod gather;
 mod graphql;
 mod grpc_web;
 pub mod intake;
@@ -20,7 +22,6 @@ mod transcode;
 pub mod trial;
 pub mod view;
 mod websocket;
-#[allow(dead_code, reason = "its first users come with the conversions")]
 mod whole;
 mod why;
 
@@ -44,7 +45,7 @@ use self::intake::field;
 use self::view::View;
 use self::websocket::Websockets;
 use crate::fault::Fault;
-use crate::listener::connection_of;
+use crate::listener::came_by;
 use crate::pool::Pool;
 use crate::pool::connection::Connections;
 use crate::pool::retry::MOST_ATTEMPTS;
@@ -59,6 +60,7 @@ pub struct Proxy {
     connections: Arc<Connections>,
     websockets: Websockets,
     aside: Aside,
+    own: Arc<batch::Own>,
 }
 
 /// Runs work that no request waits for.
@@ -68,7 +70,7 @@ pub type Aside = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + S
 pub type App = HttpProxy<Proxy>;
 
 /// One worker's proxy with its own connections to targets; as many of those that Pingora opens are kept while idle.
-pub fn app(live: Arc<Live>, connections: Arc<Connections>, aside: Aside) -> App {
+pub fn app(live: Arc<Live>, connections: Arc<Connections>, aside: Aside) -> Arc<App> {
     let conf = ServerConf {
         threads: 1,
         max_retries: 1 + MOST_ATTEMPTS as usize,
@@ -76,8 +78,11 @@ pub fn app(live: Arc<Live>, connections: Arc<Connections>, aside: Aside) -> App 
         ..ServerConf::default()
     };
     let websockets = Websockets::default();
-    let mut app = HttpProxy::new(Proxy { live, connections, websockets, aside }, Arc::new(conf));
+    let own = Arc::new(batch::Own::new());
+    let mut app = HttpProxy::new(Proxy { live, connections, websockets, aside, own: own.clone() }, Arc::new(conf));
     app.handle_init_modules();
+    let app = Arc::new(app);
+    own.get_or_init(|| Arc::downgrade(&app));
     app
 }
 
@@ -97,7 +102,9 @@ impl ProxyHttp for Proxy {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<()> {
         let snapshot = self.live.load();
         ctx.generation = snapshot.generation;
-        ctx.connection = session.digest().and_then(connection_of).cloned();
+        if let Some((connection, part_of)) = session.digest().and_then(came_by) {
+            (ctx.connection, ctx.part_of) = (Some(connection.clone()), part_of.map(Into::into));
+        }
         let Some(connection) = &ctx.connection else { return Err(Fault::GatewayInternal.into()) };
         // HTTP/1.0 knows no answers before the answer.
         let old = session.req_header().version == Version::HTTP_10;
@@ -168,6 +175,8 @@ impl ProxyHttp for Proxy {
             Action::Respond(respond) => response::respond(session, ctx, respond).await,
             Action::Publish(publish) => Box::pin(mqtt::publish(session, ctx, publish)).await,
             Action::Subscribe(subscribe) => Box::pin(mqtt::stream(&self.live, session, ctx, subscribe)).await,
+            Action::Gather(gather) => gather::answer(session, ctx, gather).await,
+            Action::Batch(batch) => Box::pin(batch::answer(session, ctx, batch, &self.own, &self.aside)).await,
         }
     }
 

@@ -12,6 +12,7 @@ use super::finish::Story;
 use super::intake::field;
 use crate::client::otlp::Otlp;
 use crate::fault::{Fault, Whose};
+use crate::policy::gather::run::{Called, Ended};
 use crate::pool::Target;
 use crate::pool::retry::End;
 use crate::route::Route;
@@ -48,7 +49,36 @@ pub(super) fn leave(traces: &Otlp, story: &Story<'_>, ctx: &Ctx) {
         let said = Said { status: answered, fault: ctx.fault, pool: story.pool };
         spans.push(Part { number, target, path: &path, began, ended }.span(story, ctx, &said));
     }
+    spans.extend(ctx.calls.iter().flat_map(|calls| &calls.all).filter_map(|call| called(call, ctx)));
     traces.leave(spans);
+}
+
+/// A call of several that the answer is made of, all its tries together; one that was never sent has none.
+fn called(call: &Called, ctx: &Ctx) -> Option<Span> {
+    let last = call.tries.last()?;
+    let (method, began) = (&call.method, moment(ctx, call.began));
+    let name = format!("{} {}", word(method).unwrap_or("HTTP"), call.name);
+    let mut draft = Draft::client(&ctx.trace, call.number, name, began, call.took);
+    put_method(&mut draft, method);
+    put_target(&mut draft, &last.target, "");
+    draft.text("yumen.pool", call.pool.as_str());
+    draft.text("yumen.call", call.name.as_str());
+    if let Ok(again) = i64::try_from(call.tries.len() - 1)
+        && again > 0
+    {
+        draft.number("http.request.resend_count", again);
+    }
+    match call.end {
+        Ended::Answered(status) => {
+            draft.number("http.response.status_code", status.into());
+            if status >= 400 {
+                wrong(&mut draft, None, status);
+            }
+        }
+        Ended::Failed(fault) => wrong(&mut draft, Some(fault), 0),
+        Ended::Unmade => {}
+    }
+    Some(draft.done())
 }
 
 /// The request, as its client sees it.

@@ -8,6 +8,7 @@ use pingora_http::RequestHeader;
 use super::again::Past;
 use super::ctx::Ctx;
 use super::finish::{Story, protocol, times};
+use super::gather;
 use super::time;
 use super::view::View;
 use crate::exchange::{Found, Refusal};
@@ -61,6 +62,7 @@ pub(super) fn keep(live: &Live, snapshot: &Snapshot, story: &Story<'_>, ctx: &Ct
         targets: pool.filter(|_| ctx.fault.is_some_and(is_pools)).map_or_else(Vec::new, targets),
         attempts: attempts(story, ctx),
         not_retried: ctx.further.not(),
+        calls: ctx.calls.iter().flat_map(|calls| &calls.all).map(gather::page).collect(),
         cut: ctx.fault.is_some() && story.tunnel.is_none() && ctx.upstream.answered.is_some(),
         bytes_in: story.bytes_in,
         bytes_out: story.bytes_out,
@@ -89,6 +91,11 @@ fn rule(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) -> Option<String> {
         return Some(format!("routes.{} ({})", nearest.name, nearest.place));
     }
     let fault = ctx.fault?;
+    if let (Some(calls), Some(route)) = (&ctx.calls, story.route) {
+        let call = calls.failed.as_ref().map(|call| format!(".{call}")).unwrap_or_default();
+        let at = format!("routes.{route}.gather{call}");
+        return Some(current(snapshot, ctx).map_or(at.clone(), |snapshot| snapshot.written.rule(&at)));
+    }
     let by_route = matches!(fault, Fault::RequestUpgrade | Fault::MqttUnavailable | Fault::RequireRefused);
     if let (true, Some(route)) = (by_route, story.whole.0) {
         return Some(format!("routes.{} ({})", route.name, route.place));

@@ -2,6 +2,8 @@
 
 use super::config::Config;
 use super::split::{self, Split};
+use crate::policy::batch::Batch;
+use crate::policy::gather::{Around, Gather};
 use crate::policy::guard;
 use crate::policy::publish::Publish;
 use crate::policy::redirect::Redirect;
@@ -17,6 +19,8 @@ pub enum Action {
     Forward(Split),
     Redirect(Redirect),
     Respond(Respond),
+    Gather(Box<Gather>),
+    Batch(Batch),
     Publish(Publish),
     Subscribe(Subscribe),
 }
@@ -30,40 +34,60 @@ impl Action {
         (route, tools): (&Name, &guard::Tools<'_>),
         problems: &mut Problems,
     ) -> Option<Self> {
-        match (&config.to, &config.redirect, &config.respond, &config.publish, &config.subscribe) {
-            (Some(to), None, None, None, None) => {
-                let settings = split::Settings { to, stick: config.stick.as_ref(), opt_in: &config.opt_in };
-                let split = Split::compile(&settings, pools, at, problems)?;
-                if config.websocket.is_some() {
-                    split.complain_of_websockets(&at.key("websocket"), problems);
-                }
-                let calls = [("grpc_web", config.grpc_web), ("transcode", config.transcode.is_some())];
-                for (key, _) in calls.into_iter().filter(|(_, there)| *there) {
-                    split.complain_of_calls(&at.key(key), problems);
-                }
-                Some(Self::Forward(split))
-            }
-            (None, Some(redirect), None, None, None) => {
-                Redirect::compile(redirect, offers, &at.key("redirect"), problems).map(Self::Redirect)
-            }
-            (None, None, Some(respond), None, None) => {
-                Respond::compile(respond, &at.key("respond"), problems).map(Self::Respond)
-            }
-            (None, None, None, Some(publish), None) => {
-                let at = at.key("publish");
-                config.takes_only(&["POST", "PUT", "PATCH"], &at, problems);
-                Publish::compile(publish, offers, &at, tools, problems).map(Self::Publish)
-            }
-            (None, None, None, None, Some(subscribe)) => {
-                let at = at.key("subscribe");
-                config.takes_only(&["GET"], &at, problems);
-                Subscribe::compile(subscribe, offers, &at, route, tools, problems).map(Self::Subscribe)
-            }
-            _ => {
-                let sentence = "takes exactly one of `to`, `redirect`, `respond`, `publish` and `subscribe`";
-                problems.error(at.clone(), sentence);
-                None
-            }
+        let said = [
+            config.to.is_some(),
+            config.redirect.is_some(),
+            config.respond.is_some(),
+            config.gather.is_some(),
+            config.batch.is_some(),
+            config.publish.is_some(),
+            config.subscribe.is_some(),
+        ];
+        if said.into_iter().filter(|said| *said).count() != 1 {
+            let sentence =
+                "takes exactly one of `to`, `redirect`, `respond`, `gather`, `batch`, `publish` and `subscribe`";
+            problems.error(at.clone(), sentence);
+            return None;
         }
+        if config.to.is_some() {
+            return forward(config, pools, at, problems);
+        }
+        if let Some(redirect) = &config.redirect {
+            return Redirect::compile(redirect, offers, &at.key("redirect"), problems).map(Self::Redirect);
+        }
+        if let Some(respond) = &config.respond {
+            return Respond::compile(respond, &at.key("respond"), problems).map(Self::Respond);
+        }
+        if let Some(gather) = &config.gather {
+            let counted = tools.metrics.map(|metrics| metrics.gathered(route.as_str()));
+            let around = Around { offers, has_auth: config.auth.is_some(), counted };
+            let mut find = |name: &Name, at: &Path, problems: &mut Problems| split::named(name, pools, at, problems);
+            let made = Gather::compile(gather, around, &mut find, &at.key("gather"), problems);
+            return made.map(Box::new).map(Self::Gather);
+        }
+        if let Some(batch) = &config.batch {
+            return Batch::compile(batch, &at.key("batch"), problems).map(Self::Batch);
+        }
+        if let Some(publish) = &config.publish {
+            let at = at.key("publish");
+            config.takes_only(&["POST", "PUT", "PATCH"], &at, problems);
+            return Publish::compile(publish, offers, &at, tools, problems).map(Self::Publish);
+        }
+        let at = at.key("subscribe");
+        config.takes_only(&["GET"], &at, problems);
+        Subscribe::compile(config.subscribe.as_ref()?, offers, &at, route, tools, problems).map(Self::Subscribe)
     }
+}
+
+fn forward(config: &Config, pools: &split::Pools, at: &Path, problems: &mut Problems) -> Option<Action> {
+    let settings = split::Settings { to: config.to.as_ref()?, stick: config.stick.as_ref(), opt_in: &config.opt_in };
+    let split = Split::compile(&settings, pools, at, problems)?;
+    if config.websocket.is_some() {
+        split.complain_of_websockets(&at.key("websocket"), problems);
+    }
+    let calls = [("grpc_web", config.grpc_web), ("transcode", config.transcode.is_some())];
+    for (key, _) in calls.into_iter().filter(|(_, there)| *there) {
+        split.complain_of_calls(&at.key(key), problems);
+    }
+    Some(Action::Forward(split))
 }

@@ -7,8 +7,8 @@ use super::{copy, host, matches, opt_in, split, stick, trace};
 use crate::policy::guard::{self, Guards};
 use crate::policy::template::Offer;
 use crate::policy::{
-    auth, body, compress, cors, graphql, headers, ip, limit, publish, redirect, require, respond, rewrite, subscribe,
-    transcode, transform, validate, websocket,
+    auth, batch, body, compress, cors, gather, graphql, headers, ip, limit, publish, redirect, require, respond, rewrite,
+    subscribe, transcode, transform, validate, websocket,
 };
 use crate::pool::{Retry, Timeout};
 use crate::problem::{Path, Problems};
@@ -79,6 +79,12 @@ pub struct Config {
     /// Answers by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub respond: Option<respond::Config>,
+    /// Answers with what calls to several pools bring.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gather: Option<gather::Config>,
+    /// Sends each of many requests that come as one on its own way through the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<batch::Config>,
     /// Publishes the body as a message of MQTT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<publish::Config>,

@@ -161,11 +161,17 @@ impl Route {
             Action::Respond(respond) => Some(format!("answers {}", respond.status)),
             Action::Publish(publish) => Some(format!("publishes to {}", publish.said)),
             Action::Subscribe(subscribe) => Some(format!("streams {}", subscribe.said)),
+            Action::Gather(gather) => Some(format!("answers with {} calls", gather.calls().len())),
+            Action::Batch(batch) => Some(batch.to_string()),
         }
     }
 
     pub fn pools(&self) -> &[Arc<Pool>] {
-        self.split().map_or(&[], Split::pools)
+        match &self.action {
+            Action::Forward(split) => split.pools(),
+            Action::Gather(gather) => gather.pools(),
+            _ => &[],
+        }
     }
 
     /// The paths that it takes, as the document says them: what its requests have in common.

@@ -281,7 +281,7 @@ pub(super) mod tests {
                     })
                     .unwrap()
             };
-            if ["to", "redirect", "respond"].iter().all(|key| whole.get(key).is_none()) {
+            if ["to", "redirect", "respond", "gather", "batch"].iter().all(|key| whole.get(key).is_none()) {
                 whole["respond"] = 204.into();
             }
             let config: Config = serde_yaml::from_value(whole).unwrap();
@@ -542,7 +542,7 @@ pub(super) mod tests {
         let table = [
             (
                 "a: { match: /x, respond: 204, redirect: https }",
-                "routes.a: takes exactly one of `to`, `redirect` and `respond`",
+                "routes.a: takes exactly one of `to`, `redirect`, `respond`, `gather` and `batch`",
             ),
             ("a: { match: /x, to: b }", "routes.a.to: pool `b` is not defined, and no other is"),
             (

@@ -108,9 +108,8 @@ fn every_example_of_a_policy_passes() {
                     if example.contains("strip: /api") { "    match: /api/*\n" } else { "    match: /orders/:id/*\n" };
             }
             let calls = ["grpc_web:", "transcode:"].iter().any(|key| example.starts_with(key));
-            let answers = |line: &str| {
-                ["to:", "redirect:", "respond:", "publish:", "subscribe:"].iter().any(|key| line.starts_with(key))
-            };
+            let actions = ["to:", "redirect:", "respond:", "gather:", "batch:", "publish:", "subscribe:"];
+            let answers = |line: &str| actions.iter().any(|key| line.starts_with(key));
             if !example.lines().any(answers) {
                 route += if calls { "    to: calls\n" } else { "    to: orders\n" };
             }

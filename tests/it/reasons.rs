@@ -19,10 +19,9 @@ use crate::harness::{Gateway, Origin, Request, Setup, eventually, h2};
 use crate::why::kept_as;
 
 /// What no client can bring about.
-const NOT_ON_THE_WIRE: [(&str, &str); 3] = [
+const NOT_ON_THE_WIRE: [(&str, &str); 2] = [
     ("auth.invalid", "clients are told it in place of the exact code, which is what is kept"),
     ("gateway.internal", "a defect of ours"),
-    ("upstream.too_large", "only calls of our own read an answer as a whole"),
 ];
 
 /// The codes that were seen.
@@ -76,7 +75,8 @@ impl Walk {
 }
 
 /// The codes of each test below.
-const WALKS: [&[&str]; 10] = [REQUESTS, WAYS, IDENTITIES, ASKED, SENT, LIMITS, POOLS, TARGETS, NONSENSE, PRESSURE];
+const WALKS: [&[&str]; 11] =
+    [REQUESTS, WAYS, IDENTITIES, ASKED, SENT, LIMITS, POOLS, TARGETS, NONSENSE, CALLS, PRESSURE];
 
 #[test]
 fn each_reason_has_its_row() {
@@ -544,6 +544,25 @@ fn targets_that_talk_nonsense() {
     assert_eq!(page["cut"], true, "{page}");
     who_leaves(walk);
     std::mem::take(walk).was(NONSENSE);
+}
+
+const CALLS: &[&str] = &["upstream.too_large", "gather.failed", "gather.template"];
+
+#[test]
+fn calls_that_bring_nothing_of_use() {
+    let walk = &mut Walk::new();
+    let origin = Origin::answering("no json");
+    for (code, more, beside, rule) in [
+        ("upstream.too_large", "max: 4B", "", "routes.all.gather.one ("),
+        ("gather.failed", "", "", "routes.all.gather.one ("),
+        ("gather.template", "read: text", ", template: \"{{ two }}\"", "routes.all.gather ("),
+    ] {
+        let call = format!("{{ match: '/*', gather: {{ one: {{ pool: app, path: /, {more} }}{beside} }} }}");
+        let gateway = Gateway::before(&origin, &format!("all: {call}"));
+        let page = walk.told(&gateway, code, &id_of(&gateway.get("/")), rule);
+        assert_eq!(page["calls"][0]["name"], "one", "{page}");
+    }
+    std::mem::take(walk).was(CALLS);
 }
 
 fn who_leaves(walk: &mut Walk) {

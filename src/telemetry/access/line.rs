@@ -14,6 +14,8 @@ pub struct Entry<'a> {
     /// When the request began.
     pub time: SystemTime,
     pub request_id: &'a str,
+    /// The request that it came with as a part of a batch.
+    pub part_of: Option<&'a str>,
     /// Hexadecimal.
     pub trace_id: &'a str,
     pub listener: &'a str,
@@ -52,6 +54,8 @@ pub struct Entry<'a> {
     pub would_refuse: Option<&'a str>,
     /// How its WebSocket ended, if it became one.
     pub tunnel: Option<Tunnel<'a>>,
+    /// The calls that it was answered with, a word each: `user 200 12.345ms, cart upstream.refused 0.310ms`.
+    pub calls: Option<&'a str>,
     /// What the operator should know of it and the client should not, e.g. the nearest miss of a 404.
     pub detail: Option<&'a str>,
     pub timings: Timings,
@@ -98,6 +102,7 @@ impl Entry<'_> {
         to.extend_from_slice(b"{\"timestamp\":\"");
         to.extend_from_slice(&Moment::of(self.time).rfc3339_micros());
         text(to, b"\",\"request_id\":\"", self.request_id.as_bytes());
+        optional(to, b"\",\"part_of\":\"", self.part_of);
         plain(to, b"\",\"trace_id\":\"", self.trace_id);
         plain(to, b"\",\"listener\":\"", self.listener);
         if let Some(route) = self.route {
@@ -127,6 +132,7 @@ impl Entry<'_> {
         optional(to, b"\",\"reason\":\"", self.reason);
         optional(to, b"\",\"rule\":\"", self.rule);
         optional(to, b"\",\"would_refuse\":\"", self.would_refuse);
+        optional(to, b"\",\"calls\":\"", self.calls);
         optional(to, b"\",\"detail\":\"", self.detail);
         if let Some(tunnel) = self.tunnel {
             plain(to, b"\",\"closed_by\":\"", tunnel.closed_by);
@@ -273,6 +279,7 @@ pub(super) mod tests {
         Entry {
             time: UNIX_EPOCH + Duration::from_micros(1_795_255_200_000_042),
             request_id: "019a9f2c-8d00-7000-8000-000000000001",
+            part_of: None,
             trace_id: "0af7651916cd43dd8448eb211c80319c",
             listener: "edge",
             route: Some("orders"),
@@ -298,6 +305,7 @@ pub(super) mod tests {
             rule: None,
             would_refuse: None,
             tunnel: None,
+            calls: None,
             detail: None,
             timings: Timings {
                 total: Duration::from_micros(12_345),

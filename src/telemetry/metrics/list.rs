@@ -119,6 +119,8 @@ families! {
         "Bytes of those answers as clients got them.";
     graphql: IntCounterVec = "yumen_graphql_operations_total" ["route", "operation", "kind", "result"],
         "Requests of GraphQL by the name on the list (other without one), the kind, and what became of them: passed, refused, would_refuse.";
+    gather_calls: IntCounterVec = "yumen_gather_calls_total" ["route", "call", "result"],
+        "Calls that a route's answers are made of: ok, failed, or not to be made of what was there (unmade).";
     discover_up: IntGaugeVec = "yumen_discover_up" ["pool", "source"],
         "1 while a source says where a pool's targets are, 0 while the last known ones are used.";
     discover_refused: IntGaugeVec = "yumen_discover_refused" ["pool", "source"],

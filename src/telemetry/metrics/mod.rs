@@ -4,6 +4,7 @@ mod compress;
 mod copy;
 mod discover;
 mod family;
+mod gather;
 mod graphql;
 mod handles;
 mod list;
@@ -25,6 +26,7 @@ pub use compress::CompressMetrics;
 pub use copy::{CopyMetrics, CopyResult};
 pub use discover::DiscoverMetrics;
 pub use family::{CEILING, Row};
+pub use gather::{GatherMetrics, GatherResult};
 pub use graphql::GraphqlMetrics;
 pub use handles::{
     AskedMetrics, AuthMetrics, Connected, Decision, Figure, InFlight, JwksMetrics, LimitMetrics, ListenerMetrics,
@@ -94,6 +96,11 @@ impl Metrics {
     /// The operations of a route that speaks GraphQL.
     pub fn graphql(&self, route: &str) -> GraphqlMetrics {
         GraphqlMetrics::new(&self.families, self.book.lease(format!("graphql\0{route}")), route)
+    }
+
+    /// The calls that a route is answered by.
+    pub fn gathered(&self, route: &str) -> GatherMetrics {
+        GatherMetrics::new(&self.families, self.book.lease(format!("gather\0{route}")), route)
     }
 
     /// The copies of a route's requests.
@@ -333,6 +340,8 @@ mod tests {
         compress.coded("gzip", 100, 10);
         let graphql = metrics.graphql("orders");
         graphql.count("Cart", "query", "passed");
+        let gathered = metrics.gathered("orders");
+        gathered.count("user", GatherResult::Ok);
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         listener.not_accepted();
@@ -350,7 +359,7 @@ mod tests {
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
-            Box::new((ejected, panics, discover, copies, compress, graphql)),
+            Box::new((ejected, panics, discover, copies, compress, graphql, gathered)),
         ];
         (metrics, held)
     }
@@ -368,6 +377,7 @@ mod tests {
             r#"yumen_pool_requests_total{code="-",pool="orders"} 1"#,
             r#"yumen_copies_total{result="too_large",route="orders"} 1"#,
             r#"yumen_compress_in_bytes_total{coding="gzip",route="orders"} 100"#,
+            r#"yumen_gather_calls_total{call="user",result="ok",route="orders"} 1"#,
             r#"yumen_discover_refused{pool="orders",source="consul:orders"} 1"#,
             r#"yumen_http_requests_in_flight{route="orders"} 1"#,
             r#"yumen_connections{listener="edge"} 1"#,

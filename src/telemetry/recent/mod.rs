@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-pub use page::{Attempt, End, Guard, Named, Out, Page, Said, Times};
+pub use page::{Attempt, Call, End, Guard, Named, Out, Page, Said, Times};
 
 use crate::fault::{Fault, Whose};
 

@@ -52,6 +52,9 @@ pub struct Page<'a> {
     /// Why the last of them was not followed by another.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_retried: Option<&'a str>,
+    /// What became of the calls that it was to be answered with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call<'a>>,
     /// The answer had begun and was cut off.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cut: bool,
@@ -85,6 +88,7 @@ impl Default for Page<'_> {
             targets: Vec::new(),
             attempts: Vec::new(),
             not_retried: None,
+            calls: Vec::new(),
             cut: false,
             bytes_in: 0,
             bytes_out: 0,
@@ -141,6 +145,19 @@ pub struct Attempt<'a> {
     /// Until the head of the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<Said<Duration>>,
+}
+
+/// One call of several.
+#[derive(Debug, Serialize)]
+pub struct Call<'a> {
+    pub name: &'a str,
+    pub pool: &'a str,
+    /// Nothing where it could not be made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+    pub took_ms: Said<Duration>,
+    /// Tries with targets.
+    pub tries: usize,
 }
 
 /// How a try ended: by a fault, or with an answer of this status.

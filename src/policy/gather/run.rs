@@ -1,0 +1,294 @@
+//! The calls of one request: each begins as soon as what it needs is here.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::Gather;
+use super::call::{Call, OnError, Read, Unmade};
+use super::known::{Known, Missing};
+use crate::exchange::{Identity, Request};
+use crate::fault::Fault;
+use crate::policy::headers::Fields;
+use crate::pool::call::{Answer, Body, Call as Sent, Failed, Tried};
+use crate::pool::{Retry, Timeout};
+use crate::telemetry::metrics::GatherResult;
+use crate::units::Name;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A request that is answered by calls.
+pub struct Asked<'a> {
+    pub request: &'a dyn Request,
+    pub identity: &'a Identity,
+    pub body: Option<&'a Value>,
+    pub client: IpAddr,
+    /// Fields that every call has.
+    pub base: &'a HeaderMap,
+    /// `traceparent` of the call of this number.
+    pub trace: &'a (dyn Fn(u32) -> Option<HeaderValue> + Sync),
+    /// What the route changes in the fields of its requests.
+    pub fields: &'a Fields,
+    /// What the route says of time and further tries.
+    pub timeout: Option<&'a Timeout>,
+    pub retry: Option<&'a Retry>,
+    pub deadline: Option<Instant>,
+}
+
+/// What became of one call.
+pub struct Called {
+    pub name: Name,
+    /// Which of the calls it is, from 1.
+    pub number: u32,
+    pub method: Method,
+    pub pool: Name,
+    pub end: Ended,
+    pub began: Instant,
+    pub took: Duration,
+    /// Its tries, for whoever tells of each.
+    pub tries: Vec<Tried>,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With this status, which may be a failure.
+    Answered(u16),
+    /// Without an answer that is of use.
+    Failed(Fault),
+    /// It could not be made of this request and of what was there.
+    Unmade,
+}
+
+/// The answer of all calls, or why there is none; and what became of each call that had begun.
+pub struct Ran {
+    pub answer: Result<(Bytes, HeaderValue), Refused>,
+    pub called: Vec<Called>,
+}
+
+/// Why the request is not answered.
+#[derive(Debug)]
+pub struct Refused {
+    pub fault: Fault,
+    /// The call that failed, where it was one.
+    pub call: Option<Name>,
+    /// Which call, and what was the matter; for the log.
+    pub why: String,
+    /// When another try is worth it.
+    pub wait: Option<Duration>,
+}
+
+/// What a call brought: JSON as it was written.
+type Brought = Result<Bytes, Refused>;
+
+/// What is there so far, by the places of the calls.
+struct Table<'g> {
+    gather: &'g Gather,
+    raw: Vec<Option<Bytes>>,
+    values: Vec<Option<Value>>,
+    begun: Vec<bool>,
+    done: Vec<bool>,
+    length: usize,
+}
+
+impl Gather {
+    /// Makes the calls, and one answer of their results.
+    pub async fn run(&self, asked: &Asked<'_>) -> Ran {
+        let mut called = Vec::new();
+        let answer = self.all(asked, &mut called).await;
+        Ran { answer, called }
+    }
+
+    async fn all(&self, asked: &Asked<'_>, called: &mut Vec<Called>) -> Result<(Bytes, HeaderValue), Refused> {
+        let mut table = Table::new(self);
+        let mut running = FuturesUnordered::new();
+        loop {
+            while let Some((at, call)) = table.next() {
+                match self.begin(at, call, asked, &table.values) {
+                    Ok(sent) => running.push(go(at, call, sent)),
+                    Err(why) => {
+                        let (now, tries) = (Instant::now(), Vec::new());
+                        called.push(tell(at, call, Ended::Unmade, now, tries));
+                        self.count(call, GatherResult::Unmade);
+                        table.end(at, Err(why))?;
+                    }
+                }
+            }
+            let Some((at, brought, one)) = running.next().await else { break };
+            if let Some(call) = self.calls.get(at) {
+                self.count(call, if brought.is_ok() { GatherResult::Ok } else { GatherResult::Failed });
+            }
+            called.push(one);
+            table.end(at, brought)?;
+        }
+        table.compose()
+    }
+
+    fn count(&self, call: &Call, result: GatherResult) {
+        if let Some(counted) = &self.counted {
+            counted.count(call.name().as_str(), result);
+        }
+    }
+
+    /// The call as it is sent.
+    fn begin(&self, at: usize, call: &Call, asked: &Asked<'_>, results: &[Option<Value>]) -> Result<Sent, Refused> {
+        let known = Known { request: asked.request, identity: asked.identity, body: asked.body, results };
+        let (mut head, body) = call.make(&known).map_err(|why| unmade(call, why))?;
+        for (name, value) in asked.base {
+            if !head.headers.contains_key(name) {
+                let _ = head.append_header(name.clone(), value.clone());
+            }
+        }
+        if let Some(trace) = (asked.trace)(number(at)) {
+            let _ = head.insert_header(TRACEPARENT, trace);
+        }
+        asked.fields.request(&mut head);
+        let mut sent = Sent::new(call.pool().clone(), head);
+        sent.body = Body::Whole(body);
+        sent.client = asked.client;
+        sent.retry = call.retry.clone().or_else(|| asked.retry.cloned());
+        sent.timeout = asked.timeout.cloned();
+        // What the route allows in all is the end of all of them.
+        if let Some(timeout) = &mut sent.timeout {
+            timeout.total = None;
+        }
+        if call.timeout.is_some() {
+            sent.timeout.get_or_insert_default().total = call.timeout;
+        }
+        sent.deadline = asked.deadline;
+        Ok(sent)
+    }
+}
+
+impl<'g> Table<'g> {
+    fn new(gather: &'g Gather) -> Self {
+        let many = gather.calls.len();
+        let (raw, values) = (vec![None; many], vec![None; many]);
+        Self { gather, raw, values, begun: vec![false; many], done: vec![false; many], length: 0 }
+    }
+
+    /// A call that has not begun and needs nothing that is not here.
+    fn next(&mut self) -> Option<(usize, &'g Call)> {
+        let is = |all: &[bool], at: usize| all.get(at).copied().unwrap_or(true);
+        let mut all = self.gather.calls.iter().enumerate();
+        let ready = |(at, call): &(usize, &Call)| {
+            !is(&self.begun, *at) && call.needs().iter().all(|need| is(&self.done, *need))
+        };
+        let (at, call) = all.find(ready)?;
+        if let Some(begun) = self.begun.get_mut(at) {
+            *begun = true;
+        }
+        Some((at, call))
+    }
+
+    /// A call has ended; an error where that is the end of the request.
+    fn end(&mut self, at: usize, brought: Brought) -> Result<(), Refused> {
+        let Some(call) = self.gather.calls.get(at) else { return Ok(()) };
+        if let Some(done) = self.done.get_mut(at) {
+            *done = true;
+        }
+        let raw = match (brought, call.on_error) {
+            (Ok(raw), _) => raw,
+            (Err(why), OnError::Fail) => return Err(why),
+            (Err(_), OnError::Null) => Bytes::from_static(b"null"),
+            (Err(_), OnError::Omit) => return Ok(()),
+        };
+        self.length += raw.len();
+        if self.length > self.gather.most {
+            let why = format!("all answers together are more than {} bytes", self.gather.most);
+            return Err(Refused { fault: Fault::UpstreamTooLarge, call: None, why, wait: None });
+        }
+        let wanted =
+            self.gather.shape.wants_values() || self.gather.calls.iter().any(|other| other.needs().contains(&at));
+        if let (true, Some(value)) = (wanted, self.values.get_mut(at)) {
+            *value = serde_json::from_slice(&raw).ok();
+        }
+        if let Some(place) = self.raw.get_mut(at) {
+            *place = Some(raw);
+        }
+        Ok(())
+    }
+
+    fn compose(&self) -> Result<(Bytes, HeaderValue), Refused> {
+        let all = self.gather.calls.iter().zip(&self.raw).zip(&self.values);
+        let results: Vec<_> = all
+            .filter_map(|((call, raw), value)| Some((call.name().as_str(), raw.as_ref()?, value.as_ref())))
+            .collect();
+        let made = self.gather.shape.compose(&results);
+        made.map_err(|unmade| Refused { fault: unmade.fault, call: None, why: unmade.why, wait: None })
+    }
+}
+
+fn number(at: usize) -> u32 {
+    u32::try_from(at + 1).unwrap_or(u32::MAX)
+}
+
+/// One call, to its end.
+async fn go(at: usize, call: &Call, sent: Sent) -> (usize, Brought, Called) {
+    let began = Instant::now();
+    let (end, brought, tries) = match sent.whole(call.most).await {
+        Ok(answer) => {
+            let (status, brought) = (answer.status(), read(call, &answer));
+            (Ended::Answered(status), brought, answer.tries)
+        }
+        Err(failed) => {
+            let Failed { fault, why, wait, tries, .. } = failed;
+            (
+                Ended::Failed(fault),
+                Err(Refused {
+                    fault,
+                    call: Some(call.name().clone()),
+                    why: format!("call `{}`: {why}", call.name()),
+                    wait,
+                }),
+                tries,
+            )
+        }
+    };
+    (at, brought, tell(at, call, end, began, tries))
+}
+
+fn tell(at: usize, call: &Call, end: Ended, began: Instant, tries: Vec<Tried>) -> Called {
+    let (name, pool) = (call.name().clone(), call.pool().name().clone());
+    let (number, method) = (number(at), call.method().clone());
+    Called { name, number, method, pool, end, began, took: began.elapsed(), tries }
+}
+
+/// What the answer of a call is.
+fn read(call: &Call, answer: &Answer) -> Brought {
+    let useless = |what: &str| {
+        let why = format!("call `{}` {what}", call.name());
+        Err(Refused { fault: Fault::GatherFailed, call: Some(call.name().clone()), why, wait: None })
+    };
+    let status = answer.status();
+    if call.errors.iter().any(|failure| failure.contains(status)) {
+        return useless(&format!("answered {status}"));
+    }
+    let Ok(text) = std::str::from_utf8(&answer.body) else { return useless("brought what is no text") };
+    match call.read {
+        Read::Text => Ok(Value::from(text).to_string().into()),
+        Read::Json if text.trim_ascii().is_empty() => Ok(Bytes::from_static(b"null")),
+        Read::Json => match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => Ok(answer.body.slice_ref(text.trim_ascii().as_bytes())),
+            Err(why) => useless(&format!("brought no JSON: {why}")),
+        },
+    }
+}
+
+fn unmade(call: &Call, why: Unmade) -> Refused {
+    let (fault, what) = match why {
+        Unmade::Missing(Missing { of_request: true }) => (Fault::RequestInvalid, "needs what the request does not say"),
+        Unmade::Missing(Missing { of_request: false }) => {
+            (Fault::GatherFailed, "needs what another call did not bring")
+        }
+        Unmade::Unfit => (Fault::RequestInvalid, "cannot be made: a value does not fit where it stands"),
+    };
+    let why = format!("call `{}` {what}", call.name());
+    Refused { fault, call: Some(call.name().clone()), why, wait: None }
+}

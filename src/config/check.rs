@@ -89,7 +89,7 @@ fn pools_exist_and_are_used(tree: &Node, notes: &mut Notes) {
             notes.error(at, node.place, format!("`{}` falls back on {way}, so nobody would serve", pool.key));
         }
     }
-    if !all_known || called.iter().any(|name| section("pools").get(*name).is_none()) {
+    if !all_known || called.iter().any(|name| section("pools").get(name).is_none()) {
         return;
     }
     used.extend(called);

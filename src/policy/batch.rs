@@ -113,7 +113,7 @@ impl Batch {
         if config.timeout.get().is_zero() {
             problems.error(at.key("timeout"), "must be more than zero");
         }
-        if config.answer > MOST_ANSWER || config.answer.len() == 0 {
+        if config.answer > MOST_ANSWER || config.answer.is_empty() {
             problems.error(at.key("answer"), format!("`{}` is not from 1B to {MOST_ANSWER}", config.answer));
         }
         (problems.errors() == before).then(|| Self {
@@ -162,17 +162,16 @@ fn part(raw: &RawValue, base: &Base<'_>) -> Result<Part, Wrong> {
         let value = HeaderValue::from_str(value).map_err(|_| wrong(&at(), "is not the value of a field"))?;
         let _ = head.insert_header(known, value);
     }
-    let body = match sent.body {
+    let text = sent.body.map(|raw| serde_json::from_str::<String>(raw.get()).map_err(|_| raw.get()));
+    let body = match text {
         None => Bytes::new(),
-        Some(raw) => match serde_json::from_str::<String>(raw.get()) {
-            Ok(text) => text.into(),
-            Err(_) => {
-                if !head.headers.contains_key(header::CONTENT_TYPE) {
-                    let _ = head.insert_header(header::CONTENT_TYPE, "application/json");
-                }
-                Bytes::copy_from_slice(raw.get().as_bytes())
+        Some(Ok(text)) => text.into(),
+        Some(Err(json)) => {
+            if !head.headers.contains_key(header::CONTENT_TYPE) {
+                let _ = head.insert_header(header::CONTENT_TYPE, "application/json");
             }
-        },
+            Bytes::copy_from_slice(json.as_bytes())
+        }
     };
     if !body.is_empty() || sent.method == "POST" {
         let _ = head.insert_header(header::CONTENT_LENGTH, body.len());

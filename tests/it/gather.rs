@@ -235,7 +235,7 @@ fn why_names_the_call_that_failed() {
     let id = id.unwrap_or_else(|| answer.json()["request_id"].as_str().unwrap().to_owned());
     kept_as(&gateway, &id);
     let told = gateway.yumen("why", &[&id, "--admin", gateway.admin_address()]).out;
-    for said in ["502 gather.failed", "because  call `lost` answered 503", "call lost  pool app  answered 503 after "] {
+    for said in ["502 gather.failed", "  call `lost` answered 503", "call lost  pool app  answered 503 after "] {
         assert!(told.contains(said), "{told}");
     }
     let told = gateway.yumen("explain", &["GET", "http://a.example/"]).out;

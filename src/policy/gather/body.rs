@@ -1,5 +1,7 @@
 //! The body of a call: JSON in which a text that is nothing but `$name` stands for the value itself.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::call::Terms;
@@ -47,7 +49,7 @@ impl Body {
         match self {
             Self::Plain(value) => value.clone(),
             Self::Text(parts) => match &parts[..] {
-                [Part::From(source)] => known.value(source).map_or(Value::Null, |value| value.into_owned()),
+                [Part::From(source)] => known.value(source).map_or(Value::Null, Cow::into_owned),
                 parts => Value::String(
                     parts
                         .iter()

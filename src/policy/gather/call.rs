@@ -351,14 +351,15 @@ fn fields(
     at: &Path,
     problems: &mut Problems,
 ) -> Vec<(HeaderName, Vec<Part>)> {
-    let mut one = |(field, text): (&Field, &Box<str>)| match said::read(text, terms) {
-        Ok(parts) => Some((field.name()?, parts)),
-        Err(why) => {
-            problems.error(at.key(field.as_str()), why);
-            None
+    let mut all = Vec::new();
+    for (field, text) in said {
+        match (field.name(), said::read(text, terms)) {
+            (Some(name), Ok(parts)) => all.push((name, parts)),
+            (_, Err(why)) => problems.error(at.key(field.as_str()), why),
+            (None, Ok(_)) => {}
         }
-    };
-    said.iter().filter_map(|entry| one(entry)).collect()
+    }
+    all
 }
 
 fn complain(said: &Said, at: &Path, problems: &mut Problems) {
@@ -368,7 +369,7 @@ fn complain(said: &Said, at: &Path, problems: &mut Problems) {
     if said.timeout.is_some_and(|timeout| timeout.get().is_zero()) {
         problems.error(at.key("timeout"), "must be more than zero");
     }
-    if said.max > MOST_ALL || said.max.len() == 0 {
+    if said.max > MOST_ALL || said.max.is_empty() {
         problems.error(at.key("max"), format!("`{}` is not from 1B to {MOST_ALL}", said.max));
     }
     said.retry.complain(&at.key("retry"), problems);

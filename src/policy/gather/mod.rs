@@ -131,7 +131,7 @@ fn complain(config: &Config, at: &Path, problems: &mut Problems) {
         1..=MOST_CALLS => {}
         many => problems.error(at.clone(), format!("{many} calls are too many for one request; at most {MOST_CALLS}")),
     }
-    if let Some(max) = config.max.filter(|max| *max > MOST_ALL || max.len() == 0) {
+    if let Some(max) = config.max.filter(|max| *max > MOST_ALL || max.is_empty()) {
         problems.error(at.key("max"), format!("`{max}` is not from 1B to {MOST_ALL}"));
     }
 }

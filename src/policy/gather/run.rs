@@ -110,7 +110,7 @@ impl Gather {
         let mut running = FuturesUnordered::new();
         loop {
             while let Some((at, call)) = table.next() {
-                match self.begin(at, call, asked, &table.values) {
+                match begin(at, call, asked, &table.values) {
                     Ok(sent) => running.push(go(at, call, sent)),
                     Err(why) => {
                         let (now, tries) = (Instant::now(), Vec::new());
@@ -134,35 +134,6 @@ impl Gather {
         if let Some(counted) = &self.counted {
             counted.count(call.name().as_str(), result);
         }
-    }
-
-    /// The call as it is sent.
-    fn begin(&self, at: usize, call: &Call, asked: &Asked<'_>, results: &[Option<Value>]) -> Result<Sent, Refused> {
-        let known = Known { request: asked.request, identity: asked.identity, body: asked.body, results };
-        let (mut head, body) = call.make(&known).map_err(|why| unmade(call, why))?;
-        for (name, value) in asked.base {
-            if !head.headers.contains_key(name) {
-                let _ = head.append_header(name.clone(), value.clone());
-            }
-        }
-        if let Some(trace) = (asked.trace)(number(at)) {
-            let _ = head.insert_header(TRACEPARENT, trace);
-        }
-        asked.fields.request(&mut head);
-        let mut sent = Sent::new(call.pool().clone(), head);
-        sent.body = Body::Whole(body);
-        sent.client = asked.client;
-        sent.retry = call.retry.clone().or_else(|| asked.retry.cloned());
-        sent.timeout = asked.timeout.cloned();
-        // What the route allows in all is the end of all of them.
-        if let Some(timeout) = &mut sent.timeout {
-            timeout.total = None;
-        }
-        if call.timeout.is_some() {
-            sent.timeout.get_or_insert_default().total = call.timeout;
-        }
-        sent.deadline = asked.deadline;
-        Ok(sent)
     }
 }
 
@@ -227,6 +198,35 @@ impl<'g> Table<'g> {
 
 fn number(at: usize) -> u32 {
     u32::try_from(at + 1).unwrap_or(u32::MAX)
+}
+
+/// The call as it is sent.
+fn begin(at: usize, call: &Call, asked: &Asked<'_>, results: &[Option<Value>]) -> Result<Sent, Refused> {
+    let known = Known { request: asked.request, identity: asked.identity, body: asked.body, results };
+    let (mut head, body) = call.make(&known).map_err(|why| unmade(call, why))?;
+    for (name, value) in asked.base {
+        if !head.headers.contains_key(name) {
+            let _ = head.append_header(name.clone(), value.clone());
+        }
+    }
+    if let Some(trace) = (asked.trace)(number(at)) {
+        let _ = head.insert_header(TRACEPARENT, trace);
+    }
+    asked.fields.request(&mut head);
+    let mut sent = Sent::new(call.pool().clone(), head);
+    sent.body = Body::Whole(body);
+    sent.client = asked.client;
+    sent.retry = call.retry.clone().or_else(|| asked.retry.cloned());
+    sent.timeout = asked.timeout.cloned();
+    // What the route allows in all is the end of all of them.
+    if let Some(timeout) = &mut sent.timeout {
+        timeout.total = None;
+    }
+    if call.timeout.is_some() {
+        sent.timeout.get_or_insert_default().total = call.timeout;
+    }
+    sent.deadline = asked.deadline;
+    Ok(sent)
 }
 
 /// One call, to its end.

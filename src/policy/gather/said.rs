@@ -119,14 +119,14 @@ fn source(name: &str, terms: &Terms<'_>) -> Result<Source, String> {
         "host" if rest.is_none() => Ok(Source::Host),
         "client" if rest == Some("ip") => Ok(Source::Client),
         "body" => Ok(Source::Body(steps())),
-        _ => match terms.names.iter().position(|call| *call == root) {
-            Some(at) => Ok(Source::Call(at, steps())),
-            None => {
+        _ => {
+            let call = terms.names.iter().position(|call| *call == root);
+            call.map(|at| Source::Call(at, steps())).ok_or_else(|| {
                 let known = ROOTS.into_iter().chain(terms.names.iter().copied());
                 let near = nearest(root, known).map(|near| format!(". Did you mean `${near}`?"));
-                Err(format!("`${name}` is neither a call nor something of the request{}", near.unwrap_or_default()))
-            }
-        },
+                format!("`${name}` is neither a call nor something of the request{}", near.unwrap_or_default())
+            })
+        }
     }
 }
 

@@ -109,6 +109,10 @@ impl Part {
             Self::Param(name) => request.param(name)?.into(),
             Self::Host => request.host().into(),
             Self::Route => route.to_owned().into(),
+            Self::Operation => {
+                let asked = exchange.found.graphql.as_ref();
+                asked.map_or("other", |asked| &asked.listed).into()
+            }
         };
         Some(said).filter(|said| !said.is_empty())
     }

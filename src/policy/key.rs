@@ -109,6 +109,7 @@ impl Part {
             Self::Param(name) => request.param(name)?.into(),
             Self::Host => request.host().into(),
             Self::Route => route.to_owned().into(),
+            Self::Operation => exchange.found.graphql.as_ref().map_or("other", |asked| &*asked.listed).into(),
         };
         Some(said).filter(|said| !said.is_empty())
     }

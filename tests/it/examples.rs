@@ -19,7 +19,9 @@ fn check(name: &str, text: &str) {
     )
     .unwrap();
     let authority = Authority::new();
-    let (mut setup, mut pairs) = (Setup::new().file("ca.pem", &authority.pem), BTreeMap::new());
+    let setup = Setup::new().file("ca.pem", &authority.pem);
+    let setup = setup.file("operations.json", r#"{ "cart": "query Cart { cart { id } }" }"#);
+    let (mut setup, mut pairs) = (setup, BTreeMap::new());
     for found in paths.captures_iter(text) {
         let path = found["path"].trim_start_matches('/').to_owned();
         let stem = path.rsplit_once('.').map_or(path.as_str(), |(stem, _)| stem).to_owned();

@@ -39,6 +39,7 @@ fn entry() -> Entry<'static> {
         consumer: None,
         rule: None,
         would_refuse: None,
+        cache: None,
         tunnel: None,
         reason: None,
         detail: None,

@@ -25,6 +25,7 @@ pub use crate::config::runtime::{ClientIp, Drain, Forwarded, Memory, MemoryLimit
 use crate::config::{Loaded, Seals, Texts};
 use crate::listener::Listener;
 use crate::policy::auth::Follow;
+use crate::policy::cache;
 use crate::policy::limit::{Ledger, Limit};
 use crate::pool::{self, Pool};
 use crate::route::{Route, Table};
@@ -66,6 +67,8 @@ pub struct Snapshot {
     pub routes: Vec<Arc<Route>>,
     pub pools: BTreeMap<Name, Arc<Pool>>,
     pub stores: BTreeMap<Name, Arc<Store>>,
+    /// Where routes keep answers; nothing where none does.
+    pub caches: Option<Arc<[Arc<cache::store::Store>]>>,
     /// What requests count that find no route.
     pub nowhere: Counted,
     /// Where settings stand, for `why`.
@@ -144,6 +147,7 @@ impl Snapshot {
             let mut row = json!({ "place": route.place, "match": route.matches, "takes": takes, "pools": pools, "guards": rules });
             let more = [
                 ("copy_to", route.copy_to.as_ref().map(|copies| json!(copies.pool().name()))),
+                ("cache", route.cache.as_ref().map(|cache| json!(cache.to_string()))),
                 ("does", route.does().map(Value::String)),
                 ("trace", route.trace.map(|trace| json!(trace.share.to_string()))),
             ];

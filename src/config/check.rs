@@ -194,6 +194,15 @@ fn stores_exist_and_are_used(tree: &Node, notes: &mut Notes) {
             _ => shares(limit, &at, &mut said),
         }
     }
+    for (name, at, place) in said.iter().filter(|(name, ..)| in_memory(section("stores"), name)) {
+        let sentence = format!("`{name}` keeps answers in memory; hosts count together in a Redis");
+        notes.error(at.clone(), *place, sentence);
+    }
+    for route in section("routes").iter() {
+        let Some(node) = route.node.get("cache").and_then(|cache| cache.get("store")) else { continue };
+        let at = Path::of(["routes", &route.key, "cache", "store"]);
+        said.extend(node.text().map(|name| (name, at, node.place)));
+    }
     let used: BTreeSet<&str> = said.iter().map(|(name, ..)| *name).collect();
     let unknown = |name: &str| section("stores").get(name).is_none();
     let all_known = !used.iter().any(|name| unknown(name));
@@ -202,8 +211,13 @@ fn stores_exist_and_are_used(tree: &Node, notes: &mut Notes) {
         notes.error(at, place, sentence);
     }
     for store in section("stores").iter().filter(|store| all_known && !used.contains(&*store.key)) {
-        notes.warn(Path::of(["stores", &store.key]), store.at, "no limit uses this store");
+        notes.warn(Path::of(["stores", &store.key]), store.at, "no limit and no cache uses this store");
     }
+}
+
+/// Whether a store is no Redis.
+fn in_memory(stores: &Map, name: &str) -> bool {
+    stores.get(name).is_some_and(|store| store.node.get("memory").is_some())
 }
 
 /// The store that a limit names, with its place.

@@ -151,6 +151,7 @@ fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a st
         consumer: None,
         rule: None,
         would_refuse: None,
+        cache: None,
         tunnel: None,
         reason: Some(fault.code()),
         detail: None,

@@ -10,6 +10,7 @@
 //! | `limit` refuses what comes too often | `limit` says what is left |
 //! | `validate` refuses parameters and bodies of another shape | |
 //! | `websocket` refuses who has too many open | |
+//! | `cache` answers with what it remembers | `cache` remembers |
 //! | `redirect` or `respond` answers here | |
 //! | `rewrite` changes the path | |
 //! | `transform` changes JSON bodies | `transform` changes JSON bodies |
@@ -18,6 +19,7 @@
 
 pub mod auth;
 pub mod body;
+pub mod cache;
 pub mod compress;
 pub mod cors;
 pub mod decode;

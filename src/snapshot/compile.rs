@@ -13,7 +13,7 @@ use crate::client::store::{self, Store};
 use crate::config::{Document, Loaded, Seals};
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
-use crate::policy::{auth, guard, limit};
+use crate::policy::{auth, cache, guard, limit};
 use crate::pool::{self, Pool};
 use crate::problem::{Path, Problems};
 use crate::route::{Route, Table};
@@ -70,6 +70,7 @@ struct Parts {
     admin: Vec<Arc<Listener>>,
     pools: BTreeMap<Name, Option<Arc<Pool>>>,
     stores: BTreeMap<Name, Option<Arc<Store>>>,
+    caches: Option<Arc<[Arc<cache::store::Store>]>>,
     routes: Vec<Arc<Route>>,
     table: Table,
     answers: Arc<Answers>,
@@ -93,7 +94,11 @@ impl Parts {
         let stores = stores(document, tools, problems);
         let limits = limits(document, tools, &stores, &place, problems);
         let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits, stores: &stores };
+        let mut caches = caches(document, tools, &stores, problems);
+        caches.used =
+            caches.all(document.routes.values().filter_map(|route| Some(route.cache.as_ref()?.store.as_ref())));
         let mut guards = guard::Tools {
+            caches: Some(&caches),
             place: &place,
             auth: &auth::Schemes::new(),
             limits: Some(room),
@@ -114,6 +119,7 @@ impl Parts {
                 Route::compile(name, config, &at, &pools, counted, &guards, problems)
             })
             .collect();
+        let used = caches.touched();
         let table = Table::compile(&routes, problems);
         let messages = Messages::compile(&document.errors, FilePath::new(""), &Path::of(["errors"]), problems);
         let admin = admin(document, problems);
@@ -124,6 +130,7 @@ impl Parts {
             admin: admin?,
             pools,
             stores,
+            caches: used,
             routes,
             table,
             answers: Answers::new(messages, document.errors.detail),
@@ -192,8 +199,7 @@ impl Parts {
         let seals = Seals::of(&files, &loaded.texts);
         let pools: BTreeMap<_, _> = self.pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))).collect();
         let stores: BTreeMap<_, _> = self.stores.into_iter().filter_map(|(name, store)| Some((name, store?))).collect();
-        let certificates = self.listeners.iter().flat_map(|listener| listener.expiries());
-        let certificates = certificates.map(|expiry| {
+        let certificates = self.listeners.iter().flat_map(|listener| listener.expiries()).map(|expiry| {
             let figure = tools.metrics.certificate(&expiry.file.to_string_lossy());
             figure.set(expiry.ends);
             figure
@@ -224,6 +230,7 @@ impl Parts {
             routes: self.routes,
             pools,
             stores,
+            caches: self.caches,
             nowhere: self.nowhere,
             written: Written::of(document, &loaded.places),
         })
@@ -278,6 +285,21 @@ fn stores(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeM
         (name, store)
     };
     document.stores.iter().map(compile).collect()
+}
+
+/// The stores of answers; those that are a Redis are compiled already.
+fn caches<'a>(
+    document: &Document,
+    tools: &'a Tools,
+    redis: &'a limit::Stores,
+    problems: &mut Problems,
+) -> cache::Stores<'a> {
+    let mut memory = BTreeMap::new();
+    for (name, config) in &document.stores {
+        let bytes = config.in_memory(&Path::of(["stores", name.as_str()]), problems);
+        memory.extend(bytes.map(|bytes| (name.clone(), bytes)));
+    }
+    cache::Stores { shelves: &tools.caches, memory, redis, used: None, metrics: &tools.metrics }
 }
 
 /// The named limits; a route that names one finds it here.

@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use super::Snapshot;
 use crate::client::store::Stores;
-use crate::policy::limit;
+use crate::policy::{cache, limit};
 use crate::pool::breaker::{ALL, Stage};
 use crate::pool::connection::Connections;
 use crate::pool::{self, Observer, Shelves};
@@ -25,6 +25,7 @@ pub struct Tools {
     shelves: Shelves,
     pub(super) limits: limit::Shelves,
     pub(super) stores: Stores,
+    pub(super) caches: cache::Shelves,
     observer: Arc<dyn Observer>,
     /// The spans that wait for a receiver.
     pub spans: Arc<Spans>,
@@ -47,6 +48,7 @@ impl Tools {
             shelves: Shelves::default(),
             limits: limit::Shelves::default(),
             stores: Stores::default(),
+            caches: cache::Shelves::default(),
             observer,
         })
     }

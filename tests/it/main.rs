@@ -21,6 +21,8 @@ mod auth;
 mod balances;
 mod body;
 mod breakers;
+mod cache;
+mod cache_suite;
 mod canary;
 mod carried;
 mod client_address;

@@ -100,6 +100,7 @@ impl Store {
         metrics: &Metrics,
         problems: &mut Problems,
     ) -> Option<Arc<Self>> {
+        let redis = config.redis.as_ref().filter(|_| config.memory.is_none())?;
         let before = problems.errors();
         let mut who = RedisConnectionInfo::default().set_db(config.database.into()).set_skip_set_lib_name();
         let password = config.password.as_ref().map(|password| {
@@ -112,7 +113,7 @@ impl Store {
         if config.user.is_some() && password.is_none() {
             problems.error(at.key("user"), "needs its `password` beside it");
         }
-        if config.redis.is_cluster() && config.database > 0 {
+        if redis.is_cluster() && config.database > 0 {
             problems.error(at.key("database"), "a cluster has only the first, 0");
         }
         if config.timeout.get().is_zero() {
@@ -125,23 +126,31 @@ impl Store {
             who = who.set_password(password);
         }
         let tls = config.tls.as_ref().and_then(|tls| Tls::compile(tls, &at.key("tls"), problems));
-        if config.tls.is_some() && config.redis.named().iter().any(|address| address.socket_file().is_some()) {
+        if config.tls.is_some() && redis.named().iter().any(|address| address.socket_file().is_some()) {
             problems.error(at.key("tls"), "has no meaning over a unix socket");
         }
         // Other files under the same names are other settings too.
         let files: Vec<_> = config.files().iter().map(|file| std::fs::read(file).unwrap_or_default()).collect();
         let settings = format!("{name}\0{config:?}\0{password:?}\0{files:?}");
-        (problems.errors() == before).then(|| kept.keep(settings, || Self::new(name, config, who, tls, metrics)))
+        (problems.errors() == before)
+            .then(|| kept.keep(settings, || Self::new(name, redis, config.timeout.get(), who, tls, metrics)))
     }
 
-    fn new(name: &str, config: &Config, who: RedisConnectionInfo, tls: Option<Tls>, metrics: &Metrics) -> Self {
+    fn new(
+        name: &str,
+        redis: &Redis,
+        timeout: Duration,
+        who: RedisConnectionInfo,
+        tls: Option<Tls>,
+        metrics: &Metrics,
+    ) -> Self {
         let (errands, ordered) = mpsc::channel(ERRANDS);
         Self {
             name: name.into(),
-            redis: config.redis.clone(),
+            redis: redis.clone(),
             tls,
             who,
-            timeout: config.timeout.get(),
+            timeout,
             line: ArcSwapOption::empty(),
             breaker: Mutex::new(Breaker::new(Instant::now())),
             up: AtomicBool::new(false),

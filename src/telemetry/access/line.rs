@@ -48,6 +48,8 @@ pub struct Entry<'a> {
     pub rule: Option<&'a str>,
     /// The codes of refusals that only would have been, with their rules.
     pub would_refuse: Option<&'a str>,
+    /// What it got of the route's cache; nothing where that has none.
+    pub cache: Option<&'static str>,
     /// How its WebSocket ended, if it became one.
     pub tunnel: Option<Tunnel<'a>>,
     /// What the operator should know of it and the client should not, e.g. the nearest miss of a 404.
@@ -121,6 +123,7 @@ impl Entry<'_> {
         optional(to, b"\",\"reason\":\"", self.reason);
         optional(to, b"\",\"rule\":\"", self.rule);
         optional(to, b"\",\"would_refuse\":\"", self.would_refuse);
+        optional(to, b"\",\"cache\":\"", self.cache);
         optional(to, b"\",\"detail\":\"", self.detail);
         if let Some(tunnel) = self.tunnel {
             plain(to, b"\",\"closed_by\":\"", tunnel.closed_by);
@@ -290,6 +293,7 @@ pub(super) mod tests {
             consumer: None,
             rule: None,
             would_refuse: None,
+            cache: None,
             tunnel: None,
             detail: None,
             timings: Timings {

@@ -40,6 +40,7 @@ fn entry() -> Entry<'static> {
         rule: None,
         operation: None,
         would_refuse: None,
+        cache: None,
         tunnel: None,
         reason: None,
         detail: None,

@@ -57,6 +57,7 @@ faults! {
     RequestMisdirected = "request.misdirected", 421, 3, "http_request_denied", Client;
     RequestLoop = "request.loop", 508, 8, "proxy_loop_detected", Operator;
     RouteNone = "route.none", 404, 12, "destination_not_found", Client;
+    CacheNothing = "cache.nothing", 504, 5, "http_request_denied", Client;
     RouteMethod = "route.method", 405, 12, "http_request_denied", Client;
     ClientRefused = "client.refused", 403, 7, "http_request_denied", Client;
     CorsRefused = "cors.refused", 403, 7, "http_request_denied", Client;

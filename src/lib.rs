@@ -39,6 +39,7 @@
 //! | it is made safe, its route is found | [`proxy::intake`], [`route::Table`] |
 //! | the route answers itself, or a target is chosen | [`policy`], [`pool::Pool::pick`] |
 //! | or several are called, and one answer is made of theirs | [`policy::gather`], [`pool::call`] |
+//! | what is remembered of an earlier answer serves, or a target is chosen | [`policy::cache`], `proxy::cache` |
 //! | it is sent, with what hops tell each other | `proxy::forward` |
 //! | the answer is cleaned and passed on | `proxy::response` |
 //! | it is counted and told | `proxy::finish`, [`telemetry`] |

@@ -27,6 +27,7 @@ use crate::config::{Loaded, Seals, Texts};
 use crate::forward::Courier;
 use crate::listener::Listener;
 use crate::policy::auth::Follow;
+use crate::policy::cache;
 use crate::policy::limit::{Ledger, Limit};
 use crate::pool::{self, Pool};
 use crate::route::{Route, Table};
@@ -73,6 +74,8 @@ pub struct Snapshot {
     pub brokers: BTreeMap<Name, Arc<Broker>>,
     /// Who brings messages of brokers to pools.
     pub couriers: Vec<Arc<Courier>>,
+    /// Where routes keep answers; nothing where none does.
+    pub caches: Option<Arc<[Arc<cache::store::Store>]>>,
     /// What requests count that find no route.
     pub nowhere: Counted,
     /// Where settings stand, for `why`.
@@ -171,6 +174,7 @@ impl Snapshot {
             let mut row = json!({ "place": route.place, "match": route.matches, "takes": takes, "pools": pools, "guards": rules });
             let more = [
                 ("copy_to", route.copy_to.as_ref().map(|copies| json!(copies.pool().name()))),
+                ("cache", route.cache.as_ref().map(|cache| json!(cache.to_string()))),
                 ("does", route.does().map(Value::String)),
                 ("trace", route.trace.map(|trace| json!(trace.share.to_string()))),
             ];

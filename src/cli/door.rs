@@ -111,6 +111,7 @@ impl Door {
             (200, Ok(page)) => Ok(page),
             (404, Ok(page)) if !is_order => Err(fail(Exit::No, word(&page, "error"))),
             (400 | 404 | 409, Ok(page)) => Err(fail(Exit::Usage, word(&page, "error"))),
+            (503, Ok(page)) => Err(fail(Exit::NotRunning, word(&page, "error"))),
             (status, _) => Err(fail(Exit::Internal, &format!("the gateway answered {status}"))),
         }
     }

@@ -202,7 +202,9 @@ fn action(route: &Route, verdict: &Verdict<'_>, places: &Places) -> String {
                 let pool = copies.pool().name().as_str();
                 format!("\n  copy_to {pool}  {}  sample {}", places.at(&Path::of(["pools", pool])), copies.sample())
             });
-            split.weights().map(line).chain(stick).chain(asked).chain(copies).chain(trace).collect()
+            let at = Path::of(["routes", route.name.as_str(), "cache"]);
+            let cache = route.cache.iter().map(|cache| format!("\n  cache  {}  {cache}", places.at(&at)));
+            cache.chain(split.weights().map(line)).chain(stick).chain(asked).chain(copies).chain(trace).collect()
         }
     }
 }

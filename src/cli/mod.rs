@@ -1,6 +1,7 @@
 //! The command line: one file per verb, one exit code for every end.
 
 mod breaker;
+mod cache;
 mod certs;
 mod check;
 mod completions;
@@ -121,6 +122,12 @@ enum Verb {
     Breaker(breaker::Options),
     /// Drain a target or give it another weight for a while, or let go of it.
     Target(target::Options),
+    /// Purge answers that the running gateway keeps.
+    Cache {
+        /// What to do.
+        #[command(subcommand)]
+        deed: cache::Deed,
+    },
     /// Let the running gateway say more or less of itself for a while.
     LogLevel(log_level::Options),
     /// Make keys for consumers.
@@ -199,6 +206,7 @@ impl Verb {
             Self::Certs(options) => certs::run(&options),
             Self::Connections(options) => connections::run(&options),
             Self::Target(options) => target::run(&options),
+            Self::Cache { deed } => cache::run(&deed),
             Self::LogLevel(options) => log_level::run(&options),
             Self::Limits(options) => limits::run(&options),
             Self::Pools(options) => pools::run(&options),

@@ -211,6 +211,18 @@ fn stores_exist_and_are_used(tree: &Node, notes: &mut Notes) {
         }
     }
     brokers::are_of_their_kind(tree, &said, notes);
+    for (name, at, place) in said.iter().filter(|(name, ..)| in_memory(section("stores"), name)) {
+        let sentence = format!("`{name}` keeps answers in memory; hosts count together in a Redis");
+        notes.error(at.clone(), *place, sentence);
+    }
+    let mut cached = Vec::new();
+    for route in section("routes").iter() {
+        let Some(node) = route.node.get("cache").and_then(|cache| cache.get("store")) else { continue };
+        let at = Path::of(["routes", &route.key, "cache", "store"]);
+        cached.extend(node.text().map(|name| (name, at, node.place)));
+    }
+    brokers::are_of_their_kind(tree, &cached, notes);
+    said.extend(cached);
     let mut used: BTreeSet<&str> = said.iter().map(|(name, ..)| *name).collect();
     let unknown = |name: &str| section("stores").get(name).is_none();
     let all_known = brokers::complain(tree, &stores, notes) && !used.iter().any(|name| unknown(name));
@@ -220,10 +232,18 @@ fn stores_exist_and_are_used(tree: &Node, notes: &mut Notes) {
     }
     used.extend(brokers::used(tree));
     for store in section("stores").iter().filter(|store| all_known && !used.contains(&*store.key)) {
-        let sentence =
-            if store.node.get("mqtt").is_some() { "no route uses this broker" } else { "no limit uses this store" };
+        let sentence = if store.node.get("mqtt").is_some() {
+            "no route uses this broker"
+        } else {
+            "no limit and no cache uses this store"
+        };
         notes.warn(Path::of(["stores", &store.key]), store.at, sentence);
     }
+}
+
+/// Whether a store is no Redis.
+fn in_memory(stores: &Map, name: &str) -> bool {
+    stores.get(name).is_some_and(|store| store.node.get("memory").is_some())
 }
 
 /// The store that a limit names, with its place.

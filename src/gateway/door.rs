@@ -153,6 +153,7 @@ fn entry<'a>(fault: Fault, seen: &Seen<'a>, time: SystemTime, request_id: &'a st
         rule: None,
         operation: None,
         would_refuse: None,
+        cache: None,
         tunnel: None,
         calls: None,
         reason: Some(fault.code()),

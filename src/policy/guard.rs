@@ -9,6 +9,7 @@ use pingora_http::ResponseHeader;
 
 use super::auth::{self, Auth, Schemes};
 use super::body::{self, Body};
+use super::cache;
 use super::cors::{self, Cors};
 use super::ip::{self, Ip};
 use super::limit::{self, Limit, Limits};
@@ -53,6 +54,8 @@ pub struct Tools<'a> {
     pub auth: &'a Schemes,
     /// What limits need; without it there are none.
     pub limits: Option<limit::Room<'a>>,
+    /// The stores of answers; without them nothing is remembered.
+    pub caches: Option<&'a cache::Stores<'a>>,
     /// Where what was fetched lies for a restart.
     pub state: &'a std::path::Path,
     /// Nothing where nobody counts.
@@ -64,7 +67,8 @@ pub struct Tools<'a> {
 impl<'a> Tools<'a> {
     /// Without limits, metrics and anything to come back to: for questions, tests and benches.
     pub fn alone(place: &'a dyn Fn(&Path) -> String, auth: &'a Schemes) -> Self {
-        Self { place, auth, limits: None, state: std::path::Path::new(""), metrics: None, brokers: None }
+        let state = std::path::Path::new("");
+        Self { place, auth, limits: None, caches: None, state, metrics: None, brokers: None }
     }
 }
 

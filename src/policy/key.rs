@@ -77,7 +77,7 @@ impl Key {
 }
 
 impl Part {
-    fn write(&self, exchange: &Exchange<'_>, route: &str, to: &mut impl Hasher) -> Option<()> {
+    pub(in crate::policy) fn write(&self, exchange: &Exchange<'_>, route: &str, to: &mut impl Hasher) -> Option<()> {
         let (request, identity) = (exchange.request, &exchange.found.identity);
         match self {
             Self::Client => client(request.client(), to),

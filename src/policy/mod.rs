@@ -11,6 +11,7 @@
 //! | `limit` refuses what comes too often | `limit` says what is left |
 //! | `validate` refuses parameters and bodies of another shape | |
 //! | `websocket` refuses who has too many open | |
+//! | `cache` answers with what it remembers | `cache` remembers |
 //! | `grpc_web` and `transcode` make it a call of gRPC | and the answer what the client speaks |
 //! | `batch` sends each of its parts on its way | `batch` answers with what became of them |
 //! | `redirect`, `respond`, `publish` or `subscribe` answers here | `gather` answers with the results of its calls |
@@ -22,6 +23,7 @@
 pub mod auth;
 pub mod batch;
 pub mod body;
+pub mod cache;
 pub mod compress;
 pub mod cors;
 pub mod decode;

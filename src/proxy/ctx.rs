@@ -9,6 +9,7 @@ use pingora_http::RequestHeader;
 
 use super::again::{Further, Past};
 use super::bodies::Steps;
+use super::cache::Cached;
 use super::copy::Copying;
 use super::gather::Calls;
 use super::intake::{Intake, field};
@@ -63,6 +64,8 @@ pub struct Ctx {
     /// Why it was not served as asked, and what only the log is told about it.
     pub fault: Option<Fault>,
     pub why: Option<String>,
+    /// What becomes of it on a route with a cache.
+    pub cached: Option<Box<Cached>>,
     /// What came of a body that is looked at as a whole.
     pub held: BytesMut,
     /// The whole body, as the target gets it, where it was read before one was chosen.
@@ -137,6 +140,7 @@ impl Default for Ctx {
             copying: Copying::default(),
             fault: None,
             why: None,
+            cached: None,
             held: BytesMut::new(),
             whole: None,
             parameter: None,

@@ -19,7 +19,7 @@ use crate::pool::Pool;
 use crate::route::Route;
 use crate::snapshot::{Live, Snapshot};
 use crate::telemetry::access::{Entry, Timings, Tunnel};
-use crate::telemetry::metrics::{PoolMetrics, RouteMetrics};
+use crate::telemetry::metrics::{CacheResult, PoolMetrics, RouteMetrics};
 
 /// What is told of a request, wherever it lies at its end.
 pub(super) struct Story<'a> {
@@ -49,6 +49,7 @@ pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
     let Some(connection) = ctx.connection.take() else { return };
     let (route, pool, snapshot) = (ctx.route.take(), ctx.pool.take(), live.load());
     let (request, counted) = (session.req_header(), route.as_ref().map_or(&snapshot.nowhere, |route| &route.counted));
+    let refresh = ctx.cached.as_ref().is_some_and(|cached| cached.is_refresh());
     let story = Story {
         request,
         connection: &connection,
@@ -57,7 +58,7 @@ pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
         whole: (route.as_deref(), pool.as_deref()),
         pattern: None,
         query: query(request, route.as_deref()),
-        counted: counted.through(&connection.listener.name).map(|counted| &**counted),
+        counted: counted.through(&connection.listener.name).map(|counted| &**counted).filter(|_| !refresh),
         pool_counted: pool.as_deref().and_then(Pool::counted).filter(|_| !ctx.upstream.by_call),
         status: status(session, ctx.fault),
         bytes_in: session.body_bytes_read() as u64,
@@ -71,7 +72,7 @@ pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
 /// Counts the request, writes its line, and says what went wrong on our side or the target's.
 pub(super) fn tell(live: &Live, snapshot: &Snapshot, story: &Story<'_>, ctx: &mut Ctx) {
     count(story, ctx);
-    if snapshot.access.is_on() {
+    if snapshot.access.is_on() && !ctx.cached.as_ref().is_some_and(|cached| cached.is_refresh()) {
         line(snapshot, story, ctx);
     }
     if ctx.fault.is_some() || story.status >= 500 {
@@ -118,6 +119,9 @@ fn count(story: &Story<'_>, ctx: &Ctx) {
         counted.count(&story.request.method, story.status, total.as_secs_f64(), overhead);
         if let Some(fault) = ctx.fault {
             counted.fault(fault);
+        }
+        if let Some(result) = ctx.cached.as_ref().and_then(|cached| cached.result()) {
+            counted.cache(result);
         }
         for refusal in ctx.found.iter().flat_map(|found| &found.would_refuse) {
             counted.would_refuse(refusal.fault);
@@ -170,6 +174,7 @@ fn line(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) {
         operation: found.and_then(|found| found.graphql.as_ref()).map(|asked| (asked.name.as_deref(), asked.kind)),
         rule: found.and_then(|found| found.refused.as_ref()).map(|refusal| &*refusal.rule),
         would_refuse: would_refuse.as_deref(),
+        cache: ctx.cached.as_ref().and_then(|cached| cached.result()).map(CacheResult::word),
         tunnel: story.tunnel,
         calls: calls.as_deref(),
         detail: ctx.why.as_deref(),

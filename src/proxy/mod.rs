@@ -3,6 +3,7 @@
 mod again;
 mod batch;
 mod bodies;
+mod cache;
 mod copy;
 mod ctx;
 mod fail;
@@ -12,6 +13,7 @@ mod gather;
 mod graphql;
 mod grpc_web;
 pub mod intake;
+mod look;
 mod mqtt;
 mod pace;
 mod reply;
@@ -31,28 +33,26 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderMap, Version};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
+use pingora_cache::key::HashBinary;
+use pingora_cache::storage::HitHandler;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use self::ctx::Ctx;
-use self::intake::field;
-use self::view::View;
 use self::websocket::Websockets;
 use crate::fault::Fault;
-use crate::listener::came_by;
 use crate::pool::Pool;
 use crate::pool::connection::Connections;
 use crate::pool::retry::MOST_ATTEMPTS;
-use crate::route::{Action, Found, Params};
+use crate::route::Action;
 use crate::snapshot::Live;
-use crate::telemetry::metrics::RouteMetrics;
-use crate::telemetry::trace::Trace;
 
 /// The gateway as Pingora sees it.
 pub struct Proxy {
@@ -100,56 +100,16 @@ impl ProxyHttp for Proxy {
 
     /// Look: make the request safe, find its route.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<()> {
-        let snapshot = self.live.load();
-        ctx.generation = snapshot.generation;
-        if let Some((connection, part_of)) = session.digest().and_then(came_by) {
-            (ctx.connection, ctx.part_of) = (Some(connection.clone()), part_of.map(Into::into));
-        }
-        let Some(connection) = &ctx.connection else { return Err(Fault::GatewayInternal.into()) };
-        // HTTP/1.0 knows no answers before the answer.
-        let old = session.req_header().version == Version::HTTP_10;
-        session.set_ignore_info_resp(old);
-        let request = session.req_header_mut();
-        ctx.trace = Trace::of(request.headers.get(field::TRACEPARENT).map(HeaderValue::as_bytes));
-        let safe = intake::make_safe(request, connection, &snapshot.client_ip);
-        if let Some(traces) = &snapshot.traces {
-            traces.begin(&mut ctx.trace, None, safe.as_ref().is_ok_and(|intake| intake.trusted));
-        }
-        let intake = ctx.intake.insert(safe?);
-        if intake.trusted {
-            ctx.carried_id = ctx::carried_id(&request.headers);
-        }
-        if connection.listener.redirect.is_some() {
-            return Ok(());
-        }
-        let mut params = Params::default();
-        match snapshot.table.find(&View::of(request, intake, &ctx.params), &mut params) {
-            Found::Route(route) => {
-                ctx.in_flight = route.counted.through(&connection.listener.name).map(RouteMetrics::begin);
-                if let (Some(traces), Some(sample)) = (&snapshot.traces, route.trace) {
-                    traces.begin(&mut ctx.trace, Some(sample.rate), intake.trusted);
-                }
-                ctx.route = Some(route.clone());
-                ctx.params = params;
-                if self.live.is_short() { Err(Fault::ShedMemory.into()) } else { Ok(()) }
-            }
-            Found::Method { allow, nearest } => {
-                ctx.allow = Some(allow);
-                ctx.why = Some(nearest.to_string());
-                ctx.nearest = Some(nearest.route.clone());
-                Err(Fault::RouteMethod.into())
-            }
-            Found::Nothing { nearest } => {
-                ctx.why = nearest.as_ref().map(ToString::to_string);
-                ctx.nearest = nearest.map(|nearest| nearest.route.clone());
-                Err(Fault::RouteNone.into())
-            }
-        }
+        look::look(&self.live, session, ctx)
     }
 
     /// Decide: answer here, or choose where it goes.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let Some(route) = ctx.route.clone() else { return response::redirect_https(session, ctx).await };
+        if cache::is_refresh(session) {
+            cache::seed(session, ctx);
+            return if cache::begin(session, ctx) { Ok(false) } else { Err(Fault::ClientGone.into()) };
+        }
         let body = route.guards.is_some() && !session.is_body_empty();
         if let Some(status) = graphql::pass(session, &route, body, ctx).await? {
             return response::by_guard(session, ctx, status).await;
@@ -163,6 +123,9 @@ impl ProxyHttp for Proxy {
                 }
                 grpc_web::begin(session.req_header(), ctx);
                 bodies::read(session, &route, ctx).await?;
+                if route.cache.is_some() && cache::begin(session, ctx) {
+                    return Ok(false);
+                }
                 let instead = ctx.choose(session.req_header()).await?;
                 if response::instead(session, ctx, instead.as_deref()).await? {
                     return Ok(true);
@@ -178,6 +141,55 @@ impl ProxyHttp for Proxy {
             Action::Gather(gather) => gather::answer(session, ctx, gather).await,
             Action::Batch(batch) => Box::pin(batch::answer(session, ctx, batch, &self.own, &self.aside)).await,
         }
+    }
+
+    fn allow_spawning_subrequest(&self, _: &Session, ctx: &Box<Ctx>) -> bool {
+        ctx.route.as_ref().is_some_and(|route| route.cache.is_some())
+    }
+
+    /// Remember: what is kept may serve.
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<()> {
+        if ctx.cached.is_some() {
+            cache::enable(session, ctx);
+        }
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _: &Session, ctx: &mut Box<Ctx>) -> Result<CacheKey> {
+        cache::take_key(ctx)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _: &mut HitHandler,
+        fresh: bool,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(cache::found(session, meta, fresh, ctx, &self.aside))
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Box<Ctx>, request: &RequestHeader) -> Option<HashBinary> {
+        cache::vary(meta, request, ctx)
+    }
+
+    /// Nothing serves: choose where it goes.
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
+        if ctx.cached.is_some() { cache::miss(session, ctx).await } else { Ok(true) }
+    }
+
+    fn response_cache_filter(
+        &self,
+        session: &Session,
+        head: &ResponseHeader,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<RespCacheable> {
+        cache::judge(session, head, ctx)
+    }
+
+    fn should_serve_stale(&self, _: &mut Session, ctx: &mut Box<Ctx>, error: Option<&Error>) -> bool {
+        cache::may_stand_in(ctx, error)
     }
 
     /// Look at the body as it passes. A further try sends what came before once more: what was read counts, once.
@@ -205,6 +217,9 @@ impl ProxyHttp for Proxy {
 
     /// Send there: the target of this try was chosen already.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
+        if let Some(fault) = cache::unchosen(ctx) {
+            return Err(fault.into());
+        }
         again::pause(ctx).await;
         again::begin(ctx, Instant::now());
         let (Some(picked), Some(route)) = (&ctx.picked, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
@@ -293,6 +308,9 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
+        if ctx.cached.is_some() {
+            cache::renew(session, head, ctx);
+        }
         again::or_this(session, ctx, head)
     }
 
@@ -303,7 +321,17 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        response::forwarded(session, head, ctx)?;
+        if cache::is_kept(session, head, ctx) {
+            cache::cleaned(session, head, ctx)?;
+        } else {
+            response::forwarded(session, head, ctx)?;
+            if cache::may_touch(session, head, ctx) {
+                Box::pin(cache::touch(session, head, ctx)).await;
+            }
+            if ctx.cached.is_some() {
+                cache::sign(session, head, ctx)?;
+            }
+        }
         grpc_web::answered(head, ctx)?;
         bodies::begin(session, head, ctx)
     }

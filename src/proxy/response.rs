@@ -28,17 +28,7 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
         ctx.upstream.informed += 1;
         return if ctx.upstream.informed > MOST_INFORMED { Err(Fault::UpstreamProtocol.into()) } else { Ok(()) };
     }
-    ctx.upstream.answered = Some(Instant::now());
-    if let Some(errand) = &ctx.upstream.errand {
-        errand.answer();
-        if let Some(keeps) = head.headers.get(field::KEEP_ALIVE).and_then(|said| habit::told(said.to_str().ok()?)) {
-            errand.told(keeps);
-        }
-    }
-    let waited = ctx.waited();
-    if let Some(picked) = &mut ctx.picked {
-        picked.answered(head.status.as_u16(), waited);
-    }
+    heard(head, ctx);
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !session.is_upgrade_req() {
         return Err(Fault::UpstreamUpgrade.into());
@@ -70,6 +60,21 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
     Ok(())
 }
 
+/// A target has answered: what is learned of it.
+pub(super) fn heard(head: &ResponseHeader, ctx: &mut Ctx) {
+    ctx.upstream.answered = Some(Instant::now());
+    if let Some(errand) = &ctx.upstream.errand {
+        errand.answer();
+        if let Some(keeps) = head.headers.get(field::KEEP_ALIVE).and_then(|said| habit::told(said.to_str().ok()?)) {
+            errand.told(keeps);
+        }
+    }
+    let waited = ctx.waited();
+    if let Some(picked) = &mut ctx.picked {
+        picked.answered(head.status.as_u16(), waited);
+    }
+}
+
 /// Changes the fields of `head` as a map, and leaves the target's spelling of their names (RFC 9110 section 5.1: it means
 /// nothing): each change through Pingora's own type would read the name again and keep a second map of spellings.
 pub(super) fn rebuild<T>(
@@ -88,7 +93,7 @@ pub(super) fn rebuild<T>(
 }
 
 /// RFC 9110 section 7.6.1; the framing itself is Pingora's.
-fn strip_hop_by_hop(fields: &mut HeaderMap, switching: bool) {
+pub(super) fn strip_hop_by_hop(fields: &mut HeaderMap, switching: bool) {
     if !fields.keys().any(is_hop_by_hop) {
         return;
     }

@@ -7,8 +7,8 @@ use super::{copy, host, matches, opt_in, split, stick, trace};
 use crate::policy::guard::{self, Guards};
 use crate::policy::template::Offer;
 use crate::policy::{
-    auth, batch, body, compress, cors, gather, graphql, headers, ip, limit, publish, redirect, require, respond, rewrite,
-    subscribe, transcode, transform, validate, websocket,
+    auth, batch, body, cache, compress, cors, gather, graphql, headers, ip, limit, publish, redirect, require, respond,
+    rewrite, subscribe, transcode, transform, validate, websocket,
 };
 use crate::pool::{Retry, Timeout};
 use crate::problem::{Path, Problems};
@@ -55,6 +55,9 @@ pub struct Config {
     /// How its WebSockets are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub websocket: Option<websocket::Config>,
+    /// Which answers are remembered, and for how long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<cache::Config>,
     /// Whether pages of browsers may speak gRPC-Web to a pool that speaks gRPC.
     #[serde(default)]
     pub grpc_web: bool,
@@ -121,6 +124,34 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whatever tells requests apart has to be there: parameters in the match, and `auth` for who asks.
+    pub(super) fn asks_for_nothing_else(
+        &self,
+        offers: &[Offer],
+        guards: Option<&Guards>,
+        at: &Path,
+        problems: &mut Problems,
+    ) {
+        if self.graphql.is_none() && guards.is_some_and(Guards::ask_what) {
+            let sentence = "counts by `graphql.operation`, and the route has no `graphql`: all are `other`";
+            problems.warn(at.key("limit"), sentence);
+        }
+        let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
+        let counted_by = guards.into_iter().flat_map(Guards::params).map(|name| ("limit", "counts", name));
+        let cached_by = self.cache.iter().flat_map(|cache| cache.key.params()).map(|name| ("cache", "goes", name));
+        let kept_by = self.stick.iter().flat_map(stick::Config::params).map(|name| ("stick", "goes", name));
+        for (key, does, name) in counted_by.chain(cached_by).chain(kept_by).filter(|(_, _, name)| !known(name)) {
+            problems.error(at.key(key), format!("{does} by `path.{name}`, and `:{name}` is not in the route's match"));
+        }
+        let says_who = [
+            ("stick", self.stick.as_ref().is_some_and(stick::Config::asks_who), "nobody stays on one side by that"),
+            ("cache", self.cache.as_ref().is_some_and(|cache| cache.key.says_who()), "nothing is kept by that"),
+        ];
+        for (key, _, so) in says_who.into_iter().filter(|(_, asks, _)| *asks && self.auth.is_none()) {
+            problems.warn(at.key(key), format!("goes by what `auth` finds out, and the route has none: {so}"));
+        }
+    }
+
     /// What only has a meaning on the way to a target would do nothing.
     pub(super) fn forwards_nothing(&self, guards: Option<&Guards>, at: &Path, problems: &mut Problems) {
         for (key, there) in [("stick", self.stick.is_some()), ("opt_in", !self.opt_in.is_empty())] {
@@ -143,11 +174,13 @@ impl Config {
                 "changes what passes between client and pool, and this route forwards nothing",
             );
         }
-        if self.grpc_web {
-            problems.error(at.key("grpc_web"), "speaks to a pool, and this route forwards nothing");
+        for (key, there) in [("grpc_web", self.grpc_web), ("transcode", self.transcode.is_some())] {
+            if there {
+                problems.error(at.key(key), "speaks to a pool, and this route forwards nothing");
+            }
         }
-        if self.transcode.is_some() {
-            problems.error(at.key("transcode"), "speaks to a pool, and this route forwards nothing");
+        if self.cache.is_some() {
+            problems.error(at.key("cache"), "remembers what a pool answers, and this route forwards nothing");
         }
         if self.copy_to.is_some() {
             problems.error(at.key("copy_to"), "copies what is forwarded, and this route forwards nothing");
@@ -156,20 +189,6 @@ impl Config {
             let described = self.validate.as_ref().is_some_and(|validate| validate.openapi.is_some());
             let sentence = "looks at bodies on their way to a pool, and this route forwards nothing";
             problems.error(at.key("validate").key(if described { "openapi" } else { "body" }), sentence);
-        }
-    }
-
-    /// What counts or goes by a part of the path needs that part in the match.
-    pub(super) fn names_params(&self, guards: Option<&Guards>, offers: &[Offer], at: &Path, problems: &mut Problems) {
-        if self.graphql.is_none() && guards.is_some_and(Guards::ask_what) {
-            let sentence = "counts by `graphql.operation`, and the route has no `graphql`: all are `other`";
-            problems.warn(at.key("limit"), sentence);
-        }
-        let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
-        let counted_by = guards.iter().flat_map(|guards| guards.params()).map(|name| ("limit", "counts", name));
-        let kept_by = self.stick.iter().flat_map(stick::Config::params).map(|name| ("stick", "goes", name));
-        for (key, does, name) in counted_by.chain(kept_by).filter(|(_, _, name)| !known(name)) {
-            problems.error(at.key(key), format!("{does} by `path.{name}`, and `:{name}` is not in the route's match"));
         }
     }
 

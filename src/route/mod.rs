@@ -33,6 +33,7 @@ pub mod trace;
 
 use std::sync::Arc;
 
+use crate::policy::cache::{self, Cache};
 use crate::policy::guard::{self, Guards};
 use crate::policy::headers::Fields;
 use crate::policy::rewrite::Rewrite;
@@ -65,6 +66,9 @@ pub struct Route {
     /// What a request must pass; nothing where everyone may.
     pub guards: Option<Box<Guards>>,
     pub websocket: Option<Box<Websocket>>,
+    pub cache: Option<Box<Cache>>,
+    /// Where answers lie that its requests may make void.
+    pub touches: Option<Arc<[Arc<cache::store::Store>]>>,
     pub action: Action,
     /// Copies for another pool; nothing where there are none.
     pub copy_to: Option<Arc<Copies>>,
@@ -100,13 +104,11 @@ impl Route {
         let guards = Guards::compile(config.guards(), at, tools, problems);
         let predicates = matches::compile(&config.matches.0, config.priority, at, problems);
         let offers: Vec<Offer> = config.matches.0.iter().map(matches::Match::offer).collect();
-        config.names_params(guards.as_deref(), &offers, at, problems);
-        if config.stick.as_ref().is_some_and(stick::Config::asks_who) && config.auth.is_none() {
-            let sentence = "goes by what `auth` finds out, and the route has none: nobody stays on one side by that";
-            problems.warn(at.key("stick"), sentence);
-        }
+        config.asks_for_nothing_else(&offers, guards.as_deref(), at, problems);
         let websocket = config.websocket.as_ref();
         let websocket = websocket.and_then(|said| Websocket::compile(said, &at.key("websocket"), tools, problems));
+        let cache = config.cache.as_ref().zip(tools.caches);
+        let cache = cache.and_then(|(config, stores)| Cache::compile(config, &at.key("cache"), stores, problems));
         let action = Action::compile(config, &offers, at, pools, (name, tools), problems);
         let copies = config.copy_to.as_ref().and_then(|config| {
             let counted = tools.metrics.map(|metrics| metrics.copies(name.as_str()));
@@ -129,6 +131,8 @@ impl Route {
             priority: config.priority.unwrap_or(0),
             guards,
             websocket,
+            cache: cache.map(Box::new),
+            touches: tools.caches.and_then(cache::Stores::touched),
             action: action?,
             copy_to: copies,
             rewrite,

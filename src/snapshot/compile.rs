@@ -15,7 +15,7 @@ use crate::config::{Document, Loaded, Seals};
 use crate::forward::Courier;
 use crate::listener::{self, Listener};
 use crate::messages::Messages;
-use crate::policy::{auth, guard, limit};
+use crate::policy::{auth, cache, guard, limit};
 use crate::pool::{self, Pool};
 use crate::problem::{Path, Problems};
 use crate::route::{Route, Table};
@@ -74,6 +74,7 @@ struct Parts {
     stores: BTreeMap<Name, Option<Arc<Store>>>,
     brokers: guard::Brokers,
     couriers: Vec<Arc<Courier>>,
+    caches: Option<Arc<[Arc<cache::store::Store>]>>,
     routes: Vec<Arc<Route>>,
     table: Table,
     answers: Arc<Answers>,
@@ -98,7 +99,11 @@ impl Parts {
         let brokers = brokers(document, tools, problems);
         let limits = limits(document, tools, &stores, &place, problems);
         let room = limit::Room { shelves: &tools.limits, metrics: &tools.metrics, named: &limits, stores: &stores };
+        let mut caches = caches(document, tools, &stores);
+        caches.used =
+            caches.all(document.routes.values().filter_map(|route| Some(route.cache.as_ref()?.store.as_ref())));
         let mut guards = guard::Tools {
+            caches: Some(&caches),
             place: &place,
             auth: &auth::Schemes::new(),
             limits: Some(room),
@@ -121,6 +126,7 @@ impl Parts {
             })
             .collect();
         let couriers = couriers(document, tools, &brokers, &pools, problems);
+        let used = caches.touched();
         let table = Table::compile(&routes, problems);
         let messages = Messages::compile(&document.errors, FilePath::new(""), &Path::of(["errors"]), problems);
         let admin = admin(document, problems);
@@ -133,6 +139,7 @@ impl Parts {
             stores,
             brokers,
             couriers,
+            caches: used,
             routes,
             table,
             answers: Answers::new(messages, document.errors.detail),
@@ -232,6 +239,7 @@ impl Parts {
             stores: there(self.stores),
             brokers: there(self.brokers),
             couriers: self.couriers,
+            caches: self.caches,
             nowhere: self.nowhere,
             written: Written::of(document, &loaded.places),
         })
@@ -319,6 +327,17 @@ fn stores(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeM
         (name, store)
     };
     document.stores.iter().map(compile).collect()
+}
+
+/// The stores of answers; those that are a Redis are compiled already.
+fn caches<'a>(
+    document: &Document,
+    tools: &'a Tools,
+    redis: &'a limit::Stores,
+) -> cache::Stores<'a> {
+    let memory = document.stores.iter().filter_map(|(name, config)| Some((name.clone(), config.in_memory()?)));
+    let memory = memory.collect();
+    cache::Stores { shelves: &tools.caches, memory, redis, used: None, metrics: &tools.metrics }
 }
 
 /// The named limits; a route that names one finds it here.

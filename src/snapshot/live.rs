@@ -12,7 +12,7 @@ use super::Snapshot;
 use crate::client::mqtt::Brokers;
 use crate::client::store::Stores;
 use crate::forward::Desks;
-use crate::policy::limit;
+use crate::policy::{cache, limit};
 use crate::pool::breaker::{ALL, Stage};
 use crate::pool::connection::Connections;
 use crate::pool::{self, Observer, Shelves};
@@ -29,6 +29,7 @@ pub struct Tools {
     pub(super) stores: Stores,
     pub(super) brokers: Brokers,
     pub(super) desks: Desks,
+    pub(super) caches: cache::Shelves,
     observer: Arc<dyn Observer>,
     /// The spans that wait for a receiver.
     pub spans: Arc<Spans>,
@@ -53,6 +54,7 @@ impl Tools {
             stores: Stores::default(),
             brokers: Brokers::default(),
             desks: Desks::default(),
+            caches: cache::Shelves::default(),
             observer,
         })
     }

@@ -77,6 +77,9 @@ impl FromStr for Level {
 /// Libraries that tell of each failed request what our own lines tell better; they are heard only when someone digs.
 const CHATTY: [&str; 8] = ["pingora", "h2", "rustls", "tokio_rustls", "hickory", "hyper", "mio", "notify"];
 
+/// What tells of each client that leaves while it gets a remembered answer, as if that were an error.
+const ABORTED: &str = "pingora_proxy::proxy_cache";
+
 /// Begins the log. `RUST_LOG`, when set, decides alone; else the level that `set_level` says.
 pub fn start(level: Level) {
     let directives = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty());
@@ -163,6 +166,9 @@ impl Log for Logger {
 
 /// How much of a target's messages is written when ours are written at `level`.
 fn heard(target: &str, level: LevelFilter) -> LevelFilter {
+    if target == ABORTED && level < LevelFilter::Debug {
+        return LevelFilter::Off;
+    }
     let chatty = CHATTY.iter().any(|name| target.starts_with(name));
     if chatty && level < LevelFilter::Debug { level.min(LevelFilter::Error) } else { level }
 }
@@ -248,6 +254,7 @@ mod tests {
     fn libraries_are_heard_only_when_someone_digs() {
         assert_eq!(heard("pingora_proxy", LevelFilter::Info), LevelFilter::Error);
         assert_eq!(heard("pingora_proxy", LevelFilter::Debug), LevelFilter::Debug);
+        assert_eq!(heard(ABORTED, LevelFilter::Info), LevelFilter::Off);
         assert_eq!(heard("yumen::proxy", LevelFilter::Info), LevelFilter::Info);
         assert_eq!(heard("yumen::proxy", LevelFilter::Warn), LevelFilter::Warn);
     }

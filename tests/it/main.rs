@@ -22,6 +22,8 @@ mod balances;
 mod batch;
 mod body;
 mod breakers;
+mod cache;
+mod cache_suite;
 mod canary;
 mod carried;
 mod client_address;

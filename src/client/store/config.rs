@@ -11,10 +11,10 @@ use super::tls;
 use super::whither::Redis;
 use crate::client::mqtt::config::Forward;
 use crate::problem::{Path, Problems};
-use crate::units::{Address, Duration, Name, Text, or_short, short_form};
+use crate::units::{Address, Duration, Name, Size, Text, or_short, short_form};
 
-/// A store that several hosts share: a Redis, or one that speaks as it does, or a broker of MQTT. A bare address is short
-/// for `redis`.
+/// A store: a Redis that several hosts share, or one that speaks as it does; a part of this process' memory for the answers of
+/// `cache`; or a broker of MQTT. A bare address is short for `redis`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Self", deny_unknown_fields)]
 #[schemars(rename = "Store", transform = or_short)]
@@ -22,6 +22,9 @@ pub struct Config {
     /// Where a Redis is: an address, a list of which the first that can be written to is used, or sentinels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
+    /// So much of the memory of this process, in place of a Redis: for the answers of `cache` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
     /// Where a broker of MQTT 3.1.1 is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<Address>,
@@ -53,16 +56,24 @@ pub struct Config {
 
 short_form!(Config, "an address, e.g. 10.0.0.5:6379, or { redis: 10.0.0.5:6379, password: file:/path, .. }");
 
+/// Less keeps next to nothing.
+const LEAST: u64 = 1 << 20;
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
 fn is_first(database: &u16) -> bool {
     *database == 0
 }
 
 impl Config {
-    /// What kind of store it is has to be said, once. `at` is `stores.NAME`.
+    /// What kind of store it is has to be said, once, and then only what belongs to that. `at` is `stores.NAME`.
     pub fn complain(&self, at: &Path, problems: &mut Problems) {
-        if usize::from(self.redis.is_some()) + usize::from(self.mqtt.is_some()) != 1 {
-            problems.error(at.clone(), "is either `redis` or `mqtt`, e.g. { redis: 10.0.0.5:6379 }");
+        let kinds = [self.redis.is_some(), self.memory.is_some(), self.mqtt.is_some()];
+        if kinds.into_iter().filter(|said| *said).count() != 1 {
+            problems.error(at.clone(), "is one of `redis`, `memory` and `mqtt`, e.g. { redis: 10.0.0.5:6379 }");
+            return;
+        }
+        if let Some(memory) = self.memory {
+            self.is_memory(memory, at, problems);
         }
         if self.mqtt.is_some() {
             return;
@@ -75,6 +86,27 @@ impl Config {
         for (key, _) in of_brokers.into_iter().filter(|(_, said)| *said) {
             problems.error(at.key(key), "is of a broker (`mqtt`), and this store is none");
         }
+    }
+
+    fn is_memory(&self, memory: Size, at: &Path, problems: &mut Problems) {
+        let others = [
+            ("user", self.user.is_some()),
+            ("password", self.password.is_some()),
+            ("database", !is_first(&self.database)),
+            ("timeout", self.timeout.is_some()),
+            ("tls", self.tls.is_some()),
+        ];
+        for (key, _) in others.into_iter().filter(|(_, said)| *said) {
+            problems.error(at.key(key), "has no meaning for a store in memory");
+        }
+        if memory.bytes() < LEAST {
+            problems.error(at.key("memory"), format!("`{memory}` is too little; at least {}", Size::from_bytes(LEAST)));
+        }
+    }
+
+    /// How many bytes of memory it is, where it is that.
+    pub fn in_memory(&self) -> Option<u64> {
+        self.memory.map(Size::bytes)
     }
 
     /// The password.
@@ -127,7 +159,10 @@ mod tests {
         assert_eq!(short, read("{ redis: ['10.0.0.5:6379'] }").unwrap());
         let printed = serde_yaml::to_string(&short).unwrap();
         assert_eq!(read(&printed).unwrap(), short, "{printed}");
-        for wrong in ["{ redis: [] }", "{ redis: x }", "10.0.0.5", "{ redis: '10.0.0.5:6379', pasword: x }"] {
+        assert!(read("{ memory: 64MiB }").unwrap().redis.is_none());
+        for wrong in
+            ["{ redis: [] }", "{ memory: 64 }", "{ redis: x }", "10.0.0.5", "{ redis: '10.0.0.5:6379', pasword: x }"]
+        {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

@@ -104,7 +104,7 @@ impl Store {
     ) -> Option<Arc<Self>> {
         let before = problems.errors();
         let mut who = RedisConnectionInfo::default().set_db(config.database.into()).set_skip_set_lib_name();
-        let redis = config.redis.clone()?;
+        let redis = config.redis.clone().filter(|_| config.memory.is_none())?;
         let password = config.secret(at, problems);
         if config.user.is_some() && password.is_none() {
             problems.error(at.key("user"), "needs its `password` beside it");

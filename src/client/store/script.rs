@@ -45,6 +45,7 @@ fn command(verb: &str, script: &str, key: &str, arguments: &[Argument<'_>]) -> C
         match argument {
             Argument::Text(text) => command.arg(*text),
             Argument::Number(number) => command.arg(*number),
+            Argument::Bytes(bytes) => command.arg(*bytes),
         };
     }
     command
@@ -55,4 +56,5 @@ fn command(verb: &str, script: &str, key: &str, arguments: &[Argument<'_>]) -> C
 pub enum Argument<'a> {
     Text(&'a str),
     Number(i64),
+    Bytes(&'a [u8]),
 }

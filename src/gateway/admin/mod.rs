@@ -1,6 +1,7 @@
 //! The admin door: health, readiness, metrics, status, limits, pages for people, and the order to reload. Nothing changes by
 //! GET.
 
+mod cache;
 mod connections;
 mod diff;
 pub(super) mod hand;
@@ -76,7 +77,8 @@ fn is_foreign(headers: &HeaderMap) -> bool {
 /// What there is to see by GET, and to order by POST.
 const LOOKS: &str =
     "/livez /readyz /health /metrics /status /routes /pools /limits /certs /connections /history /why /openapi.json";
-const ORDERS: [&str; 7] = ["/reload", "/rollback", "/diff", "/breaker", "/target", "/log-level", "/upgrade"];
+const ORDERS: [&str; 8] =
+    ["/reload", "/rollback", "/diff", "/breaker", "/target", "/log-level", "/upgrade", "/cache/purge"];
 
 #[async_trait]
 impl ServeHttp for Admin {
@@ -176,6 +178,7 @@ impl Admin {
             "/reload" if query == "wait" => order::reload_and_wait(&self.reloader).await,
             "/reload" => order::reload(&self.reloader),
             "/rollback" => history::roll_back(&self.reloader, query).await,
+            "/cache/purge" => cache::purge(&self.live, query).await,
             "/breaker" => hand::hold(&self.live, query),
             "/target" => hand::weigh(&self.live, &self.reloader, query),
             "/log-level" => hand::log_level(&self.reloader, query),

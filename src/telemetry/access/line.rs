@@ -52,6 +52,8 @@ pub struct Entry<'a> {
     pub rule: Option<&'a str>,
     /// The codes of refusals that only would have been, with their rules.
     pub would_refuse: Option<&'a str>,
+    /// What it got of the route's cache; nothing where that has none.
+    pub cache: Option<&'static str>,
     /// How its WebSocket ended, if it became one.
     pub tunnel: Option<Tunnel<'a>>,
     /// The calls that it was answered with, a word each: `user 200 12.345ms, cart upstream.refused 0.310ms`.
@@ -132,6 +134,7 @@ impl Entry<'_> {
         optional(to, b"\",\"reason\":\"", self.reason);
         optional(to, b"\",\"rule\":\"", self.rule);
         optional(to, b"\",\"would_refuse\":\"", self.would_refuse);
+        optional(to, b"\",\"cache\":\"", self.cache);
         optional(to, b"\",\"calls\":\"", self.calls);
         optional(to, b"\",\"detail\":\"", self.detail);
         if let Some(tunnel) = self.tunnel {
@@ -304,6 +307,7 @@ pub(super) mod tests {
             operation: None,
             rule: None,
             would_refuse: None,
+            cache: None,
             tunnel: None,
             calls: None,
             detail: None,

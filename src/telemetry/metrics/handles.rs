@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use http::Method;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
+use super::cache::{ByResult, CacheResult};
 use super::family::Lease;
 use super::list::Families;
 use super::totals::Totals;
@@ -91,6 +92,7 @@ pub struct RouteMetrics {
     requests: Slots,
     faults: [OnceLock<IntCounter>; Fault::ALL.len()],
     times: OnceLock<Times>,
+    cached: ByResult,
     in_flight: OnceLock<IntGauge>,
     websockets: OnceLock<Arc<WebsocketMetrics>>,
 }
@@ -106,6 +108,7 @@ impl RouteMetrics {
             requests: Slots::default(),
             faults: [const { OnceLock::new() }; Fault::ALL.len()],
             times: OnceLock::new(),
+            cached: ByResult::default(),
             in_flight: OnceLock::new(),
             websockets: OnceLock::new(),
             families: Arc::clone(families),
@@ -157,6 +160,11 @@ impl RouteMetrics {
     /// One request would have been refused by a guard that only watches.
     pub fn would_refuse(&self, fault: Fault) {
         self.alone.child(&self.families.shadow_refusals, &[&self.route, fault.code()]).inc();
+    }
+
+    /// What one request got of the cache.
+    pub fn cache(&self, result: CacheResult) {
+        self.cached.count(result, &self.families, &self.alone, &self.route);
     }
 
     /// One request has begun; it has ended when the guard is dropped.

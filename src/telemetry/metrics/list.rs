@@ -50,6 +50,12 @@ families! {
     shadow_refusals: IntCounterVec = "yumen_shadow_refusals_total" ["route", "reason"],
         "Requests that a guard would have refused if it did not only watch, or stay open while its service is down, by reason code.";
 
+    cache_requests: IntCounterVec = "yumen_cache_requests_total" ["route", "result"],
+        "Requests for routes with a cache: fresh from the store (hit), after their time (stale), after the service said that they hold (revalidated), fetched in place of an older one (expired), fetched (miss), not looked for (bypass).";
+    cache_objects: IntGaugeVec = "yumen_cache_objects" ["store"], "Answers that a store keeps in memory.";
+    cache_bytes: IntGaugeVec = "yumen_cache_bytes" ["store"], "Memory that a store of answers uses, of those on their way too.";
+    cache_purges: IntCounterVec = "yumen_cache_purges_total" ["store"], "Orders to purge what a store keeps.";
+
     websockets: IntGaugeVec = "yumen_websockets" ["route"], "WebSockets that are open.";
     websocket_messages: IntCounterVec = "yumen_websocket_messages_total" ["route", "from"],
         "Messages that went through WebSockets, by who sent them.";

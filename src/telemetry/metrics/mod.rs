@@ -1,5 +1,6 @@
 //! What is counted: every metric in one list, its series handed down to those who count.
 
+mod cache;
 mod compress;
 mod copy;
 mod discover;
@@ -22,6 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{IntCounter, Registry, TextEncoder};
 
+pub use cache::{CacheMetrics, CacheResult};
 pub use compress::CompressMetrics;
 pub use copy::{CopyMetrics, CopyResult};
 pub use discover::DiscoverMetrics;
@@ -130,6 +132,11 @@ impl Metrics {
     /// The spans of requests.
     pub fn traces(&self) -> TraceMetrics {
         TraceMetrics::new(&self.families)
+    }
+
+    /// A store of answers.
+    pub fn cache(&self, store: &str) -> CacheMetrics {
+        CacheMetrics::new(&self.families, self.book.lease(format!("cache\0{store}")), store)
     }
 
     /// A broker, and what requests publish through it.
@@ -306,6 +313,8 @@ mod tests {
         route.count(&Method::from_bytes(b"BREW").unwrap(), 999, 0.02, 0.000_03);
         route.fault(Fault::PoolEmpty);
         route.would_refuse(Fault::ClientRefused);
+        route.cache(CacheResult::Hit);
+        let cache = metrics.cache("pages");
         let tunnel = route.websockets().open();
         route.websockets().passed(By::Client, 1, 10);
         route.websockets().closed(Some(1000), By::Client);
@@ -359,7 +368,7 @@ mod tests {
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
-            Box::new((ejected, panics, discover, copies, compress, graphql, gathered)),
+            Box::new((ejected, panics, discover, copies, compress, graphql, gathered, cache)),
         ];
         (metrics, held)
     }

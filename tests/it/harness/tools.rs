@@ -23,10 +23,15 @@ pub fn run(program: impl AsRef<Path>, arguments: &[&str]) -> Ended {
 }
 
 pub fn finish(command: &mut Command) -> Ended {
+    finish_within(command, Duration::from_mins(1))
+}
+
+/// The same of one that takes longer.
+pub fn finish_within(command: &mut Command, patience: Duration) -> Ended {
     let name = format!("{command:?}");
     let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let child = started.unwrap_or_else(|e| panic!("{name}: {e}; `tests/run` installs what tests need"));
-    let Output { status, stdout, stderr } = within(child, Duration::from_mins(1), &name);
+    let Output { status, stdout, stderr } = within(child, patience, &name);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ended { code: status.code().unwrap_or(-1), out: text(stdout), err: text(stderr) }
 }

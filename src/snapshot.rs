@@ -4,6 +4,7 @@ pub mod carry;
 mod compile;
 mod live;
 pub mod openapi;
+mod stores;
 mod written;
 
 use std::collections::{BTreeMap, HashSet};

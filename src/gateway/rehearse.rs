@@ -137,8 +137,7 @@ impl Became {
                 Some(Action::Respond(respond)) => Answer::Status(respond.status),
                 Some(Action::Redirect(redirect)) => Answer::Status(redirect.status),
                 Some(Action::Publish(_)) => Answer::Status(202),
-                Some(Action::Subscribe(_)) => Answer::Status(200),
-                Some(Action::Batch(_)) => Answer::Status(200),
+                Some(Action::Subscribe(_) | Action::Batch(_)) => Answer::Status(200),
                 Some(Action::Gather(gather)) => {
                     let pools: Vec<_> = gather.pools().iter().map(|pool| pool.name().clone()).collect();
                     Answer::Forwarded(<[_; 1]>::try_from(pools).map(|[only]| only))

@@ -6,9 +6,9 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use super::live::Tools;
+use super::stores::{brokers, caches, couriers, stores};
 use super::{ClientIp, Process, Snapshot, Written};
 use crate::answer::Answers;
-use crate::client::mqtt::Broker;
 use crate::client::otlp::{self, Otlp};
 use crate::client::store::{self, Store};
 use crate::config::{Document, Loaded, Seals};
@@ -85,13 +85,7 @@ struct Parts {
 impl Parts {
     fn compile(loaded: &Loaded, tools: &Tools, problems: &mut Problems) -> Option<Self> {
         let (document, places) = (&loaded.document, &loaded.places);
-        let listeners: Vec<_> = document
-            .listeners
-            .iter()
-            .filter_map(|(name, config)| {
-                Listener::compile(name, config, &Path::of(["listeners", name.as_str()]), problems)
-            })
-            .collect();
+        let listeners = listeners(document, problems);
         let names: Vec<Name> = document.listeners.keys().cloned().collect();
         let pools = pools(document, tools, problems);
         let place = |at: &Path| places.at(at).to_string();
@@ -291,55 +285,6 @@ fn leads_back(name: &Name, document: &Document) -> bool {
     std::iter::successors(Some(name), next).nth(document.pools.len()).is_some()
 }
 
-/// The brokers, each under its name.
-fn brokers(document: &Document, tools: &Tools, problems: &mut Problems) -> guard::Brokers {
-    let all = document.stores.iter().filter(|(_, config)| config.mqtt.is_some());
-    let compile = |(name, config): (&Name, &store::Config)| {
-        let at = Path::of(["stores", name.as_str()]);
-        let broker = Broker::compile(name.as_str(), config, &at, &tools.brokers, &tools.metrics, problems);
-        (name.clone(), broker)
-    };
-    all.map(compile).collect()
-}
-
-/// Who brings messages of brokers to pools.
-fn couriers(
-    document: &Document,
-    tools: &Tools,
-    brokers: &guard::Brokers,
-    pools: &BTreeMap<Name, Option<Arc<Pool>>>,
-    problems: &mut Problems,
-) -> Vec<Arc<Courier>> {
-    let room = (&tools.desks, document.runtime.state(), &*tools.metrics);
-    let all = document.stores.iter().filter_map(|(name, config)| {
-        let broker = brokers.get(name)?.as_ref()?;
-        Courier::compile(config, broker, pools, &Path::of(["stores", name.as_str()]), room, problems)
-    });
-    all.map(Arc::new).collect()
-}
-
-/// The stores, each under its name.
-fn stores(document: &Document, tools: &Tools, problems: &mut Problems) -> BTreeMap<Name, Option<Arc<Store>>> {
-    let compile = |(name, config): (&Name, &store::Config)| {
-        let (name, at) = (name.clone(), Path::of(["stores", name.as_str()]));
-        config.complain(&at, problems);
-        let store = Store::compile(name.as_str(), config, &at, &tools.stores, &tools.metrics, problems);
-        (name, store)
-    };
-    document.stores.iter().map(compile).collect()
-}
-
-/// The stores of answers; those that are a Redis are compiled already.
-fn caches<'a>(
-    document: &Document,
-    tools: &'a Tools,
-    redis: &'a limit::Stores,
-) -> cache::Stores<'a> {
-    let memory = document.stores.iter().filter_map(|(name, config)| Some((name.clone(), config.in_memory()?)));
-    let memory = memory.collect();
-    cache::Stores { shelves: &tools.caches, memory, redis, used: None, metrics: &tools.metrics }
-}
-
 /// The named limits; a route that names one finds it here.
 fn limits(
     document: &Document,
@@ -392,4 +337,10 @@ fn admin(document: &Document, problems: &mut Problems) -> Option<Vec<Arc<Listene
         Listener::compile(&name.parse().ok()?, &config, &Path::of(["admin"]), problems)
     };
     wanted.map(compile).collect()
+}
+
+fn listeners(document: &Document, problems: &mut Problems) -> Vec<Arc<Listener>> {
+    let at = |name: &Name| Path::of(["listeners", name.as_str()]);
+    let all = document.listeners.iter();
+    all.filter_map(|(name, config)| Listener::compile(name, config, &at(name), problems)).collect()
 }

@@ -305,6 +305,17 @@ mod tests {
     use super::*;
     use crate::fault::Fault;
 
+    /// What is done with bodies.
+    fn conversions(metrics: &Metrics) -> Box<dyn std::any::Any> {
+        let compress = metrics.compress("orders");
+        compress.coded("gzip", 100, 10);
+        let graphql = metrics.graphql("orders");
+        graphql.count("Cart", "query", "passed");
+        let gathered = metrics.gathered("orders");
+        gathered.count("user", GatherResult::Ok);
+        Box::new((compress, graphql, gathered, metrics.cache("pages")))
+    }
+
     /// A page on which every metric of the list stands.
     fn full() -> (Arc<Metrics>, Vec<Box<dyn std::any::Any>>) {
         let metrics = Metrics::new().unwrap();
@@ -314,7 +325,6 @@ mod tests {
         route.fault(Fault::PoolEmpty);
         route.would_refuse(Fault::ClientRefused);
         route.cache(CacheResult::Hit);
-        let cache = metrics.cache("pages");
         let tunnel = route.websockets().open();
         route.websockets().passed(By::Client, 1, 10);
         route.websockets().closed(Some(1000), By::Client);
@@ -345,12 +355,6 @@ mod tests {
         discover.set(true, 1);
         let copies = metrics.copies("orders");
         copies.count(CopyResult::TooLarge);
-        let compress = metrics.compress("orders");
-        compress.coded("gzip", 100, 10);
-        let graphql = metrics.graphql("orders");
-        graphql.count("Cart", "query", "passed");
-        let gathered = metrics.gathered("orders");
-        gathered.count("user", GatherResult::Ok);
         let listener = metrics.listener("edge");
         listener.refuse("per_address");
         listener.not_accepted();
@@ -368,7 +372,7 @@ mod tests {
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
-            Box::new((ejected, panics, discover, copies, compress, graphql, gathered, cache)),
+            Box::new((ejected, panics, discover, copies, conversions(&metrics))),
         ];
         (metrics, held)
     }

@@ -17,6 +17,7 @@ fn entry() -> Entry<'static> {
     Entry {
         time: SystemTime::now(),
         request_id: "019a9f2c-8d00-7000-8000-000000000001",
+        part_of: None,
         trace_id: "0af7651916cd43dd8448eb211c80319c",
         listener: "edge",
         route: Some("orders"),
@@ -42,6 +43,7 @@ fn entry() -> Entry<'static> {
         would_refuse: None,
         cache: None,
         tunnel: None,
+        calls: None,
         reason: None,
         detail: None,
         timings: Timings {

@@ -45,6 +45,8 @@ pub(super) struct Session {
     unsure: bool,
     /// Questions that it has not answered, with what it knows once it has: the next number of each forward.
     asked: VecDeque<Option<Vec<u64>>>,
+    /// What it knows, once all that came before its answer is on disk: it may have sent a message again before it knew.
+    knows: Option<Vec<u64>>,
     /// Messages of the kind "exactly once" that the broker will not send again.
     received: HashSet<u16>,
     full: bool,
@@ -70,6 +72,7 @@ impl Session {
             writing: false,
             unsure: false,
             asked: VecDeque::new(),
+            knows: None,
             received: HashSet::new(),
             full: false,
         };
@@ -179,8 +182,8 @@ impl Session {
                 }
             }
             Said::Packet(Packet::PingResp) => {
-                let knows = self.asked.pop_front().flatten().unwrap_or_default();
-                posts.iter().zip(knows).for_each(|(post, before)| post.acknowledged(before));
+                self.knows = self.asked.pop_front().flatten().or(self.knows.take());
+                self.learn(posts);
                 self.make_sure(posts)?;
             }
             Said::Packet(other) => return Err(format!("says what only clients say: {other:?}")),
@@ -231,7 +234,16 @@ impl Session {
             post.counted.full(self.full && waits);
         }
         self.writing = false;
+        self.learn(posts);
         self.make_sure(posts)
+    }
+
+    /// Takes up what the broker knows, where nothing that came before waits to be looked at.
+    fn learn(&mut self, posts: &[Arc<Post>]) {
+        if self.pending.is_empty() {
+            let knows = self.knows.take().unwrap_or_default();
+            posts.iter().zip(knows).for_each(|(post, before)| post.acknowledged(before));
+        }
     }
 
     fn ask(&mut self, knows: Option<Vec<u64>>) -> Result<(), String> {

@@ -240,16 +240,8 @@ impl ProxyHttp for Proxy {
         Ok(peer)
     }
 
-    fn fail_to_connect(
-        &self,
-        session: &mut Session,
-        _: &HttpPeer,
-        ctx: &mut Box<Ctx>,
-        mut e: Box<Error>,
-    ) -> Box<Error> {
-        let again = again::after_no_connection(session, ctx, &e);
-        e.set_retry(again);
-        e
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Box<Ctx>, e: Box<Error>) -> Box<Error> {
+        again::told(e, |e| again::after_no_connection(session, ctx, e))
     }
 
     async fn connected_to_upstream(
@@ -292,13 +284,11 @@ impl ProxyHttp for Proxy {
         &self,
         _: &HttpPeer,
         session: &mut Session,
-        mut e: Box<Error>,
+        e: Box<Error>,
         ctx: &mut Box<Ctx>,
         _: bool,
     ) -> Box<Error> {
-        let again = again::after_a_loss(session, ctx, &e);
-        e.set_retry(again);
-        e
+        again::told(e, |e| again::after_a_loss(session, ctx, e))
     }
 
     /// Once more, or this answer.

@@ -96,6 +96,9 @@ fn rule(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) -> Option<String> {
         let at = format!("routes.{route}.gather{call}");
         return Some(current(snapshot, ctx).map_or(at.clone(), |snapshot| snapshot.written.rule(&at)));
     }
+    if let (Fault::CacheNothing, Some(route)) = (fault, story.route) {
+        return Some(snapshot.written.rule(&format!("routes.{route}.cache")));
+    }
     let by_route = matches!(fault, Fault::RequestUpgrade | Fault::MqttUnavailable | Fault::RequireRefused);
     if let (true, Some(route)) = (by_route, story.whole.0) {
         return Some(format!("routes.{} ({})", route.name, route.place));

@@ -542,7 +542,7 @@ pub(super) mod tests {
         let table = [
             (
                 "a: { match: /x, respond: 204, redirect: https }",
-                "routes.a: takes exactly one of `to`, `redirect`, `respond`, `gather` and `batch`",
+                "routes.a: takes exactly one of `to`, `redirect`, `respond`, `gather`, `batch`, `publish` and `subscribe`",
             ),
             ("a: { match: /x, to: b }", "routes.a.to: pool `b` is not defined, and no other is"),
             (

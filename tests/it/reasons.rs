@@ -546,7 +546,7 @@ fn targets_that_talk_nonsense() {
     std::mem::take(walk).was(NONSENSE);
 }
 
-const CALLS: &[&str] = &["upstream.too_large", "gather.failed", "gather.template"];
+const CALLS: &[&str] = &["upstream.too_large", "gather.failed", "gather.template", "cache.nothing"];
 
 #[test]
 fn calls_that_bring_nothing_of_use() {
@@ -562,6 +562,9 @@ fn calls_that_bring_nothing_of_use() {
         let page = walk.told(&gateway, code, &id_of(&gateway.get("/")), rule);
         assert_eq!(page["calls"][0]["name"], "one", "{page}");
     }
+    let gateway = Gateway::before(&origin, "all: { match: '/*', to: app, cache: 60s }");
+    let nothing = gateway.ask(Request::get("/").with("Cache-Control", "only-if-cached"));
+    walk.told(&gateway, "cache.nothing", &id_of(&nothing), "routes.all.cache (");
     std::mem::take(walk).was(CALLS);
 }
 

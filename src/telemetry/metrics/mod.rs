@@ -316,6 +316,15 @@ mod tests {
         Box::new((compress, graphql, gathered, metrics.cache("pages")))
     }
 
+    /// Messages of a broker.
+    fn messages(metrics: &Metrics) -> Box<dyn std::any::Any> {
+        let (broker, forward) = (metrics.broker("plant"), metrics.forward("plant", "readings"));
+        broker.published(true);
+        forward.count(Fate::Received, 1);
+        forward.waits(1, 100, 2);
+        Box::new((broker, metrics.streams("live").begin(), forward))
+    }
+
     /// A page on which every metric of the list stands.
     fn full() -> (Arc<Metrics>, Vec<Box<dyn std::any::Any>>) {
         let metrics = Metrics::new().unwrap();
@@ -372,7 +381,7 @@ mod tests {
             Box::new(listener.open()),
             Box::new((route, pool, listener, target, cert, limit)),
             Box::new((jwks, auth, breaker, asked, store, bound, quota)),
-            Box::new((ejected, panics, discover, copies, conversions(&metrics))),
+            Box::new((ejected, panics, discover, copies, conversions(&metrics), messages(&metrics))),
         ];
         (metrics, held)
     }

@@ -95,13 +95,6 @@ pub(super) fn begin(ctx: &mut Ctx, now: Instant) {
     }
 }
 
-/// The same error, which says whether to try again.
-pub(super) fn told(mut e: Box<Error>, again: impl FnOnce(&Error) -> bool) -> Box<Error> {
-    let again = again(&e);
-    e.set_retry(again);
-    e
-}
-
 /// Whether to try again, where no connection could be opened.
 pub(super) fn after_no_connection(session: &Session, ctx: &mut Ctx, error: &Error) -> bool {
     let fault = ctx.told(fail::fault_of(error, false, false));

@@ -41,16 +41,15 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora_cache::key::HashBinary;
 use pingora_cache::storage::HitHandler;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
-use pingora_error::{Error, Result};
+use pingora_error::{Error, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use self::ctx::Ctx;
 use self::websocket::Websockets;
 use crate::fault::Fault;
-use crate::pool::Pool;
-use crate::pool::connection::Connections;
 use crate::pool::retry::MOST_ATTEMPTS;
+use crate::pool::{Pool, connection::Connections};
 use crate::route::Action;
 use crate::snapshot::Live;
 
@@ -240,8 +239,15 @@ impl ProxyHttp for Proxy {
         Ok(peer)
     }
 
-    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Box<Ctx>, e: Box<Error>) -> Box<Error> {
-        again::told(e, |e| again::after_no_connection(session, ctx, e))
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Box<Ctx>,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
+        e.retry = RetryType::Decided(again::after_no_connection(session, ctx, &e));
+        e
     }
 
     async fn connected_to_upstream(
@@ -284,11 +290,12 @@ impl ProxyHttp for Proxy {
         &self,
         _: &HttpPeer,
         session: &mut Session,
-        e: Box<Error>,
+        mut e: Box<Error>,
         ctx: &mut Box<Ctx>,
         _: bool,
     ) -> Box<Error> {
-        again::told(e, |e| again::after_a_loss(session, ctx, e))
+        e.retry = RetryType::Decided(again::after_a_loss(session, ctx, &e));
+        e
     }
 
     /// Once more, or this answer.
@@ -315,12 +322,7 @@ impl ProxyHttp for Proxy {
             cache::cleaned(session, head, ctx)?;
         } else {
             response::forwarded(session, head, ctx)?;
-            if cache::may_touch(session, head, ctx) {
-                Box::pin(cache::touch(session, head, ctx)).await;
-            }
-            if ctx.cached.is_some() {
-                cache::sign(session, head, ctx)?;
-            }
+            cache::passed(session, head, ctx).await?;
         }
         grpc_web::answered(head, ctx)?;
         bodies::begin(session, head, ctx)

@@ -24,7 +24,7 @@ fn service() -> Origin {
             }
             "/hangs" => thread::sleep(Duration::from_secs(20)),
             "/text" => {
-                talk.answer(203, "Content-Type: text/plain\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n", "a \"text\"")
+                talk.answer(203, "Content-Type: text/plain\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n", "a \"text\"");
             }
             "/bytes" => talk.answer(200, "", [0xff, 0x00, 0xfe]),
             "/large" => talk.answer(200, "", "x".repeat(5000)),

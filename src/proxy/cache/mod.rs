@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use http::{HeaderMap, Method, header};
 use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, CachePhase, ForcedFreshness};
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
-use pingora_http::RequestHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
@@ -27,10 +27,11 @@ use crate::policy::cache::store::{PREDICTOR, SHIM, lock};
 use crate::policy::cache::{Cache, Origin};
 use crate::telemetry::metrics::CacheResult;
 
-pub(super) use self::answer::{cleaned, is_kept, sign};
+use self::answer::sign;
+pub(super) use self::answer::{cleaned, is_kept};
 pub(super) use self::keep::{judge, renew, vary};
 pub(super) use self::refresh::{is_refresh, seed};
-pub(super) use self::touch::{may_touch, touch};
+use self::touch::{may_touch, touch};
 
 /// What becomes of a request on a route with a cache.
 #[derive(Default)]
@@ -208,6 +209,14 @@ pub(super) async fn miss(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         cached.unchosen = Some(fault);
     }
     Ok(true)
+}
+
+/// A target's answer passes: what it makes void is asked for anew, and the client is told that it was not remembered.
+pub(super) async fn passed(session: &Session, head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    if may_touch(session, head, ctx) {
+        Box::pin(touch(session, head, ctx)).await;
+    }
+    if ctx.cached.is_some() { sign(session, head, ctx) } else { Ok(()) }
 }
 
 /// Why there is no target.

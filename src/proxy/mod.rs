@@ -123,7 +123,7 @@ impl ProxyHttp for Proxy {
                 grpc_web::begin(session.req_header(), ctx);
                 bodies::read(session, &route, ctx).await?;
                 if route.cache.is_some() && cache::begin(session, ctx) {
-                    return Ok(false);
+                    return cache::at_once(session, ctx).await;
                 }
                 let instead = ctx.choose(session.req_header()).await?;
                 if response::instead(session, ctx, instead.as_deref()).await? {

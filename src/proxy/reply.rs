@@ -60,7 +60,8 @@ pub(super) fn say_found(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-async fn send(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+/// Writes an answer that has all that it needs.
+pub(super) async fn send(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
     if !session.is_body_empty() && !session.downstream_session.is_body_done() {
         // What is left of the request is not read: the connection ends with this answer.
         session.set_keepalive(None);

@@ -189,6 +189,11 @@ impl Cache {
         Some(key)
     }
 
+    /// What is kept under this key, where that is known without asking anyone.
+    pub fn in_memory(&self, key: &CacheKey) -> Option<Arc<store::Object>> {
+        self.store.in_memory_under(&key.combined_bin())
+    }
+
     /// What an answer that came just now is worth.
     pub fn judge(
         &self,

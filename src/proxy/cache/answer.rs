@@ -1,5 +1,7 @@
 //! An answer from the store as one client gets it, and what every client is told of where its answer came from.
 
+use std::time::Duration;
+
 use http::{HeaderValue, header};
 use pingora_cache::CachePhase;
 use pingora_error::Result;
@@ -33,9 +35,14 @@ pub(in crate::proxy) fn is_kept(session: &Session, head: &ResponseHeader, ctx: &
 
 /// Adds to a kept head what belongs to this answer alone.
 pub(in crate::proxy) fn cleaned(session: &Session, head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    of_age(session, head, session.cache.cache_meta().age(), ctx)
+}
+
+/// The same for an answer of this age.
+pub(super) fn of_age(session: &Session, head: &mut ResponseHeader, age: Duration, ctx: &Ctx) -> Result<()> {
     let (Some(route), Some(cached)) = (&ctx.route, &ctx.cached) else { return Err(Fault::GatewayInternal.into()) };
     head.insert_header(field::X_REQUEST_ID, ctx.id())?;
-    head.insert_header(header::AGE, session.cache.cache_meta().age().as_secs())?;
+    head.insert_header(header::AGE, age.as_secs())?;
     if let Some(guards) = &route.guards {
         guards.clean(head);
     }

@@ -5,6 +5,7 @@
 //! added whenever it is given.
 
 mod answer;
+mod at_once;
 mod keep;
 mod refresh;
 mod touch;
@@ -29,6 +30,7 @@ use crate::telemetry::metrics::CacheResult;
 
 use self::answer::sign;
 pub(super) use self::answer::{cleaned, is_kept};
+pub(super) use self::at_once::answer as at_once;
 pub(super) use self::keep::{judge, renew, vary};
 pub(super) use self::refresh::{is_refresh, seed};
 use self::touch::{may_touch, touch};

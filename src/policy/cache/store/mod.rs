@@ -106,6 +106,14 @@ impl Store {
         }
     }
 
+    /// What is kept under this name, where the store is in memory.
+    pub(super) fn in_memory_under(&self, id: &Id) -> Option<Arc<Object>> {
+        match self {
+            Self::Memory(memory) => memory.look(id).object,
+            Self::Redis(_) => None,
+        }
+    }
+
     pub(super) async fn look(&self, id: &Id) -> Looked {
         match self {
             Self::Memory(memory) => memory.look(id),

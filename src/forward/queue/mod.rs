@@ -198,6 +198,7 @@ impl Queue {
     /// The broker remembers nothing: its numbers begin anew.
     pub fn forgotten(&mut self) {
         self.unheard.clear();
+        self.forget();
     }
 
     /// The number of the next message.
@@ -211,6 +212,7 @@ impl Queue {
         self.unheard.retain(|_, (_, number)| *number >= before);
         if self.unheard.len() < unheard {
             (self.heard, self.told) = (before, false);
+            self.forget();
         }
     }
 
@@ -331,19 +333,25 @@ impl Queue {
         }
     }
 
-    /// Removes the files, of which everything was delivered.
+    /// Removes the files, of which everything was delivered: what the broker sends again is another message then.
     fn clear(&mut self) {
         self.end = None;
-        self.forget();
+        self.remove_before(self.next);
     }
 
-    /// Removes the files of which everything was delivered.
+    /// Removes the files of which everything was delivered and the broker knows all: it would not be recognised otherwise,
+    /// were it sent again to one who comes after us.
     fn forget(&mut self) {
+        let unheard = self.unheard.values().map(|(_, number)| *number).min();
+        self.remove_before(unheard.map_or(self.first, |number| number.min(self.first)));
+    }
+
+    fn remove_before(&mut self, needed: u64) {
         while let Some(first) = self.segments.front() {
             let last = self.segments.len() == 1;
             let ends = self.segments.get(1).map_or(self.next, |next| next.head.first);
             // The last one only where it has grown: another one costs more than a few bytes.
-            if ends > self.first || (last && self.end.is_some() && first.length < SHORTEST) {
+            if ends > needed || (last && self.end.is_some() && first.length < SHORTEST) {
                 return;
             }
             if let Err(why) = fs::remove_file(&first.path)

@@ -150,3 +150,19 @@ fn a_message_that_the_broker_sends_again_is_kept_once() {
     queue.forgotten();
     assert_eq!(queue.append(&[again(2, "two")]).unwrap(), [Kept::Written]);
 }
+
+#[test]
+fn what_the_broker_may_send_again_is_known_to_who_comes_after_a_crash() {
+    let dir = TempDir::new().unwrap();
+    let many: Vec<_> = (1..=200).map(|packet| message(packet, "a", &format!("{packet:0200}"))).collect();
+    let mut queue = Queue::open(dir.path(), 1 << 20).unwrap();
+    queue.append(&many).unwrap();
+    let entries = queue.read(usize::MAX).unwrap();
+    done(&mut queue, &entries);
+    // All of it was delivered, and nobody knows whether the broker has heard of that.
+    let mut next = Queue::open(dir.path(), 1 << 20).unwrap();
+    assert!(next.waiting() == 0 && next.read(10).unwrap().is_empty());
+    assert_eq!(next.append(&[Incoming { again: true, ..many[199].clone() }]).unwrap(), [Kept::Again]);
+    next.acknowledged(next.next());
+    assert!(files(dir.path()).is_empty(), "then it is of no use any more");
+}

@@ -182,7 +182,7 @@ impl Cache {
         }
         let mut key = CacheKey::new(text.0, "");
         // Asked for several times.
-        key.set_primary_bin_override(key.primary_bin());
+        key.set_primary_bin_override(self.store.name_of(&key));
         let address = Label::address(request.host(), request.path(), request.query());
         let labels = vec![Label::ALL.slot(), address.slot(), Label::route(route).slot()];
         key.extensions.insert(Arc::new(Spot::new(Arc::clone(&self.store), labels, self.most)));

@@ -7,12 +7,16 @@ mod redis;
 mod shim;
 mod turn;
 
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
+use pingora_cache::CacheKey;
+use pingora_cache::key::CacheHashKey;
 use pingora_http::ResponseHeader;
+use siphasher::sip128::{Hasher128, SipHasher13};
 
 pub use marks::Label;
 pub use shim::{PREDICTOR, SHIM, Spot, Tags, lock};
@@ -103,6 +107,20 @@ impl Store {
         match self {
             Self::Memory(memory) => Some(memory.for_fills()),
             Self::Redis(_) => None,
+        }
+    }
+
+    /// The name of what a key stands for: hosts that share a store agree on it; in memory nobody else knows the secret of it.
+    pub(super) fn name_of(&self, key: &CacheKey) -> Id {
+        static SECRET: LazyLock<[u64; 2]> = LazyLock::new(|| [1, 2].map(|half| RandomState::new().hash_one(half)));
+        match self {
+            Self::Memory(_) => {
+                let [first, second] = *SECRET;
+                let mut hasher = SipHasher13::new_with_keys(first, second);
+                hasher.write(key.primary_key());
+                hasher.finish128().as_bytes()
+            }
+            Self::Redis(_) => key.primary_bin(),
         }
     }
 

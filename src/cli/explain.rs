@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use clap::Args;
 
-use super::{Document, Exit, Format, Output, fail, print};
+use super::{Document, Exit, Format, Output, deciding, fail, print};
 use crate::config::case::Who;
-use crate::config::{self, Loaded, Places, report};
+use crate::config::{Loaded, Places};
 use crate::fault::Fault;
 use crate::gateway::ask::{Ask, told as told_to_programs};
 use crate::policy::foresee::Step;
@@ -17,7 +17,6 @@ use crate::policy::guard::Mode;
 use crate::problem::Path;
 use crate::proxy::trial::{End, Unknown, Verdict};
 use crate::route::{Action, Explanation, Route};
-use crate::snapshot::{self, Tools};
 use crate::units::{Name, Size};
 
 #[derive(Args)]
@@ -56,15 +55,9 @@ pub(super) struct Options {
 /// Prints the route with its place, what each guard says, its pools, and why the nearest others lost. Exit code 0
 /// whatever the answer is.
 pub(super) fn run(options: &Options) -> Exit {
-    let tools = match Tools::new() {
-        Ok(tools) => tools,
-        Err(why) => return fail(Exit::Internal, &why),
-    };
-    let loaded = config::load(&options.document.config);
-    let (deciding, problems) = snapshot::deciding(&loaded, &tools);
-    let Some(deciding) = deciding.filter(|_| loaded.code() == 0) else {
-        eprint!("{}", report::human(if loaded.code() == 0 { &problems } else { &loaded.problems }, &loaded.places));
-        return Exit::of(if loaded.code() == 0 { Exit::Invalid as u8 } else { loaded.code() });
+    let (loaded, deciding) = match deciding::of(&options.document) {
+        Ok(read) => read,
+        Err(exit) => return exit,
     };
     let ask = match asked(options) {
         Ok(ask) => ask,

@@ -6,6 +6,7 @@ mod certs;
 mod check;
 mod completions;
 mod connections;
+mod deciding;
 mod demo;
 mod diff;
 mod door;

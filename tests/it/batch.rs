@@ -175,9 +175,11 @@ fn what_is_no_batch_is_refused_with_its_place() {
 fn so_many_parts_run_at_once() {
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (counting, highest) = (Arc::clone(&now), Arc::clone(&most));
+    // Nobody is answered before three are here: fewer at once would never end.
+    let three = std::sync::Barrier::new(3);
     let origin = Origin::new(move |_, talk| {
         highest.fetch_max(counting.fetch_add(1, SeqCst) + 1, SeqCst);
-        thread::sleep(Duration::from_millis(100));
+        three.wait();
         counting.fetch_sub(1, SeqCst);
         talk.answer(200, "", "");
     });

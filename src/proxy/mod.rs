@@ -154,8 +154,8 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    fn cache_key_callback(&self, _: &Session, ctx: &mut Box<Ctx>) -> Result<CacheKey> {
-        cache::take_key(ctx)
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Box<Ctx>) -> Result<CacheKey> {
+        cache::key(session, ctx)
     }
 
     async fn cache_hit_filter(

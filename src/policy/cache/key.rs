@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::store::Id;
 use crate::exchange::{Exchange, Found};
 use crate::policy::key;
 
@@ -89,6 +90,13 @@ impl Part {
         }
         Some(())
     }
+}
+
+/// All that tells the answer to a request from others, and the hash of that where it is known without asking.
+#[derive(Debug)]
+pub struct Named {
+    pub(super) text: Vec<u8>,
+    pub(super) id: Option<Id>,
 }
 
 /// What a key is written to: each piece with its length before it, so that none runs into the next.

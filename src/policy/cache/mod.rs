@@ -22,14 +22,14 @@ use pingora_cache::key::{CacheHashKey, HashBinary};
 use pingora_cache::{CacheKey, VarianceBuilder};
 
 pub use config::Config;
-pub use key::Key;
+pub use key::{Key, Named};
 
 use self::directives::elements;
 use self::fresh::{Asker, Kept, Not, Times};
 use self::key::Text;
 use self::store::{Label, Spot, Store, Tags};
 use super::limit;
-use crate::exchange::{Exchange, Found};
+use crate::exchange::{Exchange, Found, Request};
 use crate::problem::{Path, Problems};
 use crate::state::Shelf;
 use crate::telemetry::metrics::Metrics;
@@ -167,8 +167,8 @@ impl Cache {
         !self.share && !self.key.says_who()
     }
 
-    /// The key of a request; nothing where a part of it cannot be told: it is not cached then.
-    pub fn key(&self, exchange: &Exchange<'_>, route: &str, origin: Origin<'_>) -> Option<CacheKey> {
+    /// The name of the answer to a request; nothing where a part of it cannot be told: it is not cached then.
+    pub fn name(&self, exchange: &Exchange<'_>, route: &str, origin: Origin<'_>) -> Option<Named> {
         let mut text = Text(Vec::with_capacity(160));
         let request = exchange.request;
         text.put(route.as_bytes());
@@ -180,18 +180,23 @@ impl Cache {
         if self.adds_identity() {
             text.identity(exchange.found);
         }
-        let mut key = CacheKey::new(text.0, "");
+        Some(Named { id: self.store.name_in_memory(&text.0), text: text.0 })
+    }
+
+    /// What is kept under this name, where that is known without asking anyone.
+    pub fn in_memory(&self, named: &Named) -> Option<Arc<store::Object>> {
+        self.store.in_memory_under(named.id.as_ref()?)
+    }
+
+    /// The name as Pingora carries it, with all that is needed to keep the answer to this request.
+    pub fn key(&self, named: Named, request: &dyn Request, route: &str) -> CacheKey {
+        let mut key = CacheKey::new(named.text, "");
         // Asked for several times.
-        key.set_primary_bin_override(self.store.name_of(&key));
+        key.set_primary_bin_override(named.id.unwrap_or_else(|| key.primary_bin()));
         let address = Label::address(request.host(), request.path(), request.query());
         let labels = vec![Label::ALL.slot(), address.slot(), Label::route(route).slot()];
         key.extensions.insert(Arc::new(Spot::new(Arc::clone(&self.store), labels, self.most)));
-        Some(key)
-    }
-
-    /// What is kept under this key, where that is known without asking anyone.
-    pub fn in_memory(&self, key: &CacheKey) -> Option<Arc<store::Object>> {
-        self.store.in_memory_under(&key.combined_bin())
+        key
     }
 
     /// What an answer that came just now is worth.
@@ -311,7 +316,7 @@ mod tests {
         let key = |asked: &Asked, route: &str, origin, consumer: Option<&str>| {
             let mut found = Found::default();
             found.identity.consumer = consumer.map(Into::into);
-            cache.key(&Exchange { request: asked, found: &mut found }, route, origin).unwrap().primary_key().to_vec()
+            cache.name(&Exchange { request: asked, found: &mut found }, route, origin).unwrap().text
         };
         let asked = Asked::new();
         let one = key(&asked, "a", plain, None);

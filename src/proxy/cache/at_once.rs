@@ -14,14 +14,17 @@ use crate::policy::cache::store::Object;
 use crate::telemetry::metrics::CacheResult;
 
 /// What asks for something else than the whole answer.
-const CONDITIONS: [HeaderName; 6] = [
-    header::RANGE,
-    header::IF_RANGE,
-    header::IF_MATCH,
-    header::IF_NONE_MATCH,
-    header::IF_MODIFIED_SINCE,
-    header::IF_UNMODIFIED_SINCE,
-];
+fn is_condition(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        header::RANGE
+            | header::IF_RANGE
+            | header::IF_MATCH
+            | header::IF_NONE_MATCH
+            | header::IF_MODIFIED_SINCE
+            | header::IF_UNMODIFIED_SINCE
+    )
+}
 
 /// Answers with what is kept in memory; `false` where more has to be decided, or nothing is there.
 pub(in crate::proxy) async fn answer(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
@@ -39,14 +42,14 @@ pub(in crate::proxy) async fn answer(session: &mut Session, ctx: &mut Ctx) -> Re
 }
 
 fn find(session: &Session, ctx: &Ctx) -> Option<(std::sync::Arc<Object>, SystemTime)> {
-    let (route, key) = (ctx.route.as_ref()?, ctx.cached.as_ref()?.key.as_ref()?);
+    let (route, named) = (ctx.route.as_ref()?, ctx.cached.as_ref()?.named.as_ref()?);
     let cache = route.cache.as_ref()?;
     let request = session.req_header();
-    let is_plain = request.method == Method::GET && !CONDITIONS.iter().any(|name| request.headers.contains_key(name));
+    let is_plain = request.method == Method::GET && !request.headers.keys().any(is_condition);
     if !is_plain || cache.obey || route.bodies.change_answers() || ctx.web.is_some() {
         return None;
     }
-    let (object, now) = (cache.in_memory(key)?, SystemTime::now());
+    let (object, now) = (cache.in_memory(named)?, SystemTime::now());
     let serves = object.head.status == StatusCode::OK
         && object.times.fresh_until > now
         && object.variance.is_none()

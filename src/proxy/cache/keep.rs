@@ -66,7 +66,7 @@ pub(in crate::proxy) fn judge(session: &Session, head: &ResponseHeader, ctx: &mu
     };
     cached.stored = true;
     let tags = take_off(cache, &mut fields);
-    let mut clean = ResponseHeader::build_no_case(status, Some(fields.len()))?;
+    let mut clean = ResponseHeader::build_no_case(status, Some(fields.len() + ADDED))?;
     for (name, value) in &fields {
         clean.append_header(name, value)?;
     }
@@ -78,6 +78,9 @@ pub(in crate::proxy) fn judge(session: &Session, head: &ResponseHeader, ctx: &mu
     }
     Ok(RespCacheable::Cacheable(meta))
 }
+
+/// Fields that each answer is given on top: with room for them from the start, what is kept need not grow each time.
+const ADDED: usize = 8;
 
 /// What no other client must get goes; the tags among it are told.
 fn take_off(cache: &Cache, fields: &mut HeaderMap) -> Option<crate::policy::cache::store::Tags> {

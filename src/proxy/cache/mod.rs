@@ -12,7 +12,7 @@ mod touch;
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, HeaderName, Method, header};
 use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, CachePhase, ForcedFreshness};
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -21,11 +21,11 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::view::View;
 use super::{Aside, fail, response};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Found};
 use crate::fault::Fault;
 use crate::policy::cache::directives::Directives;
 use crate::policy::cache::store::{PREDICTOR, SHIM, lock};
-use crate::policy::cache::{Cache, Origin};
+use crate::policy::cache::{Cache, Named, Origin};
 use crate::telemetry::metrics::CacheResult;
 
 use self::answer::sign;
@@ -38,7 +38,7 @@ use self::touch::{may_touch, touch};
 /// What becomes of a request on a route with a cache.
 #[derive(Default)]
 pub struct Cached {
-    key: Option<CacheKey>,
+    named: Option<Named>,
     /// A target is chosen only if there is no answer yet.
     deferred: bool,
     /// Why none could be chosen, while an older answer may still serve.
@@ -75,7 +75,7 @@ impl Cached {
 const OVERRIDES: [&str; 5] =
     ["x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"];
 
-/// Finds the key of the request; whether the choice of a target has to wait for what the store says.
+/// Finds the name of the answer; whether the choice of a target has to wait for what the store says.
 pub(super) fn begin(session: &mut Session, ctx: &mut Ctx) -> bool {
     let Some(route) = ctx.route.clone() else { return false };
     let Some(cache) = &route.cache else { return false };
@@ -84,9 +84,9 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Ctx) -> bool {
     let mut cached = ctx.cached.take().unwrap_or_default();
     let is_read = matches!(request.method, Method::GET | Method::HEAD);
     if is_read && is_bare && !is_unclear(request, cache) {
-        cached.key = key(request, cache, route.name.as_str(), ctx);
+        cached.named = name(request, cache, route.name.as_str(), ctx);
     }
-    cached.deferred = cached.key.is_some();
+    cached.deferred = cached.named.is_some();
     if !cached.deferred {
         cached.result = Some(CacheResult::Bypass);
     }
@@ -96,32 +96,38 @@ pub(super) fn begin(session: &mut Session, ctx: &mut Ctx) -> bool {
 }
 
 fn is_unclear(request: &RequestHeader, cache: &Cache) -> bool {
-    OVERRIDES.iter().any(|name| request.headers.contains_key(*name))
-        || (cache.obey && Directives::of(&request.headers).no_store)
+    // Once through the few names that came costs less than a look for each of these.
+    let overrides = |name: &HeaderName| name.as_str().starts_with("x-") && OVERRIDES.contains(&name.as_str());
+    request.headers.keys().any(overrides) || (cache.obey && Directives::of(&request.headers).no_store)
 }
 
-fn key(request: &RequestHeader, cache: &Cache, route: &str, ctx: &mut Ctx) -> Option<CacheKey> {
+fn name(request: &RequestHeader, cache: &Cache, route: &str, ctx: &mut Ctx) -> Option<Named> {
     let intake = ctx.intake.as_ref()?;
     let forwarded = request.headers.get(super::intake::field::X_FORWARDED_HOST).filter(|_| intake.trusted);
     let forwarded_host = forwarded.map(header::HeaderValue::as_bytes);
     let origin = Origin { https: intake.https, port: intake.port, forwarded_host };
     let view = View::of(request, intake, &ctx.params);
-    let found = ctx.found.get_or_insert_default();
-    cache.key(&Exchange { request: &view, found }, route, origin)
+    let (mut nothing, found) = (Found::default(), ctx.found.as_deref_mut());
+    let found = found.unwrap_or(&mut nothing);
+    cache.name(&Exchange { request: &view, found }, route, origin)
 }
 
-/// Pingora looks into the store where there is a key.
+/// Pingora looks into the store where there is a name.
 pub(super) fn enable(session: &mut Session, ctx: &Ctx) {
-    let has_key = ctx.cached.as_ref().is_some_and(|cached| cached.key.is_some());
-    let (true, Some(cache)) = (has_key, ctx.route.as_ref().and_then(|route| route.cache.as_ref())) else { return };
+    let is_named = ctx.cached.as_ref().is_some_and(|cached| cached.named.is_some());
+    let (true, Some(cache)) = (is_named, ctx.route.as_ref().and_then(|route| route.cache.as_ref())) else { return };
     let mut settings = CacheOptionOverrides::default();
     settings.wait_timeout = Some(cache.wait);
     session.cache.enable(&SHIM, None, Some(&*PREDICTOR), Some(lock()), Some(settings));
 }
 
-pub(super) fn take_key(ctx: &mut Ctx) -> Result<CacheKey> {
-    let key = ctx.cached.as_mut().and_then(|cached| cached.key.take());
-    key.ok_or_else(|| Error::explain(ErrorType::InternalError, "a cache without a key"))
+pub(super) fn key(session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
+    let named = ctx.cached.as_mut().and_then(|cached| cached.named.take());
+    let (Some(named), Some(route), Some(intake)) = (named, &ctx.route, &ctx.intake) else {
+        return Err(Fault::GatewayInternal.into());
+    };
+    let cache = route.cache.as_ref().ok_or(Fault::GatewayInternal)?;
+    Ok(cache.key(named, &View::of(session.req_header(), intake, &ctx.params), route.name.as_str()))
 }
 
 /// Something was found: whether it serves, and how.

@@ -13,8 +13,6 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
-use pingora_cache::CacheKey;
-use pingora_cache::key::CacheHashKey;
 use pingora_http::ResponseHeader;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -110,17 +108,18 @@ impl Store {
         }
     }
 
-    /// The name of what a key stands for: hosts that share a store agree on it; in memory nobody else knows the secret of it.
-    pub(super) fn name_of(&self, key: &CacheKey) -> Id {
+    /// The name of what a text stands for, where the store is in memory: nobody else knows the secret of it. Hosts that
+    /// share a store agree on Pingora's name.
+    pub(super) fn name_in_memory(&self, text: &[u8]) -> Option<Id> {
         static SECRET: LazyLock<[u64; 2]> = LazyLock::new(|| [1, 2].map(|half| RandomState::new().hash_one(half)));
         match self {
             Self::Memory(_) => {
                 let [first, second] = *SECRET;
                 let mut hasher = SipHasher13::new_with_keys(first, second);
-                hasher.write(key.primary_key());
-                hasher.finish128().as_bytes()
+                hasher.write(text);
+                Some(hasher.finish128().as_bytes())
             }
-            Self::Redis(_) => key.primary_bin(),
+            Self::Redis(_) => None,
         }
     }
 

@@ -42,7 +42,9 @@ pub(super) fn request(out: &mut RequestHeader, version: Version, ctx: &Ctx) -> R
     fields.insert(field::X_REQUEST_ID, value(ctx.id())?);
     fields.insert(
         field::TRACEPARENT,
-        HeaderValue::from_bytes(&ctx.trace.traceparent(ctx.upstream.tries)).map_err(|_| Fault::GatewayInternal)?,
+        // A call of our own has not counted its first try yet.
+        HeaderValue::from_bytes(&ctx.trace.traceparent(ctx.upstream.tries.max(1)))
+            .map_err(|_| Fault::GatewayInternal)?,
     );
     if let Some((name, left)) = ctx.upstream.end.as_ref().and_then(|end| time::left(end, Instant::now())) {
         fields.insert(name, left);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use http::{HeaderMap, HeaderValue, Version, header};
+use http::{HeaderMap, Version, header};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -84,7 +84,7 @@ async fn run(session: &Session, ctx: &Ctx, gather: &Gather, body: Option<&Value>
         body,
         client: intake.client,
         base: &base,
-        trace: &|number| HeaderValue::from_bytes(&ctx.trace.traceparent(number)).ok(),
+        trace: ctx.trace,
         fields: &route.request,
         timeout: route.timeout.as_ref(),
         retry: route.retry.as_ref(),

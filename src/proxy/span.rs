@@ -2,6 +2,7 @@
 //!
 //! Everything is taken from what the request carries anyway, at its end: one whose trace is not kept costs nothing here.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, Version, header};
@@ -10,10 +11,12 @@ use super::again::Past;
 use super::ctx::Ctx;
 use super::finish::Story;
 use super::intake::field;
+use super::transcode::path_of;
 use crate::client::otlp::Otlp;
 use crate::fault::{Fault, Whose};
 use crate::policy::gather::run::{Called, Ended};
 use crate::pool::Target;
+use crate::pool::call::Tried;
 use crate::pool::retry::End;
 use crate::route::Route;
 use crate::telemetry::spans::{Draft, Span};
@@ -29,17 +32,20 @@ pub(super) fn leave(traces: &Otlp, story: &Story<'_>, ctx: &Ctx) {
         return;
     }
     let tries = ctx.upstream.tries as usize;
-    if !traces.has_room(1 + tries) {
+    let calls = || ctx.calls.iter().flat_map(|calls| &calls.all);
+    let many = 1 + tries + calls().map(|call| call.tries.len()).sum::<usize>();
+    if !traces.has_room(many) {
         return;
     }
     let now = Instant::now();
-    let mut spans = Vec::with_capacity(1 + tries);
+    let mut spans = Vec::with_capacity(many);
     spans.push(request(story, ctx, now));
-    let path = path(story, ctx);
-    // A try that was to be followed by another one, and was not, is the last one, too.
-    let earlier = ctx.past.iter().zip(1..).take(tries.saturating_sub(1));
-    spans.extend(earlier.map(|(past, number)| {
-        let one = Part { number, target: &past.target, path: &path, began: past.began, ended: past.ended };
+    let (method, path) = way(story, ctx);
+    // A try that was to be followed by another one, and was not, is the last one, too; a call of our own tells of all.
+    let earlier = if ctx.upstream.by_call { tries } else { tries.saturating_sub(1) };
+    spans.extend(ctx.past.iter().zip(1..).take(earlier).map(|(past, number)| {
+        let (began, ended) = (past.began, past.ended);
+        let one = Part { number, method, target: &past.target, path: &path, began, ended };
         one.span(story, ctx, &Said::of(past))
     }));
     if let (Some(picked), Some(began)) = (&ctx.picked, ctx.upstream.asked) {
@@ -47,28 +53,34 @@ pub(super) fn leave(traces: &Otlp, story: &Story<'_>, ctx: &Ctx) {
         let (number, target) = (ctx.upstream.tries, picked.target());
         let answered = (ctx.upstream.answered.is_some() || story.tunnel.is_some()).then_some(story.status);
         let said = Said { status: answered, fault: ctx.fault, pool: story.pool };
-        spans.push(Part { number, target, path: &path, began, ended }.span(story, ctx, &said));
+        spans.push(Part { number, method, target, path: &path, began, ended }.span(story, ctx, &said));
     }
-    spans.extend(ctx.calls.iter().flat_map(|calls| &calls.all).filter_map(|call| called(call, ctx)));
+    spans.extend(calls().flat_map(|call| called(call, ctx)));
     traces.leave(spans);
 }
 
-/// A call of several that the answer is made of, all its tries together; one that was never sent has none.
-fn called(call: &Called, ctx: &Ctx) -> Option<Span> {
-    let last = call.tries.last()?;
-    let (method, began) = (&call.method, moment(ctx, call.began));
+/// The tries of one of several calls that the answer is made of; one that was never sent has none.
+fn called<'c>(call: &'c Called, ctx: &'c Ctx) -> impl Iterator<Item = Span> + 'c {
+    let last = call.tries.len().saturating_sub(1);
+    call.tries.iter().zip(0..).map(move |(tried, again): (&Tried, u32)| {
+        // What the call came to is what its last try came to.
+        let end = if again as usize == last { call.end } else { Ended::from(tried.end) };
+        try_of(call, tried, again, end, ctx)
+    })
+}
+
+fn try_of(call: &Called, tried: &Tried, again: u32, end: Ended, ctx: &Ctx) -> Span {
+    let (method, took) = (&call.method, tried.ended.saturating_duration_since(tried.began));
     let name = format!("{} {}", word(method).unwrap_or("HTTP"), call.name);
-    let mut draft = Draft::client(&ctx.trace, call.number, name, began, call.took);
+    let mut draft = Draft::client(&ctx.trace, call.first + again, name, moment(ctx, tried.began), took);
     put_method(&mut draft, method);
-    put_target(&mut draft, &last.target, "");
+    put_target(&mut draft, &tried.target, "");
     draft.text("yumen.pool", call.pool.as_str());
     draft.text("yumen.call", call.name.as_str());
-    if let Ok(again) = i64::try_from(call.tries.len() - 1)
-        && again > 0
-    {
-        draft.number("http.request.resend_count", again);
+    if again > 0 {
+        draft.number("http.request.resend_count", again.into());
     }
-    match call.end {
+    match end {
         Ended::Answered(status) => {
             draft.number("http.response.status_code", status.into());
             if status >= 400 {
@@ -78,7 +90,7 @@ fn called(call: &Called, ctx: &Ctx) -> Option<Span> {
         Ended::Failed(fault) => wrong(&mut draft, Some(fault), 0),
         Ended::Unmade => {}
     }
-    Some(draft.done())
+    draft.done()
 }
 
 /// The request, as its client sees it.
@@ -132,6 +144,7 @@ fn request(story: &Story<'_>, ctx: &Ctx, now: Instant) -> Span {
 /// One request to a target.
 struct Part<'a> {
     number: u32,
+    method: &'a Method,
     target: &'a Target,
     path: &'a str,
     began: Instant,
@@ -156,8 +169,7 @@ impl Said<'_> {
 
 impl Part<'_> {
     fn span(&self, story: &Story<'_>, ctx: &Ctx, said: &Said<'_>) -> Span {
-        let method = &story.request.method;
-        let began = moment(ctx, self.began);
+        let (method, began) = (self.method, moment(ctx, self.began));
         let took = self.ended.saturating_duration_since(self.began);
         let name = word(method).unwrap_or("HTTP").to_owned();
         let mut draft = Draft::client(&ctx.trace, self.number, name, began, took);
@@ -241,11 +253,16 @@ fn version(version: Version) -> &'static str {
     }
 }
 
-/// The path as targets see it.
-fn path(story: &Story<'_>, ctx: &Ctx) -> String {
-    let path = story.request.uri.path();
-    let rewrite = story.whole.0.and_then(|route| route.rewrite.as_ref());
-    rewrite.and_then(|rewrite| rewrite.apply(path, &ctx.params).ok()).unwrap_or_else(|| path.to_owned())
+/// The method and the path as targets see them.
+fn way<'s>(story: &Story<'s>, ctx: &Ctx) -> (&'s Method, Cow<'s, str>) {
+    let (method, path, route) = (&story.request.method, story.request.uri.path(), story.whole.0);
+    if let Some(call) =
+        route.filter(|_| ctx.upstream.by_call).and_then(|route| path_of(route, story.request, &ctx.params))
+    {
+        return (&Method::POST, call.into());
+    }
+    let rewrite = route.and_then(|route| route.rewrite.as_ref());
+    (method, rewrite.and_then(|rewrite| rewrite.apply(path, &ctx.params).ok()).map_or(path.into(), Into::into))
 }
 
 /// The time of day of a moment in the life of a request.

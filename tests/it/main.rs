@@ -88,6 +88,7 @@ mod stores;
 mod streams;
 mod timeouts;
 mod tokens;
+mod trace_calls;
 mod traces;
 mod transcode;
 mod transform;

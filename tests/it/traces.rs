@@ -15,15 +15,15 @@ const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const ID: &str = "0af7651916cd43dd8448eb211c80319c";
 
 /// A receiver in Python, built on the messages that OpenTelemetry publishes.
-struct Receiver {
+pub struct Receiver {
     server: Child,
-    port: String,
+    pub port: String,
     heard: Lines,
 }
 
 impl Receiver {
     /// Nothing where Python lacks the packages.
-    fn start(kind: &str, port: &str, refusals: u32) -> Option<Self> {
+    pub fn start(kind: &str, port: &str, refusals: u32) -> Option<Self> {
         let python = python("opentelemetry.proto.collector.trace.v1, grpc_status")?;
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/outside/otlp_receiver.py");
         let mut command = Command::new(python);
@@ -45,12 +45,12 @@ impl Receiver {
     }
 
     /// The span of a request for this path.
-    fn request(&self, path: &str) -> Value {
+    pub fn request(&self, path: &str) -> Value {
         self.span(|span| span["kind"] == "SERVER" && span["attributes"]["url.path"] == path)
     }
 
     /// The spans of the tries of a request, in their order, once there are so many.
-    fn tries(&self, request: &Value, number: usize) -> Vec<Value> {
+    pub fn tries(&self, request: &Value, number: usize) -> Vec<Value> {
         let below =
             || -> Vec<Value> { self.spans().into_iter().filter(|span| span["parent"] == request["span"]).collect() };
         let all = eventually_or(|| Some(below()).filter(|tries| tries.len() >= number));
@@ -78,7 +78,7 @@ fn eventually_or<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     None
 }
 
-fn observed(traces: &str, rest: &str) -> String {
+pub fn observed(traces: &str, rest: &str) -> String {
     format!("observe: {{ access_log: {{ to: \"file:$DIR/access.log\" }}, traces: {traces} }}\n{rest}")
 }
 

@@ -16,9 +16,11 @@ use super::known::{Known, Missing};
 use crate::exchange::{Identity, Request};
 use crate::fault::Fault;
 use crate::policy::headers::Fields;
-use crate::pool::call::{Answer, Body, Call as Sent, Failed, Tried};
+use crate::pool::call::{Answer, Body, Call as Sent, Failed, Spans, Tried};
+use crate::pool::retry::End;
 use crate::pool::{Retry, Timeout};
 use crate::telemetry::metrics::GatherResult;
+use crate::telemetry::trace::Trace;
 use crate::units::Name;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -31,8 +33,8 @@ pub struct Asked<'a> {
     pub client: IpAddr,
     /// Fields that every call has.
     pub base: &'a HeaderMap,
-    /// `traceparent` of the call of this number.
-    pub trace: &'a (dyn Fn(u32) -> Option<HeaderValue> + Sync),
+    /// The trace that the calls belong to.
+    pub trace: Trace,
     /// What the route changes in the fields of its requests.
     pub fields: &'a Fields,
     /// What the route says of time and further tries.
@@ -44,8 +46,8 @@ pub struct Asked<'a> {
 /// What became of one call.
 pub struct Called {
     pub name: Name,
-    /// Which of the calls it is, from 1.
-    pub number: u32,
+    /// The number of its first try among all spans of the request.
+    pub first: u32,
     pub method: Method,
     pub pool: Name,
     pub end: Ended,
@@ -64,6 +66,15 @@ pub enum Ended {
     Failed(Fault),
     /// It could not be made of this request and of what was there.
     Unmade,
+}
+
+impl From<End> for Ended {
+    fn from(end: End) -> Self {
+        match end {
+            End::Lost(fault) => Self::Failed(fault),
+            End::Answered { status, .. } => Self::Answered(status),
+        }
+    }
 }
 
 /// The answer of all calls, or why there is none; and what became of each call that had begun.
@@ -196,8 +207,10 @@ impl<'g> Table<'g> {
     }
 }
 
-fn number(at: usize) -> u32 {
-    u32::try_from(at + 1).unwrap_or(u32::MAX)
+/// Each call has room for the numbers of its tries, however many there are.
+fn first_try(at: usize) -> u32 {
+    const ROOM: u32 = 1 << 16;
+    u32::try_from(at).unwrap_or(u32::MAX).saturating_mul(ROOM).saturating_add(1)
 }
 
 /// The call as it is sent.
@@ -209,9 +222,8 @@ fn begin(at: usize, call: &Call, asked: &Asked<'_>, results: &[Option<Value>]) -
             let _ = head.append_header(name.clone(), value.clone());
         }
     }
-    if let Some(trace) = (asked.trace)(number(at)) {
-        let _ = head.insert_header(TRACEPARENT, trace);
-    }
+    let spans = Spans { trace: asked.trace, first: first_try(at) };
+    let _ = head.insert_header(TRACEPARENT, spans.traceparent(1).as_slice());
     asked.fields.request(&mut head);
     let mut sent = Sent::new(call.pool().clone(), head);
     sent.body = Body::Whole(body);
@@ -226,6 +238,7 @@ fn begin(at: usize, call: &Call, asked: &Asked<'_>, results: &[Option<Value>]) -
         sent.timeout.get_or_insert_default().total = call.timeout;
     }
     sent.deadline = asked.deadline;
+    sent.spans = Some(spans);
     Ok(sent)
 }
 
@@ -256,8 +269,8 @@ async fn go(at: usize, call: &Call, sent: Sent) -> (usize, Brought, Called) {
 
 fn tell(at: usize, call: &Call, end: Ended, began: Instant, tries: Vec<Tried>) -> Called {
     let (name, pool) = (call.name().clone(), call.pool().name().clone());
-    let (number, method) = (number(at), call.method().clone());
-    Called { name, number, method, pool, end, began, took: began.elapsed(), tries }
+    let (first, method) = (first_try(at), call.method().clone());
+    Called { name, first, method, pool, end, began, took: began.elapsed(), tries }
 }
 
 /// What the answer of a call is.

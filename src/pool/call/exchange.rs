@@ -13,9 +13,9 @@ use pingora_error::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::{Instant, timeout_at};
 
-use super::Body;
 use super::attempt::Attempt;
 use super::sending::{self, Sending, beside};
+use super::{Body, Spans};
 use crate::fault::Fault;
 use crate::pool::{lost, timeout};
 
@@ -25,6 +25,7 @@ pub(super) const REST: Duration = Duration::from_secs(4);
 const MOST_INFORMED: u32 = 16;
 /// Which try of a call it is, for the target.
 const X_YUMEN_ATTEMPT: HeaderName = HeaderName::from_static("x-yumen-attempt");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// After a target took no more of the body: how long its answer may still take.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -73,6 +74,7 @@ impl Limits {
 /// What a try asks for.
 pub(super) struct Ask<'a> {
     pub(super) head: &'a RequestHeader,
+    pub(super) spans: Option<Spans>,
     /// The first one is 1.
     pub(super) number: usize,
     /// No connection that was used before.
@@ -150,6 +152,12 @@ impl Exchange {
         }
         if ask.number > 1 {
             fields.insert(X_YUMEN_ATTEMPT, ask.number.into());
+            if let Some(spans) = ask.spans
+                && fields.get(TRACEPARENT).is_some_and(|said| said.as_bytes() == spans.traceparent(1))
+                && let Ok(own) = HeaderValue::from_bytes(&spans.traceparent(ask.number))
+            {
+                fields.insert(TRACEPARENT, own);
+            }
         }
         if let Some(sticky) = attempt.picked.target().sticky() {
             sticky.hide(fields);

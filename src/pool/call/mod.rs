@@ -44,6 +44,7 @@ use running::Running;
 use super::retry::{End, Retry};
 use super::{Picked, Pool, Target, Timeout};
 use crate::fault::Fault;
+use crate::telemetry::trace::Trace;
 
 /// A request of our own, not sent yet.
 pub struct Call {
@@ -58,6 +59,24 @@ pub struct Call {
     pub retry: Option<Retry>,
     /// When nobody waits for it any longer.
     pub deadline: Option<Instant>,
+    /// Where its tries stand in a trace.
+    pub spans: Option<Spans>,
+}
+
+/// A span for each try. The head says that of the first try, unless a rule of its route has changed what it says; further
+/// tries say their own.
+#[derive(Debug, Clone, Copy)]
+pub struct Spans {
+    pub trace: Trace,
+    /// The number of the first one among the spans of its request.
+    pub first: u32,
+}
+
+impl Spans {
+    /// `traceparent` of a try, the first one being 1.
+    pub fn traceparent(&self, number: usize) -> [u8; 55] {
+        self.trace.traceparent(self.first.saturating_add(u32::try_from(number - 1).unwrap_or(u32::MAX)))
+    }
 }
 
 /// The body of a call.
@@ -122,7 +141,7 @@ impl Call {
     /// One without a body, within the pool's own limits.
     pub fn new(pool: Arc<Pool>, head: RequestHeader) -> Self {
         let (body, client) = (Body::Whole(Bytes::new()), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        Self { pool, head, body, client, timeout: None, retry: None, deadline: None }
+        Self { pool, head, body, client, timeout: None, retry: None, deadline: None, spans: None }
     }
 
     /// Sends it, and returns as soon as the head of an answer is here.

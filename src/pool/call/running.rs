@@ -11,7 +11,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use super::answering::{Answering, Live};
 use super::attempt::Attempt;
 use super::exchange::{Ask, Exchange, Limits};
-use super::{Body, Call, Failed, Tried};
+use super::{Body, Call, Failed, Spans, Tried};
 use crate::exchange::Request;
 use crate::fault::Fault;
 use crate::pool::fallback::{Answer as Instead, Fallback};
@@ -102,6 +102,7 @@ pub(super) struct Running {
     client: IpAddr,
     timeout: Option<Timeout>,
     retry: Option<Retry>,
+    spans: Option<Spans>,
     clock: Clock,
     tries: Vec<Tried>,
     /// The targets of the tries before the present one.
@@ -135,10 +136,10 @@ struct Loss {
 impl Running {
     pub(super) fn begin(call: Call) -> Self {
         let clock = Clock::of(&call, Instant::now());
-        let Call { pool, head, body, client, timeout, retry, .. } = call;
+        let Call { pool, head, body, client, timeout, retry, spans, .. } = call;
         let (in_pieces, further) = (matches!(body, Body::Pieces(_)), Further::default());
         let (tries, before) = (Vec::new(), Vec::new());
-        Self { pool, head, body, in_pieces, client, timeout, retry, clock, tries, before, further, not: None }
+        Self { pool, head, body, in_pieces, client, timeout, retry, spans, clock, tries, before, further, not: None }
     }
 
     pub(super) async fn run(mut self) -> Result<Answering, Failed> {
@@ -209,7 +210,8 @@ impl Running {
             timeouts.stream(false);
         }
         let limits = Limits::new(timeouts, self.clock.end);
-        let ask = Ask { head: &self.head, number: self.tries.len() + 1, fresh: self.further.fresh };
+        let (number, fresh) = (self.tries.len() + 1, self.further.fresh);
+        let ask = Ask { head: &self.head, spans: self.spans, number, fresh };
         let opened = Exchange::open(&ask, &mut self.body, limits, attempt).await;
         match opened {
             Ok((exchange, head)) => {

@@ -20,7 +20,7 @@ use super::{again, forward, response, time};
 use crate::fault::Fault;
 use crate::policy::grpc_web::is_grpc;
 use crate::policy::transcode::{Binding, Found, Miss, Parts, Transcode};
-use crate::pool::call::{Answering, Body, Call, Failed};
+use crate::pool::call::{Answering, Body, Call, Failed, Spans};
 use crate::pool::retry::{Methods, Retry, Rule};
 use crate::route::{Params, Route};
 
@@ -52,10 +52,7 @@ pub(super) fn wanted(route: &Route, request: &RequestHeader) -> bool {
 /// The call that a request would be, and its rule, or why it would be none; nothing where it goes another way.
 pub(super) fn foresee(route: &Route, request: &RequestHeader, params: &Params) -> Option<Result<String, Refused>> {
     let transcode = route.bodies.transcode.as_deref().filter(|_| wanted(route, request))?;
-    let path = match &route.rewrite {
-        Some(rewrite) => rewrite.apply(request.uri.path(), params).ok()?,
-        None => request.uri.path().to_owned(),
-    };
+    let path = rewritten(route, request, params)?;
     Some(match transcode.find(&request.method, &path) {
         Ok(Found { binding, .. }) => Ok(format!("{} by {binding}", binding.method.name)),
         Err(miss) => Err(Refused {
@@ -64,6 +61,21 @@ pub(super) fn foresee(route: &Route, request: &RequestHeader, params: &Params) -
             why: Some(miss.why().into()),
         }),
     })
+}
+
+/// The path of the call that a request has been.
+pub(super) fn path_of<'r>(route: &'r Route, request: &RequestHeader, params: &Params) -> Option<&'r str> {
+    let transcode = route.bodies.transcode.as_deref().filter(|_| wanted(route, request))?;
+    let path = rewritten(route, request, params)?;
+    let found = transcode.find(&request.method, &path).ok()?;
+    Some(found.binding.method.path.as_str())
+}
+
+fn rewritten(route: &Route, request: &RequestHeader, params: &Params) -> Option<String> {
+    match &route.rewrite {
+        Some(rewrite) => rewrite.apply(request.uri.path(), params).ok(),
+        None => Some(request.uri.path().to_owned()),
+    }
 }
 
 const fn fault(miss: &Miss<'_>) -> Fault {
@@ -184,6 +196,7 @@ async fn open(
     // A call is a POST, whatever the request was: what may be repeated is decided by that.
     call.retry = Some(Retry { methods: Some(if admits { Methods::All } else { Methods::Idempotent }), ..retry });
     call.deadline = end.as_ref().filter(|end| end.by_client).map(|end| end.at);
+    call.spans = Some(Spans { trace: ctx.trace, first: 1 });
     ctx.upstream.end = end;
     ctx.upstream.first = Some(Instant::now());
     if ctx.is_over() {

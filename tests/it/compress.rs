@@ -295,3 +295,21 @@ fn explain_says_what_is_compressed() {
     let told = Setup::new().run(text, "explain", &["GET", "http://a.example/x"]).out;
     assert!(told.contains("\n  compress  ") && told.contains("  zstd, br, gzip\n"), "{told}");
 }
+
+#[test]
+fn what_is_kept_is_compressed_for_each_client_as_it_likes() {
+    let origin = origin(JSON);
+    let gateway = Gateway::before(&origin, "all: { match: /*, to: app, cache: 60s, compress: [br, zstd, gzip] }");
+    for (said, wanted) in [("br", "br"), ("gzip", "gzip"), ("identity", "-"), ("zstd", "zstd"), ("br", "br")] {
+        let answer = gateway.ask(accepting(said));
+        assert_eq!((coding(&answer), plain(&answer)), (wanted, words()));
+        assert_eq!(answer.field("vary"), Some("accept-encoding"));
+        assert_eq!(answer.field("etag"), Some(if wanted == "-" { "\"a\"" } else { "W/\"a\"" }));
+    }
+    assert!(gateway.ask(accepting("gzip")).field("cache-status").unwrap().starts_with("yumen;hit"));
+    let same = gateway.ask(accepting("gzip").with("If-None-Match", "W/\"a\""));
+    assert_eq!((same.status, same.body.len()), (304, 0));
+    let part = gateway.ask(accepting("gzip").with("Range", "bytes=2-11"));
+    assert_eq!((part.status, coding(&part), part.text().as_str()), (206, "-", &words()[2..12]));
+    assert_eq!(origin.seen().len(), 1, "asked once for all of them");
+}

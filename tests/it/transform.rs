@@ -228,3 +228,23 @@ fn an_http_2_target_is_changed_too() {
     let request = H2Request::get("http://a.example/").body(()).unwrap();
     assert_eq!(h2::ask(&gateway.edge(), request, b"").unwrap().body, b"{\"a\":1}");
 }
+
+#[test]
+fn what_is_kept_is_changed_for_each_request_anew() {
+    let origin = origin("Content-Type: application/json\r\nETag: \"a\"\r\n");
+    let rules = "{ pick: [id], add: { for: $header.x-tenant } }";
+    let gateway = Gateway::before(
+        &origin,
+        &format!("all: {{ match: '/o/:id', to: app, cache: 60s, transform: {{ response: {rules} }} }}"),
+    );
+    for (tenant, place) in [("acme", "uri-miss"), ("umbrella", "hit"), ("acme", "hit")] {
+        let answer = gateway.ask(Request::get("/o/7").with("X-Tenant", tenant));
+        assert_eq!(answer.text(), format!(r#"{{"id":12345678901234567890123,"for":"{tenant}"}}"#));
+        assert!(answer.field("cache-status").unwrap().contains(place), "{:?}", answer.field("cache-status"));
+        assert_eq!(answer.field("content-length"), Some(answer.body.len().to_string().as_str()));
+        assert_eq!(answer.field("etag"), Some("W/\"a\""));
+    }
+    let part = gateway.ask(Request::get("/o/7").with("X-Tenant", "acme").with("Range", "bytes=0-3"));
+    assert_eq!((part.status, part.json()["for"].as_str()), (200, Some("acme")), "no part of what was not changed");
+    assert_eq!(origin.seen().len(), 1);
+}

@@ -1,8 +1,12 @@
 //! One `OpenAPI` document of all routes: what clients see, nothing that they do not, and nothing that leads nowhere.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
 use crate::harness::Setup;
+use crate::outside::python;
 
 const ORDERS: &str = r##"
 openapi: 3.0.3
@@ -115,6 +119,19 @@ fn is_sound(document: &Value) {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), all, "operation ids are unique: {ids:?}");
+    others_agree(document);
+}
+
+/// It is what the schema of its version of `OpenAPI` allows, as a tool that others use finds.
+fn others_agree(document: &Value) {
+    const CHECK: &str = "import json, sys; from openapi_spec_validator import validate; validate(json.load(sys.stdin))";
+    let Some(python) = python("openapi_spec_validator") else { return };
+    let mut command = Command::new(python);
+    command.args(["-c", CHECK]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut tool = command.spawn().unwrap();
+    tool.stdin.take().unwrap().write_all(document.to_string().as_bytes()).unwrap();
+    let ended = tool.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}\n{document:#}", String::from_utf8_lossy(&ended.stderr));
 }
 
 #[test]

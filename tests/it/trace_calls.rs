@@ -81,3 +81,18 @@ fn each_try_of_a_transcoded_request_is_a_span() {
         assert_eq!(span["attributes"]["url.full"], format!("http://127.0.0.1:{target}{check}"));
     }
 }
+
+#[test]
+fn what_a_route_says_of_the_trace_holds_for_every_try() {
+    let (sick, well) = (Origin::new(|_, talk| talk.answer(503, "", "no")), Origin::answering("{}"));
+    let gateway = Gateway::start(format!(
+        "pools: {{ goods: {{ targets: [{{ at: '{sick}', weight: 1000 }}, '{well}'], retry: {{ on: [503] }} }} }}\n\
+         routes:\n  page:\n    match: /*\n    gather: {{ goods: {{ pool: goods, path: /goods }} }}\n    \
+         request: {{ set: {{ traceparent: none }} }}\n"
+    ));
+    assert_eq!(gateway.get("/").status, 200);
+    for origin in [&sick, &well] {
+        assert_eq!(origin.last().field("traceparent"), Some("none"));
+    }
+    assert_eq!(well.last().field("x-yumen-attempt"), Some("2"));
+}

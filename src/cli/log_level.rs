@@ -19,7 +19,7 @@ pub(super) struct Options {
         required_if_eq_any([("level", "error"), ("level", "warn"), ("level", "info"), ("level", "debug"), ("level", "trace")])
     )]
     length: Option<units::Duration>,
-    /// Of one part of the program only, e.g. `yumen::pool`.
+    /// Of one part of the program only, e.g. `yumen::gateway::listen`.
     #[arg(long, value_name = "MODULE")]
     module: Option<String>,
 }

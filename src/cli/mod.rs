@@ -97,7 +97,7 @@ enum Verb {
     Schema,
     /// Print one `OpenAPI` document of all routes that have one, as clients see them.
     Openapi(openapi::Options),
-    /// Ask the running gateway to read its document again; the exit code is the verdict.
+    /// Ask the running gateway to read its document again; with `--wait` the exit code is the verdict.
     Reload(reload::Options),
     /// Hand the running gateway over to a new process, without losing a request; the exit code is the verdict.
     Upgrade(upgrade::Options),

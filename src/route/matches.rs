@@ -30,7 +30,7 @@ pub struct Match {
     /// The path; every path when left out and there is no `regex`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<path::PathPattern>,
-    /// The path as a regular expression, instead of `path`.
+    /// The path as a regular expression, which has to fit all of it, instead of `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regex: Option<Regex>,
     /// Header fields by name.

@@ -80,7 +80,7 @@ fn weight(said: Said<'_>) -> Result<Option<(u16, std::time::Duration)>, String> 
     Ok(Some((weight, said.length()?)))
 }
 
-/// How much the log says: `level=debug&for=60s`, of one part of the program with `module=yumen::pool`; `level=auto`.
+/// How much the log says: `level=debug&for=60s`, of one part of the program with `module=yumen::gateway::listen`; `level=auto`.
 pub(super) fn log_level(reloader: &Reloader, query: &str) -> Answer {
     let said = Said(query);
     let level = match said.need("level").map(|level| (level.parse::<Level>(), level)) {

@@ -15,7 +15,7 @@ struct Said {
 
 struct Hand {
     level: Level,
-    /// The part of the program, e.g. `yumen::pool`; all of it where nothing is said.
+    /// The part of the program, e.g. `yumen::gateway::listen`; all of it where nothing is said.
     module: Option<Box<str>>,
     until: Instant,
 }

@@ -84,6 +84,9 @@ fn each_reason_has_its_row() {
     let here: BTreeSet<&str> = WALKS.into_iter().flatten().copied().chain(exempt).collect();
     let all: BTreeSet<&str> = Fault::ALL.iter().map(|fault| fault.code()).collect();
     assert_eq!(all, here, "each code of `src/fault.rs` is provoked here");
+    let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let left_out: Vec<_> = all.iter().filter(|code| !guide.contains(&format!("`{code}`"))).collect();
+    assert!(left_out.is_empty(), "README says what to look at: {left_out:?}");
 }
 
 const REQUESTS: &[&str] = &[

@@ -22,6 +22,15 @@ pub fn check_h2(header: &RequestHeader, limits: &Limits) -> Result<(), Fault> {
     if header.headers.keys().any(|name| name.as_str().contains('_')) {
         return Err(Fault::RequestMalformed);
     }
+    if header.headers.values().any(|value| has_edges(value.as_bytes())) {
+        return Err(Fault::RequestMalformed);
+    }
+    if header.headers.get_all(http::header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(Fault::RequestFraming);
+    }
+    if header.uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err(Fault::RequestTarget);
+    }
     let expect = header.headers.get_all(http::header::EXPECT);
     if expect.iter().any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
         return Err(Fault::RequestExpect);
@@ -29,6 +38,13 @@ pub fn check_h2(header: &RequestHeader, limits: &Limits) -> Result<(), Fault> {
     let host = header.headers.get(http::header::HOST).map(http::HeaderValue::as_bytes);
     let host = header.uri.authority().map(|authority| authority.as_str().as_bytes()).or(host);
     if host.is_some_and(is_authority) { Ok(()) } else { Err(Fault::RequestHost) }
+}
+
+/// Space around a value is no part of it, and the target would take it off: to the policies it would be another value
+/// (RFC 9113 section 8.2.1).
+fn has_edges(value: &[u8]) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_space(value.first()) || is_space(value.last())
 }
 
 /// Methods that may be forwarded; asking for a tunnel or an echo is refused by its name.

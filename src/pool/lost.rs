@@ -52,9 +52,11 @@ pub fn upstream(error: &Error, answered: bool, reused: bool) -> Fault {
         ErrorType::ReadTimedout if !answered => Fault::UpstreamTimeoutFirstByte,
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => Fault::UpstreamTimeoutIdle,
         ErrorType::InvalidHTTPHeader if error.to_string().contains("larger than") => Fault::UpstreamHeaderTooLarge,
-        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 | ErrorType::H2Downgrade | ErrorType::H2Error => {
-            Fault::UpstreamProtocol
-        }
+        ErrorType::Custom("InvalidChunk")
+        | ErrorType::InvalidHTTPHeader
+        | ErrorType::InvalidH2
+        | ErrorType::H2Downgrade
+        | ErrorType::H2Error => Fault::UpstreamProtocol,
         _ if reused && !answered => Fault::UpstreamResetReused,
         _ => Fault::UpstreamReset,
     }

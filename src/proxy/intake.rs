@@ -54,6 +54,8 @@ pub fn make_safe(request: &mut RequestHeader, connection: &Connection, client_ip
     if request.version == Version::HTTP_2 {
         // For HTTP/1 the same was checked byte by byte when the head was read.
         check_h2(request, &connection.listener.limits)?;
+        // Pingora (0.9.1) has no way to tell such a client to go on: it does not wait to hear it from the target either.
+        request.remove_header(&header::EXPECT);
     }
     check_hops(&request.headers)?;
     let named = canonical_target(request, connection.listener.limits.uri.len())?;
@@ -98,8 +100,10 @@ fn canonical_target(request: &mut RequestHeader, longest: usize) -> Result<Optio
     }
     let canonical = canonical::path(path.as_bytes())?;
     let unchanged = authority.is_none() && matches!(canonical, std::borrow::Cow::Borrowed(_));
-    let authority = authority.map(str::to_owned);
+    let mut authority = authority.map(str::to_owned);
     if !unchanged {
+        // By HTTP/2 the target itself says the authority, and the new one does not.
+        authority = authority.or_else(|| request.uri.authority().map(ToString::to_string));
         let target = query.map_or_else(|| canonical.to_string(), |query| format!("{canonical}?{query}"));
         request.set_uri(target.parse().map_err(|_| Fault::RequestTarget)?);
     }

@@ -18,6 +18,7 @@ mod mqtt;
 mod pace;
 mod reply;
 mod response;
+mod sent;
 mod span;
 mod time;
 mod transcode;
@@ -191,7 +192,7 @@ impl ProxyHttp for Proxy {
         cache::may_stand_in(ctx, error)
     }
 
-    /// Look at the body as it passes. A further try sends what came before once more: what was read counts, once.
+    /// Look at the body as it passes.
     async fn request_body_filter(
         &self,
         session: &mut Session,
@@ -199,19 +200,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        whole::replace(piece, end, ctx);
-        let bytes = session.body_bytes_read() as u64;
-        let came = pace::check(bytes, session.is_http2(), ctx).and_then(|()| ctx.receive(bytes));
-        let came = came.and_then(|()| ctx.look_at_body(piece, end, bytes, &session.req_header().method));
-        let came = came.and_then(|()| grpc_web::sent(piece, end, ctx));
-        if end {
-            ctx.upstream.all_sent();
-        }
-        if came.is_ok() {
-            copy::receive(session.req_header(), piece.as_ref(), end, ctx, &self.aside);
-        }
-        // Said to be the client's: any other error waits for the answer of a target that speaks HTTP/2.
-        came.map_err(|fault| Box::<Error>::from(fault).into_down())
+        sent::piece(session, piece, end, ctx, &self.aside)
     }
 
     /// Send there: the target of this try was chosen already.
@@ -346,6 +335,7 @@ impl ProxyHttp for Proxy {
         trailers: &mut HeaderMap,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
+        response::trailers(trailers);
         match grpc_web::trailers(trailers, ctx) {
             None => bodies::rest(session, ctx),
             mut frame => bodies::piece(session, &mut frame, true, ctx).map(|()| frame),
@@ -370,6 +360,7 @@ impl ProxyHttp for Proxy {
     /// Apologise.
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
         let fault = ctx.told(fail::fault_of(e, ctx.upstream.answered.is_some(), ctx.upstream.reused));
+        let fault = fail::owed(fault, session, ctx);
         ctx.fault = Some(fault);
         if ctx.why.is_none() {
             ctx.why = fail::why(e);

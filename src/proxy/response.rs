@@ -25,19 +25,26 @@ const MOST_INFORMED: u32 = 16;
 /// Cleans the head of a target's answer and applies the route's changes to it.
 pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-        ctx.upstream.informed += 1;
-        return if ctx.upstream.informed > MOST_INFORMED { Err(Fault::UpstreamProtocol.into()) } else { Ok(()) };
+        return inform(head, ctx);
     }
     heard(head, ctx);
+    if head.version < Version::HTTP_11 {
+        // Such a target knows no chunks (RFC 9112 section 6.1), and its version is not ours (RFC 9110 section 2.5).
+        if head.headers.contains_key(header::TRANSFER_ENCODING) {
+            return Err(Fault::UpstreamProtocol.into());
+        }
+        head.set_version(Version::HTTP_11);
+    }
     let switching = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if switching && !session.is_upgrade_req() {
         return Err(Fault::UpstreamUpgrade.into());
     }
-    let old_client = session.req_header().version == Version::HTTP_10;
+    let (old_client, status) = (session.req_header().version == Version::HTTP_10, head.status);
     let unframed = rebuild(head, |fields| {
         check_coding(fields)?;
         strip_hop_by_hop(fields, switching);
         one_length(fields);
+        bodiless(status, fields);
         fields.insert(field::X_REQUEST_ID, HeaderValue::from_str(ctx.id()).map_err(|_| Fault::GatewayInternal)?);
         Ok(old_client && fields.remove(header::TRANSFER_ENCODING).is_some())
     })?;
@@ -58,6 +65,54 @@ pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &
         route.response.response(head);
     }
     Ok(())
+}
+
+/// An answer before the answer is passed on, without what belongs to the connection or would frame a body.
+fn inform(head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    ctx.upstream.informed += 1;
+    if ctx.upstream.informed > MOST_INFORMED {
+        return Err(Fault::UpstreamProtocol.into());
+    }
+    rebuild(head, |fields| {
+        strip_hop_by_hop(fields, false);
+        fields.remove(header::TRANSFER_ENCODING);
+        fields.remove(header::CONTENT_LENGTH);
+        Ok(())
+    })
+}
+
+/// Statuses without a body have no framing to tell (RFC 9110 section 8.6, RFC 9112 section 6.1).
+fn bodiless(status: StatusCode, fields: &mut HeaderMap) {
+    if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        fields.remove(header::TRANSFER_ENCODING);
+    }
+    if status == StatusCode::NO_CONTENT {
+        fields.remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// What may not stand behind a body: framing, what belongs to a connection, and what had to be known before it (RFC 9110
+/// section 6.5.1).
+pub(super) fn trailers(fields: &mut HeaderMap) {
+    let refused = |name: &HeaderName| {
+        is_hop_by_hop(name)
+            || matches!(
+                *name,
+                header::CONTENT_LENGTH
+                    | header::TRANSFER_ENCODING
+                    | header::CONTENT_ENCODING
+                    | header::CONTENT_TYPE
+                    | header::CONTENT_RANGE
+                    | header::HOST
+                    | header::SET_COOKIE
+                    | header::CACHE_CONTROL
+                    | header::AUTHORIZATION
+                    | header::WWW_AUTHENTICATE
+            )
+    };
+    while let Some(gone) = fields.keys().find(|name| refused(name)).cloned() {
+        fields.remove(gone);
+    }
 }
 
 /// A target has answered: what is learned of it.
@@ -130,8 +185,12 @@ fn check_coding(fields: &HeaderMap) -> Result<(), Fault> {
 /// One length, said once; different ones were refused when they were read.
 fn one_length(fields: &mut HeaderMap) {
     let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
-    if let (Some(first), Some(_)) = (lengths.next().cloned(), lengths.next()) {
-        fields.insert(header::CONTENT_LENGTH, first);
+    let Some(first) = lengths.next() else { return };
+    let said = first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    if (lengths.next().is_some() || said.len() < first.len())
+        && let Ok(only) = HeaderValue::from_bytes(said)
+    {
+        fields.insert(header::CONTENT_LENGTH, only);
     }
 }
 

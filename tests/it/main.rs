@@ -93,6 +93,7 @@ mod traces;
 mod transcode;
 mod transform;
 mod tunnels;
+mod two_versions;
 mod upgrades;
 mod validate;
 mod websocket;

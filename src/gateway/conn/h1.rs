@@ -57,7 +57,8 @@ where
     for served in 1..=listener.limits.requests {
         // The first request of a connection must come soon: whoever connects has something to say.
         let rest = if served == 1 { listener.timeout.head } else { listener.timeout.idle };
-        let preface = served == 1 && listener.h2;
+        // Under TLS a client says so beforehand, by ALPN (RFC 9113 section 3.2).
+        let preface = served == 1 && listener.h2 && conn.connection().tls.is_none();
         let mut wait = Wait { begin: Instant::now() + rest.get(), end: None, leave, seen: 0, preface };
         let next = poll_fn(|cx| conn.poll_next(cx, &mut wait, closing.as_mut(), door)).await;
         leave = wait.leave;

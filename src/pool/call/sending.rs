@@ -23,7 +23,11 @@ pub(super) async fn by_h1(session: &mut HttpSession, body: Body) -> Result<()> {
         Body::Whole(bytes) => drop(session.write_body(&bytes).await?),
         Body::Pieces(mut pieces) => {
             while let Some(piece) = pieces.next().await {
-                session.write_body(&piece?).await?;
+                let piece = piece?;
+                // A chunk of no length would be the end of the body.
+                if !piece.is_empty() {
+                    session.write_body(&piece).await?;
+                }
             }
         }
     }

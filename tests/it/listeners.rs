@@ -4,6 +4,8 @@ use std::net::TcpListener;
 
 use rustls::version::{TLS12, TLS13};
 
+use std::time::Duration;
+
 use crate::harness::tls::{Authority, handshake};
 use crate::harness::tools::finish;
 use crate::harness::{Connection, Gateway, Origin, Request, Setup, eventually, h2};
@@ -249,6 +251,14 @@ fn http_2_is_agreed_by_alpn_and_by_prior_knowledge() {
     let agreed = |alpn: &[&str]| authority.client().alpn(alpn).connect(&gateway.edge(), "a.example").map(|it| it.alpn);
     assert_eq!(agreed(&["h2", "http/1.1"]).unwrap(), "h2");
     assert_eq!(agreed(&["http/1.1"]).unwrap(), "http/1.1");
+    // Under TLS nobody speaks it who has not said so.
+    for alpn in [&["http/1.1"][..], &[]] {
+        let mut silent = authority.client().alpn(alpn).connect(&gateway.edge(), "a.example").unwrap().connection;
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        let (said, ended) = silent.send(preface).rest(Duration::from_secs(8));
+        let said = String::from_utf8_lossy(&said);
+        assert!(ended && said.starts_with("HTTP/1.1 4"), "{alpn:?}: {said}");
+    }
     let plain = Gateway::start(NAMED);
     let answer = h2::ask(&plain.edge(), http::Request::get("http://a.example/").body(()).unwrap(), b"").unwrap();
     assert_eq!((answer.status, answer.body.as_slice()), (200, &b"served"[..]));

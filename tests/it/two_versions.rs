@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::harness::h2::{self, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, Outcome, request};
-use crate::harness::{Gateway, Origin};
+use crate::harness::{Gateway, Origin, eventually};
 
 /// Sends a POST whose body comes in these pieces; the last one ends it.
 fn post(gateway: &Gateway, more: &[(&str, &str)], pieces: &[&[u8]]) -> Outcome {
@@ -160,4 +160,23 @@ fn nothing_stands_behind_a_body_that_had_to_be_known_before() {
         trailers.contains("x-sum") && !trailers.contains("set-cookie") && !trailers.contains("length"),
         "{trailers}"
     );
+}
+
+#[test]
+fn what_never_became_a_request_is_counted_and_logged_too() {
+    let origin = Origin::answering("ok");
+    let gateway = Gateway::start(format!(
+        "observe: {{ access_log: {{ to: \"file:$DIR/access.log\" }} }}\n{}",
+        Gateway::document(&origin, "all: { match: /*, to: app }")
+    ));
+    let refused = || gateway.metrics().sum("yumen_faults_total", &[("reason", "request.malformed")]);
+    for (number, wrong) in [("x-a", "b\rc"), ("X-Upper", "b"), (":strange", "b")].into_iter().enumerate() {
+        assert!(post(&gateway, &[wrong], &[b""]).is_refusal(), "{wrong:?}");
+        eventually("it is counted", || (refused().to_string() == (number + 1).to_string()).then_some(()));
+    }
+    let line = gateway.access_line(|line| line["reason"] == "request.malformed");
+    assert_eq!((&line["listener"], &line["client.address"]), (&"edge".into(), &"127.0.0.1".into()), "{line}");
+    assert_eq!(line["protocol"], "HTTP/2", "{line}");
+    assert_eq!(gateway.get("/").text(), "ok");
+    assert_eq!(refused().to_string(), "3");
 }

@@ -184,7 +184,7 @@ impl Conn {
 
 /// Answers a head that was refused, and closes.
 async fn refuse(mut conn: Box<Conn>, fault: Fault, door: &Arc<dyn Door>) {
-    let answer = door.refuse(fault, &Seen { connection: conn.connection(), head: &conn.inbox });
+    let answer = door.refuse(fault, &Seen { connection: conn.connection(), protocol: "HTTP/1.1", head: &conn.inbox });
     conn.out.expect_answer(false);
     conn.body = Body::Broken(fault);
     // The client may be gone already; what it still sends is read while the connection lingers.

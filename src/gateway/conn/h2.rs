@@ -13,12 +13,15 @@ use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, Stream};
+use pingora_error::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::Conn;
 use super::frames::Meter;
 use crate::deadline::Deadline;
+use crate::fault::Fault;
+use crate::gateway::listen::{Door, Seen};
 use crate::listener::Listener;
 
 type Connection = h2::server::Connection<Stream, Bytes>;
@@ -45,11 +48,16 @@ fn options(listener: &Listener) -> H2Options {
 }
 
 /// Serves the streams of a connection until it ends.
-pub(in crate::gateway) async fn serve<A>(mut conn: Box<Conn>, app: Arc<A>, shutdown: watch::Receiver<bool>)
-where
+pub(in crate::gateway) async fn serve<A>(
+    mut conn: Box<Conn>,
+    app: Arc<A>,
+    door: &Arc<dyn Door>,
+    shutdown: watch::Receiver<bool>,
+) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let listener = conn.connection().listener.clone();
+    let connection = conn.connection().clone();
+    let listener = connection.listener.clone();
     let proxy_digest = conn.get_proxy_digest();
     let digest = Arc::new(Digest { proxy_digest, socket_digest: conn.get_socket_digest(), ..Digest::default() });
     let meter = Arc::new(Mutex::new(Meter::new()));
@@ -68,6 +76,7 @@ where
             poll_fn(|cx| match accept.as_mut().poll(cx) {
                 Poll::Ready(Ok(Some(H2Accept::Session(session)))) => Poll::Ready(Next::Session(Box::new(session))),
                 Poll::Ready(Ok(Some(H2Accept::Rejected))) => Poll::Ready(Next::Malformed),
+                Poll::Ready(Err(why)) if is_broken(&why) => Poll::Ready(Next::Broken),
                 Poll::Ready(_) => Poll::Ready(Next::Over),
                 Poll::Pending => watch.poll(cx, closing.as_mut()),
             })
@@ -86,18 +95,35 @@ where
                     watch.leave(&mut h2);
                 }
             }
-            Next::Malformed => watch.malformed(&mut h2),
+            Next::Malformed => {
+                tell(door, &connection);
+                watch.malformed(&mut h2);
+            }
             Next::Leave => watch.leave(&mut h2),
             Next::Abuse => watch.throw_out(&mut h2),
+            Next::Broken => return tell(door, &connection),
             Next::Over => return,
         }
     }
+}
+
+/// Counts and logs a request that Pingora and its HTTP/2 have answered themselves: of what it was they tell nothing.
+fn tell(door: &Arc<dyn Door>, connection: &Arc<crate::listener::Connection>) {
+    drop(door.refuse(Fault::RequestMalformed, &Seen { connection, protocol: "HTTP/2", head: b"" }));
+}
+
+/// Whether the client broke the rules of HTTP/2, so that we have said goodbye to it.
+fn is_broken(why: &Error) -> bool {
+    let cause = why.cause.as_deref().and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() && cause.reason() != Some(Reason::ENHANCE_YOUR_CALM))
 }
 
 enum Next {
     Session(Box<HttpSession>),
     /// A request was wrong and has been refused by the HTTP/2 layer.
     Malformed,
+    /// The client broke the rules: the connection has ended.
+    Broken,
     /// Say goodbye: the client rests too long, had its share, or we are closing.
     Leave,
     /// The client does what no client needs to.

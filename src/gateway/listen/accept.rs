@@ -136,7 +136,7 @@ where
             let h2 = if h2 { Some(conn) } else { serve_h1(conn, &app, &door, &stop).await };
             if let Some(conn) = h2 {
                 stay.1.speaks(Speaks::H2);
-                Box::pin(serve_h2(conn, app, stop)).await;
+                Box::pin(serve_h2(conn, app, &door, stop)).await;
             }
             drop(stay);
         });

@@ -32,6 +32,8 @@ pub trait Door: Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     pub connection: &'a Arc<Connection>,
+    /// As the log names it.
+    pub protocol: &'static str,
     /// The bytes of its head, as far as they were read; anything may be in them.
     pub head: &'a [u8],
 }

@@ -95,7 +95,8 @@ fn canonical_target(request: &mut RequestHeader, longest: usize) -> Result<Optio
     let text = std::str::from_utf8(raw).map_err(|_| Fault::RequestTarget)?;
     let (authority, origin_form) = if text.starts_with('/') { (None, text) } else { absolute_form(text)? };
     let (path, query) = origin_form.split_once('?').map_or((origin_form, None), |(path, query)| (path, Some(query)));
-    if query.is_some_and(|query| query.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'#')) {
+    if query.is_some_and(|query| query.bytes().any(|b| b <= b' ' || b >= 0x7f || b == b'#') || !is_escaped_well(query))
+    {
         return Err(Fault::RequestTarget);
     }
     let canonical = canonical::path(path.as_bytes())?;
@@ -108,6 +109,15 @@ fn canonical_target(request: &mut RequestHeader, longest: usize) -> Result<Optio
         request.set_uri(target.parse().map_err(|_| Fault::RequestTarget)?);
     }
     Ok(authority)
+}
+
+/// Whether every escape is one, and of something else than NUL: of others, each reader makes what it likes.
+fn is_escaped_well(query: &str) -> bool {
+    let mut escapes = query.split('%').skip(1);
+    escapes.all(|rest| {
+        let digits = rest.as_bytes().first_chunk::<2>();
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit) && digits != b"00")
+    })
 }
 
 /// The authority and the origin-form of `http://host/path` (RFC 9112 section 3.2.2).

@@ -225,6 +225,7 @@ impl ProxyHttp for Proxy {
         let once = !session.req_header().method.is_idempotent();
         let (peer, errand) = picked.peer(&timeouts, end, once, &self.connections);
         ctx.upstream.errand = errand;
+        pace::begin(session, ctx);
         Ok(peer)
     }
 

@@ -5,11 +5,23 @@
 
 use std::time::{Duration, Instant};
 
+use pingora_proxy::Session;
+
 use super::ctx::Ctx;
 use crate::fault::Fault;
 
 /// As over HTTP/1.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// A try begins: what the client owes must begin to come, too.
+pub(super) fn begin(session: &mut Session, ctx: &Ctx) {
+    if let Some(errand) = &ctx.upstream.errand
+        && session.is_http2()
+        && !session.is_body_empty()
+    {
+        errand.owes(GRACE);
+    }
+}
 
 /// Refuses a body that drips: so many bytes came since the target was asked.
 pub(super) fn check(bytes: u64, http2: bool, ctx: &Ctx) -> Result<(), Fault> {
@@ -18,6 +30,9 @@ pub(super) fn check(bytes: u64, http2: bool, ctx: &Ctx) -> Result<(), Fault> {
         return Ok(());
     }
     let rate = connection.listener.limits.body_rate.bytes_per_second();
+    if let Some(errand) = &ctx.upstream.errand {
+        errand.owes(allowed(bytes, rate));
+    }
     if is_too_slow(bytes, rate, Instant::now().saturating_duration_since(asked)) {
         return Err(Fault::RequestTimeout);
     }

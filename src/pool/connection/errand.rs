@@ -52,6 +52,9 @@ pub struct Errand {
     answered: AtomicBool,
     /// Milliseconds for which the target says that it keeps the connection; more than it can say where it says nothing.
     told: AtomicU64,
+    /// Milliseconds after the start within which the client must have sent more; more than it can say where others see
+    /// to that.
+    owed: AtomicU64,
 }
 
 impl fmt::Debug for Errand {
@@ -63,8 +66,8 @@ impl fmt::Debug for Errand {
 impl Errand {
     pub fn new(connections: Arc<Connections>, limits: Limits) -> Arc<Self> {
         let (begun, reused, answered) = (Instant::now(), AtomicBool::new(false), AtomicBool::new(false));
-        let (sent, told) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
-        Arc::new_cyclic(|me| Self { me: me.clone(), connections, limits, begun, reused, sent, answered, told })
+        let (sent, told, owed) = (AtomicBool::new(false), AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
+        Arc::new_cyclic(|me| Self { me: me.clone(), connections, limits, begun, reused, sent, answered, told, owed })
     }
 
     /// Whether the connection had served a request before.
@@ -75,6 +78,16 @@ impl Errand {
     /// The client has said its last byte: now it is the target's turn.
     pub fn sent(&self) {
         self.sent.store(true, Relaxed);
+    }
+
+    /// The client must have sent more of its request so long after the start.
+    pub fn owes(&self, within: Duration) {
+        self.owed.store(within.as_millis().try_into().unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn owed_until(&self) -> Option<Instant> {
+        let owed = self.owed.load(Relaxed);
+        if owed == u64::MAX { None } else { self.begun.checked_add(Duration::from_millis(owed)) }
     }
 
     /// The head of the answer is here.
@@ -96,8 +109,11 @@ impl Errand {
         if self.is_answered() {
             return self.before_end(since + self.limits.idle);
         }
-        let sent = self.sent.load(Relaxed);
-        self.in_this_try(since + if sent { self.limits.first_byte } else { self.limits.idle })
+        if self.sent.load(Relaxed) {
+            return self.in_this_try(since + self.limits.first_byte);
+        }
+        let idle = since + self.limits.idle;
+        self.in_this_try(self.owed_until().map_or(idle, |owed| owed.min(idle)))
     }
 
     fn before_end(&self, at: Instant) -> Instant {
@@ -113,9 +129,14 @@ impl Errand {
         self.before_end(since + self.limits.write)
     }
 
-    /// What a silence is called.
+    /// What a silence is called: a target that waits for the rest of the request is not to blame for it.
     pub(super) fn silence(&self) -> Fault {
-        if self.is_answered() { Fault::UpstreamTimeoutIdle } else { Fault::UpstreamTimeoutFirstByte }
+        let owes = || !self.sent.load(Relaxed) && self.owed.load(Relaxed) != u64::MAX;
+        match self.is_answered() {
+            true => Fault::UpstreamTimeoutIdle,
+            false if owes() => Fault::RequestTimeout,
+            false => Fault::UpstreamTimeoutFirstByte,
+        }
     }
 
     /// The connection may serve another request.

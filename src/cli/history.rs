@@ -49,7 +49,11 @@ fn told(history: &Value) -> String {
     for row in history.get("generations").and_then(Value::as_array).into_iter().flatten() {
         let word = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default();
         let is = |key: &str| row.get(key).and_then(Value::as_bool).unwrap_or_default();
-        let serves = if is("serves") { "  serves" } else { "" };
+        let serves = match row.get("serves_as").and_then(Value::as_u64) {
+            Some(number) => format!("  serves, as generation {number} since a take-over"),
+            None if is("serves") => "  serves".to_owned(),
+            None => String::new(),
+        };
         let gone = if is("kept") { "" } else { "  its document is no longer kept" };
         let number = row.get("generation").and_then(Value::as_u64).unwrap_or_default();
         // Writing to a String cannot fail.

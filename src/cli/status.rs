@@ -42,10 +42,14 @@ fn told(status: &Value) -> String {
     }
     for one in each(status, "draining_generations") {
         let (pid, left) = (number(one, "pid"), number(one, "connections"));
-        table.row(["drains", &format!("pid {pid}, which served before, {left} connections left")]);
+        let line = match pid {
+            0 => "the process that served before, which has not yet said what is left".to_owned(),
+            pid => format!("pid {pid}, which served before, {left} connections left"),
+        };
+        table.row(["drains", &line]);
     }
     for (name, store) in status.get("stores").and_then(Value::as_object).into_iter().flatten() {
-        for (key, line) in broker(name, store) {
+        for (key, line) in self::store(name, store) {
             table.row([&key, &line]);
         }
     }
@@ -73,8 +77,12 @@ fn not_on_disk(status: &Value) -> Vec<String> {
     lines
 }
 
-/// A broker, and each queue of its messages for a pool.
-fn broker(name: &str, store: &Value) -> Vec<(String, String)> {
+/// A Redis; or a broker, and each queue of its messages for a pool.
+fn store(name: &str, store: &Value) -> Vec<(String, String)> {
+    if let Some(redis) = store.get("redis").and_then(Value::as_array) {
+        let all: Vec<_> = redis.iter().filter_map(Value::as_str).collect();
+        return vec![(format!("store {name}"), format!("{}, {}", word(store, "state"), all.join(", ")))];
+    }
     let (topics, listeners) = (number(store, "topics"), number(store, "listeners"));
     let first =
         format!("{}, {}, {listeners} clients listen to {topics} topics", word(store, "state"), word(store, "mqtt"));
@@ -123,7 +131,8 @@ mod tests {
             "up_to_date": false, "listeners": { "edge": ["0.0.0.0:443", "[::]:443"] }, "connections": 3, "certificates": 1,
             "last_reload": { "seconds_ago": 60, "result": "refused", "report": "y:1:1  error  x\n" },
             "rolled_back_to": 1, "last_good": true, "held_back": { "teams/b.yaml": 600 },
-            "draining_generations": [{ "pid": 5, "connections": 9 }],
+            "draining_generations": [{ "pid": 5, "connections": 9 }, { "pid": 0, "connections": 0 }],
+            "stores": { "shared": { "name": "shared", "state": "down", "hosts": 1, "redis": ["10.0.0.5:6379"] } },
             "by_hand": [
                 { "pool": "app", "target": "a:80", "weight": 0, "ends_in_seconds": 30 },
                 { "log_level": "debug", "module": "yumen::pool", "ends_in_seconds": 5 },
@@ -138,6 +147,8 @@ last reload    refused, 1m ago
                y:1:1  error  x
 listener edge  0.0.0.0:443, [::]:443
 drains         pid 5, which served before, 9 connections left
+drains         the process that served before, which has not yet said what is left
+store shared   down, 10.0.0.5:6379
 connections    3
 certificates   1
 by hand        pool app: a:80 is drained, ends in 30s

@@ -12,10 +12,11 @@ use super::reload::Reloader;
 use crate::config::{Seals, Texts};
 use crate::snapshot::Snapshot;
 
-/// The brokers, with what waits for pools.
+/// The stores that are shared, and the brokers with what waits for pools.
 fn stores(snapshot: &Snapshot) -> Map<String, Value> {
-    let mut stores: Map<String, Value> =
-        snapshot.broker_states().into_iter().map(|broker| (broker.name.to_string(), json!(broker))).collect();
+    let redis = snapshot.store_states().into_iter().map(|store| (store.name.to_string(), json!(store)));
+    let brokers = snapshot.broker_states().into_iter().map(|broker| (broker.name.to_string(), json!(broker)));
+    let mut stores: Map<String, Value> = redis.chain(brokers).collect();
     for courier in &snapshot.couriers {
         if let Some(store) = stores.get_mut(courier.store()).and_then(Value::as_object_mut) {
             store.insert("forward".to_owned(), courier.status());

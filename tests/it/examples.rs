@@ -79,9 +79,12 @@ fn every_document_under_conf_passes() {
         let text = fs::read_to_string(&file).unwrap_or_default();
         if file.extension().is_some_and(|end| end == "yaml") && text.lines().any(|line| line == "version: 1") {
             let said = check(&file.display().to_string(), &text);
-            // In a container the admin listener has to be reached from others, which is worth a warning.
-            let may_warn = file.starts_with(top().join("conf/deploy"));
-            assert!(may_warn || said.contains(" 0 warnings"), "{}\n{said}", file.display());
+            // In a container the admin listener is for others; who only looks has no directory for what waits; and whether
+            // one `when` is the opposite of another nobody can tell.
+            let known = ["admin.bind: other machines", "see runtime.state", "every one has a `when`"];
+            let may_stand = |line: &&str| known.iter().any(|known| line.contains(known));
+            let warned = said.lines().find(|line| line.contains("  warn  ") && !may_stand(line));
+            assert_eq!(warned, None, "{}", file.display());
             checked += 1;
         }
     }

@@ -51,6 +51,19 @@ fn instead(gateway: &Gateway, why: &str) -> bool {
 }
 
 #[test]
+fn a_process_that_took_over_says_as_what_it_serves() {
+    let document = format!("admin: {{ bind: 127.0.0.1:0, control: unix:$DIR/control.sock }}\n{}", saying("one"));
+    let mut gateway = setup().start(document);
+    gateway.upgrade();
+    let now = gateway.status()["generation"].clone();
+    let told = yumen(&gateway, "history", &[]).out;
+    assert!(
+        told.lines().next().unwrap().ends_with(&format!("  serves, as generation {now} since a take-over")),
+        "{told}"
+    );
+}
+
+#[test]
 fn generations_are_listed_and_brought_back_until_the_file_changes() {
     let gateway = setup().start(saying("one"));
     serve(&gateway, "two");

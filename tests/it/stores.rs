@@ -44,6 +44,8 @@ fn a_store_that_comes_late_or_comes_back_is_found() {
     assert_eq!(gateway.get("/").status, 204);
     gateway.log.wait("store shared: cannot connect to ");
     assert_eq!(gateway.admin("/health").json()["status"], "degraded");
+    let status = gateway.yumen("status", &["--admin", gateway.admin_address()]).out;
+    assert!(status.lines().any(|line| line.starts_with("store shared ") && line.contains("down, ")), "{status}");
     redis.again();
     store_is(&gateway, "up");
     redis.stop();

@@ -162,6 +162,8 @@ impl History {
             json!({
                 "generation": entry.generation, "time": String::from_utf8_lossy(&time), "hash": entry.hash,
                 "by": entry.by, "changes": entry.changes, "serves": Some(entry.generation) == last,
+                // A process that took over counts on, though nothing has changed.
+                "serves_as": (Some(entry.generation) == last && entry.generation != serves).then_some(serves),
                 "kept": !entry.texts.is_empty(),
             })
         });

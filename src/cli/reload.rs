@@ -41,7 +41,7 @@ fn is_gone(answer: &Answer) -> bool {
 
 /// What is wrong although it serves: files that are held back.
 fn complaints(report: &str) -> &str {
-    if report.contains("\nheld back, read as before: ") { report } else { "" }
+    if report.contains("\nheld back, read as before or left out: ") { report } else { "" }
 }
 
 /// What the running gateway says: its report on stdout, its verdict as the exit code.

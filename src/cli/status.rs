@@ -72,7 +72,7 @@ fn not_on_disk(status: &Value) -> Vec<String> {
     }
     for (file, since) in status.get("held_back").and_then(Value::as_object).into_iter().flatten() {
         let since = rough(since.as_u64().unwrap_or_default());
-        lines.push(format!("{file} is wrong and held back for {since}: it is used as it last was good"));
+        lines.push(format!("{file} is wrong and held back for {since}: it is read as it last was good, or left out"));
     }
     lines
 }
@@ -142,7 +142,7 @@ mod tests {
 generation     2, hash aa: the files on disk say something else (bb)
                rolled back to generation 1, until a file changes or a reload is ordered
                the files were wrong at the start: the last good configuration serves
-               teams/b.yaml is wrong and held back for 10m: it is used as it last was good
+               teams/b.yaml is wrong and held back for 10m: it is read as it last was good, or left out
 last reload    refused, 1m ago
                y:1:1  error  x
 listener edge  0.0.0.0:443, [::]:443

@@ -42,7 +42,9 @@ pub(super) fn read(
         if read.compiled.snapshot.is_some() {
             if let Some(first) = first {
                 let files: Vec<String> = instead.keys().map(|file| file.display().to_string()).collect();
-                read.report = format!("{}held back, read as before: {}\n", first.report, files.join(", "));
+                // The others are applied.
+                let wrong = first.report.replace(": not applied\n", "\n");
+                read.report = format!("{wrong}held back, read as before or left out: {}\n", files.join(", "));
             }
             return read;
         }
@@ -88,7 +90,10 @@ pub(super) fn update(known: &mut HeldBack, now: &[PathBuf]) {
     for file in now {
         let since = known.entry(file.clone()).or_insert_with(SystemTime::now);
         let seconds = since.elapsed().map_or(0, |since| since.as_secs());
-        log::error!("{} is wrong and held back since {seconds} s: it is read as it last was good", file.display());
+        log::error!(
+            "{} is wrong and held back since {seconds} s: it is read as it last was good, or left out",
+            file.display()
+        );
     }
 }
 

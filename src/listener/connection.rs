@@ -11,6 +11,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::{Listener, Successor};
 use crate::exchange::ClientCertificate;
+use crate::fault::Fault;
 
 /// One connection of a client: the same for all of its requests.
 pub struct Connection {
@@ -127,6 +128,8 @@ pub struct PartOf {
     pub connection: Arc<Connection>,
     /// The id of the request that it came with.
     pub request: Box<str>,
+    /// Why it is none, as its connection would have found out; its head then only tells what it was.
+    pub refused: Option<Fault>,
 }
 
 /// The connection of a session, as the accept loop left it in Pingora's digest.
@@ -134,11 +137,11 @@ pub fn connection_of(digest: &Digest) -> Option<&Arc<Connection>> {
     came_by(digest).map(|(connection, _)| connection)
 }
 
-/// The same, and for the part of a batch the id of the request that it came with.
-pub fn came_by(digest: &Digest) -> Option<(&Arc<Connection>, Option<&str>)> {
+/// The same, and what else there is to know of the part of a batch.
+pub fn came_by(digest: &Digest) -> Option<(&Arc<Connection>, Option<&PartOf>)> {
     let data = digest.proxy_digest.as_ref()?.user_data.as_ref()?;
     match data.downcast_ref() {
         Some(connection) => Some((connection, None)),
-        None => data.downcast_ref::<PartOf>().map(|part| (&part.connection, Some(&*part.request))),
+        None => data.downcast_ref::<PartOf>().map(|part| (&part.connection, Some(part))),
     }
 }

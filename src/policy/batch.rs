@@ -5,7 +5,8 @@
 //! ```
 //!
 //! A part is `{ id, method, path, headers, body }`, of which only `method` and `path` must be there. A body that is a text is
-//! sent as it is, any other one as JSON. The part has the fields of the request that it came with, unless it says its own.
+//! sent as it is, any other one as JSON. The part has the fields of the request that it came with, unless it says its own;
+//! from which page it comes, a browser says of the whole batch, and no part of itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,11 +14,10 @@ use std::num::NonZeroU16;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::problem::{Path, Problems};
@@ -72,9 +72,9 @@ impl fmt::Display for Batch {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sent<'a> {
-    /// Comes back with the answer.
-    #[serde(default)]
-    id: Option<Value>,
+    /// Comes back with the answer, as it was written.
+    #[serde(default, borrow)]
+    id: Option<&'a RawValue>,
     /// GET, POST, ...
     method: String,
     /// The path, and the query if there is one.
@@ -89,7 +89,7 @@ struct Sent<'a> {
 
 /// One request of a batch.
 pub struct Part {
-    pub id: Option<Value>,
+    pub id: Option<Box<RawValue>>,
     pub head: RequestHeader,
     pub body: Bytes,
 }
@@ -150,7 +150,12 @@ fn part(raw: &RawValue, base: &Base<'_>) -> Result<Part, Wrong> {
     if !sent.path.starts_with('/') {
         return Err(wrong("/path", "is not a path, e.g. /orders/7"));
     }
-    let head = RequestHeader::build_no_case(&*sent.method, sent.path.as_bytes(), Some(base.fields.len() + 8));
+    if sent.path.contains('#') {
+        return Err(wrong("/path", "has a `#`, which no request carries"));
+    }
+    let method =
+        Method::from_bytes(sent.method.as_bytes()).map_err(|_| wrong("/method", "is not a method, e.g. GET"))?;
+    let head = RequestHeader::build_no_case(method, sent.path.as_bytes(), Some(base.fields.len() + 8));
     let mut head = head.map_err(|_| wrong("/path", "is not a path of a request"))?;
     for (name, value) in base.fields.iter().filter(|(name, _)| is_passed(name)) {
         let _ = head.append_header(name.clone(), value.clone());
@@ -176,7 +181,7 @@ fn part(raw: &RawValue, base: &Base<'_>) -> Result<Part, Wrong> {
     if !body.is_empty() || sent.method == "POST" {
         let _ = head.insert_header(header::CONTENT_LENGTH, body.len());
     }
-    Ok(Part { id: sent.id, head, body })
+    Ok(Part { id: sent.id.map(RawValue::to_owned), head, body })
 }
 
 /// What belongs to one request and one connection only.
@@ -205,8 +210,15 @@ fn is_passed(name: &HeaderName) -> bool {
     !about_it && !own.contains(&name.as_str()) && !is_own(name)
 }
 
-/// Whether a part may say the field: never for whom it comes and on what way; where a hop that is trusted speaks for clients,
-/// nothing that such a hop would have looked at.
+/// What a browser says of the page that asks, and a page cannot; what stands for that where a service looks at nothing else.
+fn is_of_page(name: &str) -> bool {
+    matches!(name, "origin" | "referer" | "x-requested-with")
+        || name.starts_with("sec-")
+        || name.starts_with("access-control-")
+}
+
+/// Whether a part may say the field: never for whom it comes, on what way and from which page; where a hop that is trusted
+/// speaks for clients, nothing that such a hop would have looked at.
 fn may_say(name: &HeaderName, trusted: bool) -> bool {
     const OF_HOPS: [&str; 5] = ["forwarded", "via", "x-real-ip", "x-request-id", "accept-encoding"];
     const OF_CLIENTS: [header::HeaderName; 12] = [
@@ -225,7 +237,7 @@ fn may_say(name: &HeaderName, trusted: bool) -> bool {
     ];
     let text = name.as_str();
     let ours = text.starts_with("x-forwarded-") || text.starts_with("x-yumen-") || OF_HOPS.contains(&text);
-    !ours && !is_own(name) && (!trusted || OF_CLIENTS.contains(name))
+    !ours && !is_own(name) && !is_of_page(text) && (!trusted || OF_CLIENTS.contains(name))
 }
 
 #[cfg(test)]
@@ -246,7 +258,7 @@ mod tests {
     #[test]
     fn a_part_is_a_request_with_the_fields_of_the_batch_or_its_own() {
         let parts = read(
-            r#"[{"method":"GET","path":"/a?b"},{"id":7,"method":"POST","path":"/c","headers":{"Cookie":"t=2"},"body":{"n":1.50}},
+            r#"[{"method":"GET","path":"/a?b"},{"id":[7.50],"method":"POST","path":"/c","headers":{"Cookie":"t=2"},"body":{"n":1.50}},
                {"method":"PUT","path":"/d","body":"a text"}]"#,
             false,
         )
@@ -257,7 +269,8 @@ mod tests {
         assert_eq!((said(1, "cookie"), said(1, "content-type")), (Some("t=2"), Some("application/json")));
         assert_eq!((&parts[1].body[..], said(1, "content-length")), (&br#"{"n":1.50}"#[..], Some("10")));
         assert_eq!((&parts[2].body[..], said(2, "content-type")), (&b"a text"[..], None));
-        assert_eq!((&parts[1].id, parts[0].head.uri.to_string()), (&Some(Value::from(7)), "/a?b".to_owned()));
+        let id = parts[1].id.as_ref().map(|id| id.get());
+        assert_eq!((id, parts[0].head.uri.to_string()), (Some("[7.50]"), "/a?b".to_owned()));
     }
 
     #[test]
@@ -269,9 +282,12 @@ mod tests {
         assert_eq!(told(&many, false)[0].1, "21 requests are too many for one batch; at most 20");
         let wrong = r#"[{"method":"GET"},{"method":"GET","path":"a"},{"method":"GET","path":"/","x":1},7]"#;
         assert_eq!(places(wrong, false), ["/0", "/1/path", "/2", "/3"]);
-        for name in
-            ["X-Forwarded-For", "forwarded", "via", "x-request-id", "connection", "content-length", "upgrade", "a b"]
-        {
+        let wrong = r#"[{"method":"G T","path":"/"},{"method":"GET","path":"/a?b#c"},{"method":"GET","path":"/ "}]"#;
+        assert_eq!(places(wrong, false), ["/0/method", "/1/path", "/2/path"]);
+        let of_hops =
+            ["X-Forwarded-For", "forwarded", "via", "x-request-id", "connection", "content-length", "upgrade", "a b"];
+        let of_pages = ["Origin", "referer", "Sec-Fetch-Site", "x-requested-with", "access-control-request-method"];
+        for name in of_hops.into_iter().chain(of_pages) {
             let text = format!(r#"[{{"method":"GET","path":"/","headers":{{"{name}":"1"}}}}]"#);
             assert_eq!(places(&text, false), [format!("/0/headers/{name}")], "{name}");
         }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v1::client::HttpSession;
@@ -21,7 +21,7 @@ use pingora::protocols::{
     UniqueIDType,
 };
 use pingora_error::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -29,13 +29,14 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::time::{Instant, timeout_at};
 
 use super::ctx::Ctx;
+use super::gone::unless_gone;
 use super::intake::{field, is_hop_by_hop};
 use super::whole::{self, Then};
 use super::{App, Aside, response};
 use crate::exchange::Refusal;
 use crate::fault::Fault;
 use crate::listener::rules::check_h2;
-use crate::listener::{Connection, PartOf};
+use crate::listener::{Connection, Limits, PartOf};
 use crate::policy::batch::{Base, Batch, Part};
 
 /// The largest batch.
@@ -72,6 +73,7 @@ pub(super) async fn answer(
         ctx.allow = Some("POST".to_owned());
         return Err(Fault::RouteMethod.into());
     }
+    check_kind(session, ctx)?;
     whole::read(session, MOST_BODY, Then::Answer, ctx).await?;
     let parts = parts(session, ctx, batch)?;
     let around = Arc::new(around(ctx, batch, own, aside)?);
@@ -79,10 +81,52 @@ pub(super) async fn answer(
         let around = Arc::clone(&around);
         async move { around.answer(part).await }
     };
-    let answers: Vec<String> = stream::iter(parts.into_iter().map(one)).buffered(batch.parallel).collect().await;
+    let answers = stream::iter(parts.into_iter().map(one)).buffered(batch.parallel).collect::<Vec<_>>();
+    let answers = unless_gone(session, answers).await?;
     let mut head = ResponseHeader::build(200, Some(4))?;
     head.insert_header(header::CONTENT_TYPE, "application/json")?;
     response::own(session, ctx, head, format!("[{}]", answers.join(",")).into()).await
+}
+
+/// A batch is JSON by its content type: no page of another origin can send that unasked.
+fn check_kind(session: &Session, ctx: &mut Ctx) -> Result<(), Fault> {
+    let fields = &session.req_header().headers;
+    let coded = fields.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+    if !coded && is_json(fields) {
+        return Ok(());
+    }
+    ctx.why = Some("the batch is not JSON by its content type, or it is compressed".to_owned());
+    ctx.found.get_or_insert_default().answer.push((header::ACCEPT, HeaderValue::from_static("application/json")));
+    Err(Fault::BodyType)
+}
+
+fn is_json(fields: &HeaderMap) -> bool {
+    let kind = fields.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind == "application/json" || kind.ends_with("+json")
+}
+
+/// What the connection of a part would have found wrong with its head.
+fn refusal(head: &RequestHeader, limits: &Limits) -> Option<Fault> {
+    let line = head.method.as_str().len() + head.raw_path().len() + "  HTTP/1.1\r\n\r\n".len();
+    let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    let large = line + fields.sum::<usize>() > limits.head.len();
+    check_h2(head, limits).err().or(large.then_some(Fault::RequestHeaderTooLarge))
+}
+
+/// What is told of a head that is refused.
+fn outline(head: &RequestHeader) -> Result<RequestHeader> {
+    const TOLD: [HeaderName; 4] = [header::HOST, header::ACCEPT_LANGUAGE, header::USER_AGENT, field::TRACEPARENT];
+    const LONG: usize = 2048;
+    let method = Some(head.method.clone()).filter(|method| method.as_str().len() < LONG).unwrap_or_default();
+    let target = head.raw_path().get(..LONG).map_or(head.raw_path(), |_| b"/");
+    let mut outline = RequestHeader::build_no_case(method, target, Some(TOLD.len()))?;
+    for name in TOLD {
+        if let Some(value) = head.headers.get(&name).filter(|value| value.len() < LONG) {
+            outline.insert_header(name, value.clone())?;
+        }
+    }
+    Ok(outline)
 }
 
 fn around(ctx: &Ctx, batch: &Batch, own: &Own, aside: &Aside) -> Result<Around, Fault> {
@@ -115,28 +159,30 @@ impl Around {
     /// What became of one part, as JSON.
     async fn answer(&self, part: Part) -> String {
         let id = part.id.clone();
-        let answered = match check_h2(&part.head, &self.connection.listener.limits) {
-            Err(fault) => Err(fault),
-            Ok(()) => match timeout_at(self.until, Box::pin(self.ask(part))).await {
-                Ok(answered) => answered,
-                Err(_) => Err(Fault::UpstreamTimeoutTotal),
-            },
+        let answered = match timeout_at(self.until, Box::pin(self.ask(part))).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Fault::UpstreamTimeoutTotal),
         };
         match answered {
-            Ok((head, body)) => told(id, head.status.as_u16(), &head.headers, &body),
+            Ok((head, body)) => told(id.as_deref(), head.status.as_u16(), &head.headers, &body),
             Err(fault) => {
                 let body = json!({ "status": fault.status(), "code": fault.code(), "request_id": &*self.of });
                 let mut fields = HeaderMap::new();
                 fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-                told(id, fault.status(), &fields, body.to_string().as_bytes())
+                told(id.as_deref(), fault.status(), &fields, body.to_string().as_bytes())
             }
         }
     }
 
     /// Sends a part, and reads its answer. When this is dropped, its client is gone.
-    async fn ask(&self, part: Part) -> Result<(ResponseHeader, Bytes), Fault> {
+    async fn ask(&self, mut part: Part) -> Result<(ResponseHeader, Bytes), Fault> {
         let (near, far) = duplex(PIPE);
-        self.serve(far).map_err(|_| Fault::GatewayInternal)?;
+        let refused = refusal(&part.head, &self.connection.listener.limits);
+        if let Some(fault) = refused {
+            part.head = outline(&part.head).map_err(|_| fault)?;
+            part.body.clear();
+        }
+        self.serve(far, refused).map_err(|_| Fault::GatewayInternal)?;
         let mut session = HttpSession::new(Box::new(Pipe { io: near, proxy: None }));
         let exchange = async {
             session.write_request_header(Box::new(part.head)).await?;
@@ -167,8 +213,8 @@ impl Around {
     }
 
     /// The other end of a part's connection is served as any other.
-    fn serve(&self, far: DuplexStream) -> Result<()> {
-        let part = PartOf { connection: Arc::clone(&self.connection), request: self.of.clone() };
+    fn serve(&self, far: DuplexStream, refused: Option<Fault>) -> Result<()> {
+        let part = PartOf { connection: Arc::clone(&self.connection), request: self.of.clone(), refused };
         let proxy = ProxyDigest::new(Box::new(ResponseHeader::build(200, Some(0))?), Some(Box::new(part)));
         let mut session = ServerSession::new_http1(Box::new(Pipe { io: far, proxy: Some(Arc::new(proxy)) }));
         session.set_keepalive(None);
@@ -179,7 +225,7 @@ impl Around {
 }
 
 /// One answer: its body as JSON where it is that, as text, or else in base64.
-fn told(id: Option<Value>, status: u16, said: &HeaderMap, body: &[u8]) -> String {
+fn told(id: Option<&RawValue>, status: u16, said: &HeaderMap, body: &[u8]) -> String {
     let mut headers = Map::new();
     for name in said.keys().filter(|name| !is_hop_by_hop(name) && **name != header::CONTENT_LENGTH) {
         let mut values = said.get_all(name).iter().map(|value| Value::from(String::from_utf8_lossy(value.as_bytes())));
@@ -189,10 +235,7 @@ fn told(id: Option<Value>, status: u16, said: &HeaderMap, body: &[u8]) -> String
         };
         headers.insert(name.to_string(), all);
     }
-    let kind = said.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    let is_json = kind == "application/json" || kind.ends_with("+json");
-    let raw: Option<&RawValue> = if is_json { serde_json::from_slice(body).ok() } else { None };
+    let raw: Option<&RawValue> = if is_json(said) { serde_json::from_slice(body).ok() } else { None };
     let (encoding, body) = match (raw, std::str::from_utf8(body)) {
         _ if body.is_empty() => (None, "null".to_owned()),
         (Some(raw), _) => (None, raw.get().to_owned()),

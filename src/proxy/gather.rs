@@ -4,11 +4,12 @@ use std::fmt::Write;
 
 use http::{HeaderMap, Version, header};
 use pingora_error::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use serde_json::Value;
 
 use super::ctx::Ctx;
+use super::gone::unless_gone;
 use super::intake::field;
 use super::view::View;
 use super::whole::{self, Then};
@@ -43,7 +44,9 @@ pub(super) struct Calls {
 /// Answers with what the calls bring.
 pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, gather: &Gather) -> Result<bool> {
     let body = if gather.wants_body() { body(session, ctx).await? } else { None };
-    let Ran { answer, called } = run(session, ctx, gather, body.as_ref()).await?;
+    let request = session.req_header().clone();
+    let calls = run(&request, ctx, gather, body.as_deref());
+    let Ran { answer, called } = unless_gone(session, calls).await??;
     let failed = answer.as_ref().err().and_then(|refused| refused.call.clone());
     ctx.calls = Some(Calls { all: called, failed });
     match answer {
@@ -60,20 +63,21 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, gather: &Gather
     }
 }
 
-/// The request's body; nothing where there is none.
-async fn body(session: &mut Session, ctx: &mut Ctx) -> Result<Option<Value>> {
+/// The request's body as it is written; nothing where there is none.
+async fn body(session: &mut Session, ctx: &mut Ctx) -> Result<Option<String>> {
     whole::read(session, MOST_BODY, Then::Answer, ctx).await?;
-    let whole = ctx.whole.as_ref().filter(|whole| !whole.is_empty());
-    let Some(read) = whole.map(|whole| serde_json::from_slice(whole)) else { return Ok(None) };
-    read.map(Some).map_err(|why| {
-        ctx.why = Some(format!("calls are made of its body, which is no JSON: {why}"));
-        Fault::BodyInvalid.into()
-    })
+    let Some(whole) = ctx.whole.as_ref().filter(|whole| !whole.is_empty()) else { return Ok(None) };
+    match serde_json::from_slice::<Value>(whole) {
+        Ok(_) => Ok(std::str::from_utf8(whole).ok().map(|text| text.trim_ascii().to_owned())),
+        Err(why) => {
+            ctx.why = Some(format!("calls are made of its body, which is no JSON: {why}"));
+            Err(Fault::BodyInvalid.into())
+        }
+    }
 }
 
-async fn run(session: &Session, ctx: &Ctx, gather: &Gather, body: Option<&Value>) -> Result<Ran> {
+async fn run(request: &RequestHeader, ctx: &Ctx, gather: &Gather, body: Option<&str>) -> Result<Ran> {
     let (Some(intake), Some(route)) = (&ctx.intake, &ctx.route) else { return Err(Fault::GatewayInternal.into()) };
-    let request = session.req_header();
     let base = base(&request.headers, request.version, ctx)?;
     let nobody = Identity::default();
     let limits = route.timeout.as_ref().map(|timeout| timeout.over(&timeout::Config::default()));

@@ -18,8 +18,10 @@ use crate::telemetry::trace::Trace;
 pub(super) fn look(live: &Live, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     let snapshot = live.load();
     ctx.generation = snapshot.generation;
-    if let Some((connection, part_of)) = session.digest().and_then(came_by) {
-        (ctx.connection, ctx.part_of) = (Some(connection.clone()), part_of.map(Into::into));
+    let mut refused = None;
+    if let Some((connection, part)) = session.digest().and_then(came_by) {
+        (ctx.connection, ctx.part_of) = (Some(connection.clone()), part.map(|part| part.request.clone()));
+        refused = part.and_then(|part| part.refused);
     }
     let Some(connection) = &ctx.connection else { return Err(Fault::GatewayInternal.into()) };
     // HTTP/1.0 knows no answers before the answer.
@@ -27,7 +29,10 @@ pub(super) fn look(live: &Live, session: &mut Session, ctx: &mut Ctx) -> Result<
     session.set_ignore_info_resp(old);
     let request = session.req_header_mut();
     ctx.trace = Trace::of(request.headers.get(field::TRACEPARENT).map(HeaderValue::as_bytes));
-    let safe = intake::make_safe(request, connection, &snapshot.client_ip);
+    let safe = match refused {
+        Some(fault) => Err(fault),
+        None => intake::make_safe(request, connection, &snapshot.client_ip),
+    };
     if let Some(traces) = &snapshot.traces {
         traces.begin(&mut ctx.trace, None, safe.as_ref().is_ok_and(|intake| intake.trusted));
     }

@@ -10,6 +10,7 @@ mod fail;
 mod finish;
 mod forward;
 mod gather;
+mod gone;
 mod graphql;
 mod grpc_web;
 pub mod intake;

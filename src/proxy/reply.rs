@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
-use pingora_error::Result;
+use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
@@ -42,9 +42,19 @@ pub(super) async fn begin(session: &mut Session, mut head: ResponseHeader, ctx: 
         head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
     }
     let silent = session.req_header().method == Method::HEAD;
-    session.write_response_header(Box::new(head), silent).await?;
+    head_out(session, head, silent).await?;
     // Over HTTP/2 an answer without a body needs its end said too.
-    if silent && session.is_http2() { session.write_response_body(None, true).await } else { Ok(()) }
+    if silent && session.is_http2() { piece_out(session, None, true).await } else { Ok(()) }
+}
+
+/// Writes a head; whoever does not take it is gone.
+pub(super) async fn head_out(session: &mut Session, head: ResponseHeader, end: bool) -> Result<()> {
+    session.write_response_header(Box::new(head), end).await.map_err(Error::into_down)
+}
+
+/// The same with what follows.
+pub(super) async fn piece_out(session: &mut Session, piece: Option<Bytes>, end: bool) -> Result<()> {
+    session.write_response_body(piece, end).await.map_err(Error::into_down)
 }
 
 /// What guards add to every answer, and to a refusal of their own.
@@ -70,11 +80,11 @@ pub(super) async fn send(session: &mut Session, mut head: ResponseHeader, body: 
     let web = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_web(kind.as_bytes()));
     let trailers = if session.is_http2() && !web { grpc_trailers(&mut head) } else { None };
     let silent = body.is_empty() && trailers.is_none();
-    session.write_response_header(Box::new(head), silent).await?;
+    head_out(session, head, silent).await?;
     match trailers {
-        Some(trailers) => session.downstream_session.write_response_trailers(trailers).await,
+        Some(trailers) => session.downstream_session.write_response_trailers(trailers).await.map_err(Error::into_down),
         // Over HTTP/2 an answer without a body needs its end said too.
-        None if !silent || session.is_http2() => session.write_response_body(Some(body), true).await,
+        None if !silent || session.is_http2() => piece_out(session, Some(body), true).await,
         None => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::gather::example;
 use crate::harness::wire::Response;
-use crate::harness::{Gateway, Origin, Request, h2};
+use crate::harness::{Gateway, Origin, Request, eventually, h2};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
@@ -94,6 +94,9 @@ fn parts_are_answered_in_their_order() {
     assert_eq!((posted.body.as_slice(), posted.field("x-own")), (&br#"{"n":1}"#[..], Some("7")));
     assert_eq!(posted.field("content-type"), Some("application/json"));
     assert_eq!(send(&gateway, &[]).json(), json!([]));
+    let exact = r#"[{"id":12345678901234567890123.50,"method":"GET","path":"/a"}]"#;
+    let answer = gateway.ask(Request::post("/batch", exact).with("Content-Type", "application/json"));
+    assert!(answer.text().starts_with(r#"[{"id":12345678901234567890123.50,"#), "{}", answer.text());
 }
 
 #[test]
@@ -158,7 +161,7 @@ fn what_is_no_batch_is_refused_with_its_place() {
     let origin = service();
     let gateway = gateway(&origin, "{ max: 2 }", "");
     let refused = |body: &str| {
-        let answer = gateway.ask(Request::post("/batch", body));
+        let answer = gateway.ask(Request::post("/batch", body).with("Content-Type", "application/json"));
         (answer.verdict(), answer.json()["errors"].as_array().map_or(0, Vec::len))
     };
     let invalid = (422, "body.invalid".to_owned());
@@ -169,6 +172,90 @@ fn what_is_no_batch_is_refused_with_its_place() {
     assert_eq!(refused(&forged.to_string()), (invalid, 2));
     assert_eq!(gateway.get("/batch").verdict(), (405, "route.method".into()));
     assert_eq!(origin.targets(), [""; 0]);
+}
+
+#[test]
+fn no_page_of_another_origin_can_send_a_batch_unasked_and_no_part_says_which_page_asks() {
+    let origin = service();
+    let gateway = gateway(&origin, "{}", "");
+    let body = Value::from(vec![get("/a")]).to_string();
+    for kind in
+        [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("text/plain; application/json")]
+    {
+        let request = Request::post("/batch", &body);
+        let answer = gateway.ask(match kind {
+            Some(kind) => request.with("Content-Type", kind),
+            None => request,
+        });
+        assert_eq!((answer.verdict(), answer.field("accept")), ((415, "body.type".into()), Some("application/json")));
+    }
+    assert_eq!(origin.targets(), [""; 0]);
+    let kind = "application/vnd.batch+json; charset=utf-8";
+    let said = [("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site"), ("X-Requested-With", "its own")];
+    let request =
+        said.into_iter().fold(Request::post("/batch", &body), |request, (name, value)| request.with(name, value));
+    assert_eq!(statuses(&gateway.ask(request.with("Content-Type", kind))), [200]);
+    let seen = origin.last();
+    for (name, value) in said {
+        assert_eq!(seen.field(name), Some(value), "of the batch");
+        let part = json!({ "method": "GET", "path": "/a", "headers": { name: "https://shop.example" } });
+        let answer = send(&gateway, &[part]);
+        assert_eq!(answer.verdict(), (422, "body.invalid".into()), "{name}");
+        assert!(answer.text().contains(&format!("/0/headers/{name}")), "{}", answer.text());
+    }
+}
+
+#[test]
+fn a_part_that_is_no_request_is_refused_as_its_connection_would_with_a_line_of_its_own() {
+    let origin = service();
+    let gateway = Gateway::start(format!(
+        "listeners: {{ edge: {{ bind: '127.0.0.1:0', limits: {{ head: 1KiB, uri: 500B }} }} }}\n\
+         pools:\n  app: {{ targets: ['{origin}'] }}\n\
+         routes:\n  batch: {{ match: /batch, batch: {{}} }}\n  all: {{ match: '/*', to: app }}\n"
+    ));
+    let part = |path: &str, name: &str, value: &str| json!({ "method": "POST", "path": path, "headers": { name: value }, "body": "x" });
+    let parts = [
+        part("/large", "x-own", &"x".repeat(1024)),
+        part("/under", "x_own", "1"),
+        part("/host", "host", "a b"),
+        json!({ "method": "BREW", "path": "/coffee" }),
+        get(&format!("/{}", "x".repeat(600))),
+        part("/fits", "x-own", &"x".repeat(500)),
+    ];
+    let answer = send(&gateway, &parts);
+    assert_eq!(statuses(&answer), [431, 400, 400, 501, 414, 200], "{}", answer.text());
+    let wanted = [
+        ("/large", "request.header_too_large"),
+        ("/under", "request.malformed"),
+        ("/host", "request.host"),
+        ("/coffee", "request.method_unknown"),
+    ];
+    for (at, (path, code)) in wanted.into_iter().enumerate() {
+        assert_eq!(answer.json()[at]["body"]["code"], code);
+        let line = gateway.access_line(|line| line["url.path"] == path);
+        assert_eq!((&line["reason"], &line["part_of"]), (&json!(code), &json!(answer.field("x-request-id"))), "{line}");
+    }
+    assert_eq!(origin.targets(), ["/fits"]);
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_parts_with_it() {
+    let origin = service();
+    let gateway = gateway(&origin, "{}", "");
+    let mut leaving = gateway.connect();
+    leaving.send(post(&[get("/hangs")]).bytes());
+    eventually("the part is on its way", || origin.targets().contains(&"/hangs".to_owned()).then_some(()));
+    let begun = Instant::now();
+    drop(leaving);
+    for path in ["/batch", "/hangs"] {
+        let line = gateway.access_line(|line| line["url.path"] == path);
+        assert_eq!(
+            (&line["http.response.status_code"], &line["reason"]),
+            (&json!(499), &json!("client.gone")),
+            "{path}"
+        );
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -217,7 +304,8 @@ fn a_batch_may_come_over_http_2() {
     let origin = service();
     let gateway = gateway(&origin, "{}", "");
     let body = Value::from(vec![get("/a"), get("/b")]).to_string();
-    let request = http::Request::post("http://a.example/batch").body(()).unwrap();
+    let request =
+        http::Request::post("http://a.example/batch").header("content-type", "application/json").body(()).unwrap();
     let answer = h2::ask(&gateway.edge(), request, body.as_bytes()).unwrap();
     let all: Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(all[1]["body"], json!("GET /b"));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Gateway, Origin, Request, Setup, times};
+use crate::harness::{Gateway, Origin, Request, Setup, eventually, h2, times};
 use crate::why::kept_as;
 
 const JSON: &str = "Content-Type: application/json\r\n";
@@ -27,6 +27,11 @@ fn services() -> Origin {
             "/missing" => talk.answer(404, JSON, r#"{"code":"none"}"#),
             "/nothing" => talk.answer(200, "", ""),
             "/large" => talk.answer(200, JSON, format!("\"{}\"", "x".repeat(3000))),
+            "/exact" => talk.answer(200, JSON, r#"{"n":12345678901234567890123,"m":1.50,"t":"\u0041"}"#),
+            "/high" => talk.answer(200, JSON, r#"{"n":1e999,"m":1}"#),
+            "/half" => talk.answer(200, JSON, r#"{"n":"\ud800","m":1}"#),
+            "/deep" => talk.answer(200, JSON, format!(r#"{{"n":{}{},"m":1}}"#, "[".repeat(200), "]".repeat(200))),
+            "/huge" => talk.answer(200, JSON, format!("\"{}\"", "x".repeat(15 << 20))),
             "/gone" => talk.close(),
             _ => talk.answer(200, JSON, Value::from(&*seen.target).to_string()),
         }
@@ -154,10 +159,87 @@ fn results_are_merged_or_a_template_says_all() {
     for wrong in [
         "{{ c.x }}",
         "{{ b.address.city }}",
+        "{{ b.none|tojson }}",
+        "{{ c|tojson }}",
+        "{{ [b.id, b.none]|tojson }}",
+        "{{ {\"in\": b.none}|tojson }}",
         "{% for x in range(9000) %}{% for y in range(9000) %}{% endfor %}{% endfor %}",
     ] {
         assert_eq!(template(wrong, ""), (500, "gather.template".into()), "{wrong}");
     }
+}
+
+#[test]
+fn what_is_not_there_is_no_null_in_a_template() {
+    let calls = "a: { pool: app, path: /missing, on_error: omit }, b: { pool: app, path: /users/7 }";
+    let template = |text: &str| answered(&format!("{calls}, template: '{text}'"));
+    assert_eq!(template("{{ a|tojson }}"), (500, "gather.template".into()));
+    let asked = "{% if a is defined %}1{% else %}{{ b.address|tojson }}{% endif %}";
+    assert_eq!(template(asked), (200, r#"{"city": "San José \u0026 co/#?"}"#.into()));
+    assert_eq!(template("{{ {\"id\": b.id, \"none\": none}|tojson(indent=2) }}").0, 200);
+}
+
+#[test]
+fn numbers_stay_as_they_were_written_where_they_are_used() {
+    let origin = services();
+    let gateway = gathering(
+        &origin,
+        "gather: { a: { pool: app, path: /exact }, b: { pool: app, method: POST, path: '/b/$a.n?m=$a.m&t=$a.t', \
+         body: { n: $a.n, m: '$a.m', all: $a, mine: $body.x } } }",
+    );
+    let body = r#"{ "x": [98765432109876543210987.0] }"#;
+    assert_eq!(gateway.ask(Request::post("/", body)).status, 200);
+    let seen = origin.last();
+    assert_eq!(seen.target, "/b/12345678901234567890123?m=1.50&t=A");
+    let whole = r#"{"all":{"n":12345678901234567890123,"m":1.50,"t":"\u0041"},"m":1.50,"mine":[98765432109876543210987.0],"n":12345678901234567890123}"#;
+    assert_eq!(String::from_utf8_lossy(&seen.body), whole);
+}
+
+#[test]
+fn an_answer_that_cannot_be_looked_into_is_a_failure_where_it_is() {
+    for path in ["/high", "/half", "/deep"] {
+        let call = |more: &str| format!("a: {{ pool: app, path: {path}, {more} }}");
+        let used = "b: { pool: app, path: '/b?m=$a.m' }";
+        assert_eq!(answered(&format!("{}, {used}", call(""))), (502, "gather.failed".into()), "{path}");
+        assert_eq!(answered(&format!("{}, {used}", call("on_error: null"))), (200, r#"{"a":null,"b":"/b"}"#.into()));
+        let templated = format!("{}, template: '{{{{ a.m }}}}'", call(""));
+        assert_eq!(answered(&templated), (502, "gather.failed".into()), "{path}");
+        assert_eq!(answered(&call("")).0, 200, "{path}: passed on as it is");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_takes_its_calls_with_it() {
+    let origin = services();
+    let gateway = gathering(&origin, "gather: { a: { pool: app, path: '/slow?20000' } }");
+    let begun = Instant::now();
+    let mut leaving = gateway.connect();
+    leaving.send(Request::get("/").bytes());
+    eventually("the call is on its way", || (!origin.targets().is_empty()).then_some(()));
+    drop(leaving);
+    let line = gateway.access_line(|line| line["url.path"] == "/");
+    assert_eq!((&line["http.response.status_code"], &line["reason"]), (&json!(499), &json!("client.gone")));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_client_that_does_not_take_an_answer_of_ours_is_gone() {
+    let origin = services();
+    let gateway = gathering(&origin, "gather: { a: { pool: app, path: /huge, max: 16MiB }, max: 32MiB }");
+    let mut leaving = gateway.connect();
+    leaving.send(Request::get("/one").bytes());
+    assert_eq!(leaving.head().status, 200);
+    drop(leaving);
+    let mut client = h2::Frames::open(&gateway.edge());
+    client.get(1, "/two");
+    client.find(|frame| frame.kind == h2::HEADERS).unwrap();
+    drop(client);
+    for path in ["/one", "/two"] {
+        let line = gateway.access_line(|line| line["url.path"] == path);
+        assert_eq!(line["reason"], json!("client.gone"), "{line}");
+        assert_ne!(line["level"], json!("ERROR"));
+    }
+    assert!(!gateway.log.all().iter().any(|line| line.contains("gateway.internal")), "{:?}", gateway.log.all());
 }
 
 #[test]

@@ -1,11 +1,9 @@
 //! The body of a call: JSON in which a text that is nothing but `$name` stands for the value itself.
 
-use std::borrow::Cow;
-
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::call::Terms;
-use super::known::{self, Known};
+use super::known::{self, Held, Known};
 use super::said::{self, Part, Source};
 
 /// A body to be made.
@@ -45,24 +43,27 @@ impl Body {
     }
 
     /// The body for this request; what is not there is null, and in the middle of a text nothing.
-    pub(super) fn make(&self, known: &Known<'_>) -> Value {
+    pub(super) fn make(&self, known: &Known<'_>) -> String {
         match self {
-            Self::Plain(value) => value.clone(),
+            Self::Plain(value) => value.to_string(),
             Self::Text(parts) => match &parts[..] {
-                [Part::From(source)] => known.value(source).map_or(Value::Null, Cow::into_owned),
-                parts => Value::String(
-                    parts
-                        .iter()
-                        .map(|part| known.write(std::slice::from_ref(part), known::plain).unwrap_or_default())
-                        .collect(),
-                ),
+                [Part::From(source)] => known.value(source).map_or("null".into(), Held::json).into_owned(),
+                parts => {
+                    let one = |part| known.write(std::slice::from_ref(part), known::plain).unwrap_or_default();
+                    Value::from(parts.iter().map(one).collect::<String>()).to_string()
+                }
             },
-            Self::List(list) => list.iter().map(|body| body.make(known)).collect(),
+            Self::List(list) => format!("[{}]", joined(list.iter().map(|body| body.make(known)))),
             Self::Map(map) => {
-                Value::Object(map.iter().map(|(key, body)| (key.clone(), body.make(known))).collect::<Map<_, _>>())
+                let entry = |(key, body): &(String, Self)| format!("{}:{}", Value::from(&**key), body.make(known));
+                format!("{{{}}}", joined(map.iter().map(entry)))
             }
         }
     }
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(",")
 }
 
 fn plain(part: &Part) -> &str {

@@ -282,7 +282,7 @@ impl Call {
         let build = RequestHeader::build_no_case(self.method.clone(), target.as_bytes(), Some(16));
         let mut head = build.map_err(|_| Unmade::Unfit)?;
         let _ = head.insert_header(header::ACCEPT, HeaderValue::from_static("application/json"));
-        let body = self.body.as_ref().map(|body| body.make(known).to_string());
+        let body = self.body.as_ref().map(|body| body.make(known));
         if body.is_some() {
             let _ = head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

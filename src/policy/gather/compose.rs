@@ -6,7 +6,8 @@ use std::io;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior, filters};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -60,6 +61,7 @@ impl Shape {
         room.set_fuel(Some(FUEL));
         room.set_undefined_behavior(UndefinedBehavior::Strict);
         room.set_auto_escape_callback(|_| AutoEscape::None);
+        room.add_filter("tojson", tojson);
         if let Err(why) = room.add_template_owned(NAME, text.to_string()) {
             let line = why.line().map(|line| format!("line {line}: ")).unwrap_or_default();
             problems.error(at.key("template"), format!("{line}{why:#}").lines().next().unwrap_or_default().to_owned());
@@ -131,6 +133,27 @@ fn render(room: &Environment<'_>, values: &BTreeMap<&str, Option<&Value>>) -> Re
     let template = room.get_template(NAME).map_err(told)?;
     template.render_captured_to(minijinja::Value::from(minijinja::value::Serde(values)), &mut out).map_err(told)?;
     Ok(out.0.into())
+}
+
+/// Minijinja's own makes null of what is not there, strict or not.
+fn tojson(
+    value: &minijinja::Value,
+    indent: Option<minijinja::Value>,
+    args: Kwargs,
+) -> Result<minijinja::Value, minijinja::Error> {
+    if is_whole(value) { filters::tojson(value, indent, args) } else { Err(ErrorKind::UndefinedError.into()) }
+}
+
+/// Whether all of it is there.
+fn is_whole(value: &minijinja::Value) -> bool {
+    match value.kind() {
+        ValueKind::Undefined => false,
+        ValueKind::Seq | ValueKind::Iterable => value.try_iter().is_ok_and(|mut all| all.all(|one| is_whole(&one))),
+        ValueKind::Map => {
+            value.try_iter().is_ok_and(|mut all| all.all(|key| value.get_item(&key).is_ok_and(|one| is_whole(&one))))
+        }
+        _ => true,
+    }
 }
 
 /// Room for what a template makes, and no more.

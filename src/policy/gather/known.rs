@@ -1,8 +1,12 @@
 //! What is known while the calls of a request run: the request, who sent it, and what calls have brought so far.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use bytes::Bytes;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::said::{Part, Source};
 use crate::canonical;
@@ -13,8 +17,38 @@ pub(super) struct Known<'a> {
     pub(super) request: &'a dyn Request,
     pub(super) identity: &'a Identity,
     /// The request's body, if that is JSON and was read.
-    pub(super) body: Option<&'a Value>,
-    pub(super) results: &'a [Option<Value>],
+    pub(super) body: Option<&'a str>,
+    /// JSON, as it was written.
+    pub(super) results: &'a [Option<Bytes>],
+}
+
+/// A value: a text, or JSON as it was written, so that numbers stay what they are.
+pub(super) enum Held<'a> {
+    Text(Cow<'a, str>),
+    Json(Cow<'a, str>),
+}
+
+impl<'a> Held<'a> {
+    /// The value as JSON.
+    pub(super) fn json(self) -> Cow<'a, str> {
+        match self {
+            Self::Text(text) => Value::from(text).to_string().into(),
+            Self::Json(json) => json,
+        }
+    }
+
+    /// The value as a text; objects, lists and null have none.
+    fn text(self) -> Option<String> {
+        let json = match self {
+            Self::Text(text) => return Some(text.into_owned()),
+            Self::Json(json) => json,
+        };
+        match json.as_bytes().first()? {
+            b'"' => serde_json::from_str(&json).ok(),
+            b'{' | b'[' | b'n' => None,
+            _ => Some(json.into_owned()),
+        }
+    }
 }
 
 /// A value that a text needs is not there.
@@ -26,13 +60,14 @@ pub(super) struct Missing {
 
 impl<'a> Known<'a> {
     /// The value of a source; nothing where there is none.
-    pub(super) fn value(&self, source: &Source) -> Option<Cow<'a, Value>> {
-        let text = |text: Cow<'_, str>| Some(Cow::Owned(Value::String(text.into_owned())));
+    pub(super) fn value(&self, source: &Source) -> Option<Held<'a>> {
+        let text = |text: Cow<'a, str>| Some(Held::Text(text));
+        let json = |json: &'a str| Held::Json(json.into());
         let (request, identity) = (self.request, self.identity);
         match source {
             Source::Jwt(steps) => {
                 let (first, rest) = steps.split_first()?;
-                below(identity.claims.as_ref()?.get(&**first)?, rest).map(Cow::Borrowed)
+                claim(identity.claims.as_ref()?.get(&**first)?, rest).map(|claim| Held::Json(claim.to_string().into()))
             }
             Source::Consumer => text(identity.consumer.as_deref()?.into()),
             Source::Path(name) => text(canonical::unescape(request.param(name)?)?.into()),
@@ -44,18 +79,16 @@ impl<'a> Known<'a> {
             Source::Cookie(name) => text(request.cookie(name)?.into()),
             Source::Host => text(request.host().into()),
             Source::Client => text(request.client().to_canonical().to_string().into()),
-            Source::Body(steps) => below(self.body?, steps).map(Cow::Borrowed),
-            Source::Call(at, steps) => below(self.results.get(*at)?.as_ref()?, steps).map(Cow::Borrowed),
+            Source::Body(steps) => below(self.body?, steps).map(json),
+            Source::Call(at, steps) => {
+                below(std::str::from_utf8(self.results.get(*at)?.as_ref()?).ok()?, steps).map(json)
+            }
         }
     }
 
     /// The value as a text; objects, lists and null have none.
     pub(super) fn text(&self, source: &Source) -> Result<String, Missing> {
-        let text = match self.value(source).as_deref() {
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => Some(value.to_string()),
-            _ => None,
-        };
+        let text = self.value(source).and_then(Held::text);
         text.ok_or(Missing { of_request: !matches!(source, Source::Call(..)) })
     }
 
@@ -88,12 +121,56 @@ pub(super) fn plain(text: &str) -> String {
     text.to_owned()
 }
 
-fn below<'a>(value: &'a Value, steps: &[Box<str>]) -> Option<&'a Value> {
+fn claim<'a>(value: &'a Value, steps: &[Box<str>]) -> Option<&'a Value> {
     steps.iter().try_fold(value, |value, step| match value {
         Value::Object(map) => map.get(&**step),
         Value::Array(list) => list.get(step.parse::<usize>().ok()?),
         _ => None,
     })
+}
+
+/// The same in JSON as it was written; of a name that is there twice the last one.
+fn below<'a>(json: &'a str, steps: &[Box<str>]) -> Option<&'a str> {
+    steps.iter().try_fold(json, |json, step| {
+        let mut reader = serde_json::Deserializer::from_str(json);
+        reader.deserialize_any(Member(step)).ok().flatten().map(RawValue::get)
+    })
+}
+
+/// Looks for one member of an object or a list.
+struct Member<'k>(&'k str);
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or a list")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut found = None;
+        while let Some(name) = map.next_key::<String>()? {
+            let value = map.next_value()?;
+            if name == self.0 {
+                found = Some(value);
+            }
+        }
+        Ok(found)
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
+        let mut found = None;
+        if let Ok(at) = self.0.parse::<usize>() {
+            for _ in 0..at {
+                if list.next_element::<IgnoredAny>()?.is_none() {
+                    return Ok(None);
+                }
+            }
+            found = list.next_element()?;
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(found)
+    }
 }
 
 /// Said twice, nobody knows which one is meant: that is as good as not said.

@@ -29,7 +29,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub struct Asked<'a> {
     pub request: &'a dyn Request,
     pub identity: &'a Identity,
-    pub body: Option<&'a Value>,
+    pub body: Option<&'a str>,
     pub client: IpAddr,
     /// Fields that every call has.
     pub base: &'a HeaderMap,
@@ -121,7 +121,7 @@ impl Gather {
         let mut running = FuturesUnordered::new();
         loop {
             while let Some((at, call)) = table.next() {
-                match begin(at, call, asked, &table.values) {
+                match begin(at, call, asked, &table.raw) {
                     Ok(sent) => running.push(go(at, call, sent)),
                     Err(why) => {
                         let (now, tries) = (Instant::now(), Vec::new());
@@ -132,6 +132,7 @@ impl Gather {
                 }
             }
             let Some((at, brought, one)) = running.next().await else { break };
+            let brought = table.look_into(at, brought);
             if let Some(call) = self.calls.get(at) {
                 self.count(call, if brought.is_ok() { GatherResult::Ok } else { GatherResult::Failed });
             }
@@ -169,6 +170,24 @@ impl<'g> Table<'g> {
         Some((at, call))
     }
 
+    /// What others are made of must be a value that can be looked into; what nobody looks into is passed on as it is.
+    fn look_into(&mut self, at: usize, brought: Brought) -> Brought {
+        let (Ok(raw), Some(call)) = (&brought, self.gather.calls.get(at)) else { return brought };
+        let templated = self.gather.shape.wants_values();
+        if !templated && !self.gather.calls.iter().any(|other| other.needs().contains(&at)) {
+            return brought;
+        }
+        match serde_json::from_slice(raw) {
+            Ok(value) => {
+                if let (true, Some(place)) = (templated, self.values.get_mut(at)) {
+                    *place = Some(value);
+                }
+                brought
+            }
+            Err(why) => Err(useless(call, &format!("brought JSON that cannot be used: {why}"))),
+        }
+    }
+
     /// A call has ended; an error where that is the end of the request.
     fn end(&mut self, at: usize, brought: Brought) -> Result<(), Refused> {
         let Some(call) = self.gather.calls.get(at) else { return Ok(()) };
@@ -185,11 +204,6 @@ impl<'g> Table<'g> {
         if self.length > self.gather.most {
             let why = format!("all answers together are more than {} bytes", self.gather.most);
             return Err(Refused { fault: Fault::UpstreamTooLarge, call: None, why, wait: None });
-        }
-        let wanted =
-            self.gather.shape.wants_values() || self.gather.calls.iter().any(|other| other.needs().contains(&at));
-        if let (true, Some(value)) = (wanted, self.values.get_mut(at)) {
-            *value = serde_json::from_slice(&raw).ok();
         }
         if let Some(place) = self.raw.get_mut(at) {
             *place = Some(raw);
@@ -214,7 +228,7 @@ fn first_try(at: usize) -> u32 {
 }
 
 /// The call as it is sent.
-fn begin(at: usize, call: &Call, asked: &Asked<'_>, results: &[Option<Value>]) -> Result<Sent, Refused> {
+fn begin(at: usize, call: &Call, asked: &Asked<'_>, results: &[Option<Bytes>]) -> Result<Sent, Refused> {
     let known = Known { request: asked.request, identity: asked.identity, body: asked.body, results };
     let (mut head, body) = call.make(&known).map_err(|why| unmade(call, why))?;
     for (name, value) in asked.base {
@@ -275,10 +289,7 @@ fn tell(at: usize, call: &Call, end: Ended, began: Instant, tries: Vec<Tried>) -
 
 /// What the answer of a call is.
 fn read(call: &Call, answer: &Answer) -> Brought {
-    let useless = |what: &str| {
-        let why = format!("call `{}` {what}", call.name());
-        Err(Refused { fault: Fault::GatherFailed, call: Some(call.name().clone()), why, wait: None })
-    };
+    let useless = |what: &str| Err(useless(call, what));
     let status = answer.status();
     if call.errors.iter().any(|failure| failure.contains(status)) {
         return useless(&format!("answered {status}"));
@@ -292,6 +303,11 @@ fn read(call: &Call, answer: &Answer) -> Brought {
             Err(why) => useless(&format!("brought no JSON: {why}")),
         },
     }
+}
+
+fn useless(call: &Call, what: &str) -> Refused {
+    let why = format!("call `{}` {what}", call.name());
+    Refused { fault: Fault::GatherFailed, call: Some(call.name().clone()), why, wait: None }
 }
 
 fn unmade(call: &Call, why: Unmade) -> Refused {

@@ -32,6 +32,7 @@ fn target(path: &str, request: &Asked, claims: &Value, result: Option<Value>) ->
     let gather = compile(&yaml).unwrap();
     let claims: Option<Arc<Map<String, Value>>> = claims.as_object().cloned().map(Arc::new);
     let identity = Identity { claims, ..Identity::default() };
+    let result = result.map(|result| result.to_string().into());
     let known = Known { request, identity: &identity, body: None, results: &[None, result] };
     gather.calls[0].make(&known).map(|(head, _)| head.uri.to_string())
 }

@@ -84,7 +84,7 @@ pub(in crate::proxy) async fn stream(
             }
         }
     }
-    session.write_response_body(None, true).await?;
+    reply::piece_out(session, None, true).await?;
     Ok(true)
 }
 
@@ -103,11 +103,11 @@ async fn begin(session: &mut Session, ctx: &mut Ctx) -> Result<()> {
     }
     reply::own_fields(&mut head, ctx)?;
     let silent = session.req_header().method == Method::HEAD;
-    session.write_response_header(Box::new(head), silent).await?;
+    reply::head_out(session, head, silent).await?;
     if silent {
         return Ok(());
     }
-    session.write_response_body(Some(Bytes::from_static(b": listening\n\n")), false).await
+    reply::piece_out(session, Some(Bytes::from_static(b": listening\n\n")), false).await
 }
 
 fn ends(ctx: &Ctx) -> Option<Instant> {
@@ -148,7 +148,7 @@ impl Stream<'_> {
                 }
                 out.extend_from_slice(b":\n\n");
             }
-            session.write_response_body(Some(out.freeze()), false).await?;
+            reply::piece_out(session, Some(out.freeze()), false).await?;
             self.written = Instant::now();
         }
     }

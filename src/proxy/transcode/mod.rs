@@ -14,6 +14,7 @@ use pingora_proxy::Session;
 
 use self::answer::Telling;
 use super::ctx::Ctx;
+use super::gone::unless_gone;
 use super::trial::Refused;
 use super::whole::{self, Then};
 use super::{again, forward, response, time};
@@ -203,18 +204,6 @@ async fn open(
         return Err(Fault::UpstreamTimeoutTotal.into());
     }
     unless_gone(session, call.open_at(picked)).await
-}
-
-/// Waits for `work` as long as the client is there.
-async fn unless_gone<T>(session: &mut Session, work: impl Future<Output = T>) -> Result<T> {
-    tokio::select! {
-        biased;
-        done = work => Ok(done),
-        gone = session.downstream_session.read_body_or_idle(true) => match gone {
-            Err(why) => Err(why.into_down()),
-            Ok(_) => Err(Fault::ClientGone.into()),
-        },
-    }
 }
 
 /// Tells of a call without an answer.

@@ -38,6 +38,7 @@ pub mod ip;
 pub mod key;
 pub mod limit;
 pub mod networks;
+mod once;
 pub mod pattern;
 pub mod publish;
 pub mod redirect;

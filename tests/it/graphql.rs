@@ -67,6 +67,24 @@ fn what_costs_too_much_reaches_no_target() {
 }
 
 #[test]
+fn nobody_passes_by_saying_it_twice() {
+    let origin = origin();
+    let gateway = guarded(&origin, "{ complexity: 50 }");
+    let invalid = (400, "graphql.invalid".to_owned());
+    let dear = "%7Ba(first:1000)%7Bb%7D%7D";
+    for target in [format!("/graphql?%71uery={dear}&query=%7Ba%7D"), format!("/graphql?query=%7Ba%7D&que%72y={dear}")] {
+        assert_eq!(gateway.get(&target).verdict(), invalid, "{target}");
+    }
+    let sent = |target: &str, body: &str| {
+        gateway.ask(Request::post(target, body.to_owned()).with("Content-Type", "application/json")).verdict()
+    };
+    assert_eq!(sent(&format!("/graphql?query={dear}"), r#"{"query":"{a}"}"#), invalid);
+    assert_eq!(sent("/graphql", r#"{"query":"{a(first:1000){b}}","query":"{a}"}"#), invalid);
+    assert_eq!(sent("/graphql", r#"{"query":"query($n:Int){a(first:$n){b}}","variables":{"n":1e3}}"#), refused());
+    assert_eq!(origin.seen().len(), 0, "none of them was seen");
+}
+
+#[test]
 fn the_schema_and_several_operations_are_for_those_whom_the_document_lets() {
     let origin = origin();
     let gateway = guarded(&origin, "{ introspection: allow, batch: 2 }");

@@ -129,12 +129,37 @@ fn defaults(operation: &cst::OperationDefinition) -> HashMap<String, u64> {
     each.collect()
 }
 
-/// A whole number; anything else is none.
+/// How many items a literal asks for, as the most lenient server would read it.
 fn number(value: &cst::Value) -> Option<u64> {
+    let text = match value {
+        cst::Value::IntValue(number) => number.syntax().text().to_string(),
+        cst::Value::FloatValue(number) => number.syntax().text().to_string(),
+        // Nobody writes a number with escapes who means well.
+        cst::Value::StringValue(text) if text.syntax().text().to_string().contains('\\') => return Some(u64::MAX),
+        cst::Value::StringValue(text) => text.syntax().text().to_string().trim().trim_matches('"').to_owned(),
+        _ => return None,
+    };
+    Some(size(&text))
+}
+
+/// The same of a variable.
+fn asked(value: &Value) -> u64 {
     match value {
-        cst::Value::IntValue(number) => Some(number.syntax().text().to_string().trim().parse().unwrap_or(0)),
-        _ => None,
+        Value::Number(number) => size(&number.to_string()),
+        Value::String(text) => size(text),
+        _ => 0,
     }
+}
+
+/// A number of items, be it a fraction or far too large; what is no number asks for none.
+fn size(text: &str) -> u64 {
+    let text = text.trim();
+    let whole = || match text.parse::<f64>() {
+        Ok(number) if number >= 1e15 => u64::MAX,
+        Ok(number) if number > 0.0 => format!("{:.0}", number.ceil()).parse().unwrap_or(u64::MAX),
+        _ => 0,
+    };
+    text.parse().unwrap_or_else(|_| whole())
 }
 
 struct Meter<'a> {
@@ -209,7 +234,7 @@ impl Meter<'_> {
                     let name = variable.name()?.text().to_string();
                     let given = self.variables.get(&name).filter(|value| !value.is_null());
                     match given {
-                        Some(value) => Some(value.as_u64().unwrap_or(0)),
+                        Some(value) => Some(asked(value)),
                         None => self.defaults.get(&name).copied(),
                     }
                 }
@@ -263,7 +288,14 @@ mod tests {
             ("query Q { x: a y: a }", (1, 2, 2)),
             ("{ search }", (1, 0, 10)),
             ("{ users(first: 10) { id friends(last: 5) { id name } } }", (3, 0, 1 + 10 * (1 + 1 + 5 * 2))),
-            ("{ users(limit: \"10\") { id } }", (2, 0, 2)),
+            ("{ users(limit: \"10\") { id } }", (2, 0, 1 + 10)),
+            ("{ users(limit: 1e1) { id } }", (2, 0, 1 + 10)),
+            ("{ users(limit: 9.5) { id } }", (2, 0, 1 + 10)),
+            ("{ users(limit: \"\"\" 10 \"\"\") { id } }", (2, 0, 1 + 10)),
+            ("{ users(limit: 18446744073709551616) { id } }", (2, 0, u64::MAX)),
+            ("{ users(limit: \"\\u0031\") { id } }", (2, 0, u64::MAX)),
+            ("{ users(limit: -10) { id } }", (2, 0, 2)),
+            ("{ users(limit: \"few\") { id } }", (2, 0, 2)),
             ("{ ...F ...F } fragment F on Q { a { b } x: c }", (2, 2, 6)),
             ("{ a(first: 3) { ...F } } fragment F on Q { b c }", (2, 0, 1 + 3 * 2)),
             ("{ ... on Q { a } ... { b } }", (1, 0, 2)),
@@ -275,6 +307,16 @@ mod tests {
         let variables = "query Q($n: Int = 7, $m: Int) { a(first: $n) { b } c(first: $m) { d } }";
         assert_eq!(of(variables, None, &json!({ "m": 3 })).unwrap().cost.complexity, (1 + 7) + (1 + 3));
         assert_eq!(of(variables, None, &json!({ "n": 100, "m": -3 })).unwrap().cost.complexity, (1 + 100) + 2);
+        for many in [json!(1e3), json!(1000.0), json!("1000"), json!(" 1e3 "), json!(999.5)] {
+            let cost = of(variables, None, &json!({ "n": many, "m": -3.5 })).unwrap().cost;
+            assert_eq!(cost.complexity, (1 + 1000) + 2, "{many}");
+        }
+        for endless in [json!(1e300), json!("Infinity"), json!("99999999999999999999999")] {
+            let cost = of(variables, None, &json!({ "n": endless })).unwrap().cost;
+            assert_eq!(cost.complexity, u64::MAX, "{endless}");
+        }
+        let default = "query Q($n: Int = 1e3) { a(first: $n) { b } }";
+        assert_eq!(of(default, None, &json!({})).unwrap().cost.complexity, 1 + 1000);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use self::document::{Cost, Kind, Operation};
 use self::listed::Listed;
 use self::request::Asked;
 use super::guard::{Mode, Rule, Tools};
+use super::once::Once;
 use crate::exchange::{self, Found, Refusal, Request};
 use crate::fault::Fault;
 use crate::problem::{Path, Problems};
@@ -225,14 +226,20 @@ impl Graphql {
             let parameter = || Instead::Parameter(format!("query={}", escaped(&text)).into());
             return Ok(put_in.then(parameter));
         }
+        if let Some(name) = request::named(request.query()) {
+            return Err(self.invalid(&format!("says `{name}` in the query string, and has a body")));
+        }
         let kind = request.header("content-type").unwrap_or_default();
         if !super::transform::is_json(kind) {
             let mut refusal = self.rule.refuse(Fault::BodyType, "GraphQL comes as application/json");
             refusal.fields.push((header::ACCEPT, header::HeaderValue::from_static("application/json")));
             return Err(refusal);
         }
-        let wrong = |why: serde_json::Error| format!("is not JSON: line {}, column {}", why.line(), why.column());
-        let mut value: Value = serde_json::from_slice(body).map_err(|why| self.invalid(&wrong(why)))?;
+        let wrong = |why: serde_json::Error| {
+            let what = if why.is_data() { "has a key twice" } else { "is not JSON" };
+            format!("{what}: line {}, column {}", why.line(), why.column())
+        };
+        let Once(mut value) = serde_json::from_slice(body).map_err(|why| self.invalid(&wrong(why)))?;
         let changed = match &mut value {
             Value::Array(items) => self.batch(items, found)?,
             value => self.one(value, Cost::default(), found).map(|(_, changed)| changed)?,

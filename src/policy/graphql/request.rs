@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::listed;
 use crate::canonical::unescape;
+use crate::policy::once::Once;
 
 /// One of the operations that a request asks for.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,47 +16,91 @@ pub(super) struct Asked {
     pub(super) hash: Option<String>,
 }
 
+/// What says which operation runs, and how.
+const NAMES: [&str; 5] = ["query", "operationName", "variables", "extensions", "documentId"];
+
+/// The first of them that a query string says, however it spells it.
+pub(super) fn named(query: Option<&str>) -> Option<&'static str> {
+    // Some servers begin the next parameter behind a semicolon, too.
+    let all = query.unwrap_or_default().split(['&', ';']);
+    all.filter_map(|pair| decoded(pair.split('=').next().unwrap_or_default())).find_map(|name| meant(&name))
+}
+
+/// What a server could take a name for: in other letters, or as `variables[n]`.
+fn meant(name: &str) -> Option<&'static str> {
+    let name = name.split(['[', '.']).next().unwrap_or_default().trim();
+    NAMES.into_iter().find(|known| known.eq_ignore_ascii_case(name))
+}
+
+fn decoded(text: &str) -> Option<String> {
+    unescape(&text.replace('+', " "))
+}
+
 impl Asked {
     /// The parameters of a query string; the error is a sentence.
     pub(super) fn of_query(query: Option<&str>) -> Result<Self, String> {
-        let mut asked = Self::default();
-        let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-        let mut seen = Vec::new();
-        for (name, value) in pairs {
-            let decoded = || unescape(&value.replace('+', " ")).ok_or_else(|| format!("`{name}` is no text"));
-            if !["query", "operationName", "variables", "extensions"].contains(&name) {
-                continue;
+        let query = query.unwrap_or_default();
+        let mut said: [Option<String>; NAMES.len()] = Default::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            if let Some(hidden) = pair.split(';').skip(1).find_map(|part| named(Some(part))) {
+                return Err(format!("says `{hidden}` behind a semicolon"));
             }
-            if seen.contains(&name) {
-                return Err(format!("`{name}` is there twice"));
-            }
-            seen.push(name);
-            let json = || serde_json::from_str::<Value>(&decoded()?).map_err(|_| format!("`{name}` is not JSON"));
-            match name {
-                "query" => asked.query = Some(decoded()?),
-                "operationName" => asked.name = Some(decoded()?).filter(|name| !name.is_empty()),
-                "variables" => asked.variables = object(name, json()?)?,
-                _ => asked.hash = hash(&object(name, json()?)?),
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let Some(name) = decoded(name) else { continue };
+            let Some(known) = meant(&name) else { continue };
+            let value = decoded(value).ok_or_else(|| format!("`{known}` is no text"))?;
+            let place = NAMES.iter().zip(&mut said).find(|(one, _)| **one == name);
+            let (_, place) = place.ok_or_else(|| format!("does not say `{known}` by that name"))?;
+            if place.replace(value).is_some() {
+                return Err(format!("`{known}` is there twice"));
             }
         }
-        Ok(asked)
+        let [query, name, variables, extensions, id] = said;
+        let json = |name: &str, said: Option<String>| match said {
+            None => Ok(Map::new()),
+            Some(text) => match serde_json::from_str(&text) {
+                Ok(Once(value)) => object(name, value),
+                Err(why) if why.is_data() => Err(format!("`{name}` has a key twice")),
+                Err(_) => Err(format!("`{name}` is not JSON")),
+            },
+        };
+        let (variables, extensions) = (json("variables", variables)?, json("extensions", extensions)?);
+        Self::new(query, name, variables, hash(&extensions), id)
     }
 
     /// One value of a body; the error is a sentence.
     pub(super) fn of_value(value: &Value) -> Result<Self, String> {
         let map = value.as_object().ok_or("is no object")?;
+        if let Some(known) = map.keys().find_map(|key| meant(key).filter(|known| known != key)) {
+            return Err(format!("does not say `{known}` by that name"));
+        }
         let text = |name: &str| match map.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(_) => Err(format!("`{name}` is no text")),
         };
         let inner = |name: &str| object(name, map.get(name).cloned().unwrap_or_default());
-        Ok(Self {
-            query: text("query")?,
-            name: text("operationName")?.filter(|name| !name.is_empty()),
-            variables: inner("variables")?,
-            hash: hash(&inner("extensions")?).or(text("documentId")?),
-        })
+        let hash = hash(&inner("extensions")?);
+        Self::new(text("query")?, text("operationName")?, inner("variables")?, hash, text("documentId")?)
+    }
+
+    /// What says it in several ways has to mean one text by all of them.
+    fn new(
+        query: Option<String>,
+        name: Option<String>,
+        variables: Map<String, Value>,
+        hash: Option<String>,
+        id: Option<String>,
+    ) -> Result<Self, String> {
+        if id.is_some() && (query.is_some() || hash.is_some()) {
+            return Err("says by its `documentId` and by something else what is to run".to_owned());
+        }
+        if let (Some(text), Some(hash)) = (&query, &hash)
+            && !listed::hash(text).eq_ignore_ascii_case(hash)
+        {
+            return Err("has a `query` and the hash of another".to_owned());
+        }
+        Ok(Self { query, name: name.filter(|name| !name.is_empty()), variables, hash: hash.or(id) })
     }
 }
 

@@ -111,6 +111,63 @@ fn get_asks_and_does_not_change() {
 }
 
 #[test]
+fn nothing_is_said_twice() {
+    let guard = guard("{ complexity: 50 }");
+    let (dear, cheap) = ("%7Ba(first:1000)%7Bb%7D%7D", "%7Ba%7D");
+    for query in [
+        format!("%71uery={dear}&query={cheap}"),
+        format!("query={cheap}&que%72y={dear}"),
+        format!("query={cheap}&Query={dear}"),
+        format!("query={cheap}&query[]={dear}"),
+        format!("query={cheap}&x=1;query={dear}"),
+        format!("query={cheap}&query"),
+        format!("query={cheap}&documentId=dear"),
+        "query=query($n:Int)%7Ba(first:$n)%7Bb%7D%7D&variables=%7B%7D&%76ariables=%7B%22n%22:1000%7D".to_owned(),
+        "query=query($n:Int)%7Ba(first:$n)%7Bb%7D%7D&variables=%7B%22n%22:1,%22n%22:1000%7D".to_owned(),
+        "query=query%20A%7Ba%7Dquery%20B%7Bb%7D&operationName=A&operation%4eame=B".to_owned(),
+        format!(
+            "query={cheap}&extensions=%7B%22persistedQuery%22:%7B%22sha256Hash%22:%22{}%22%7D%7D",
+            listed::hash("x")
+        ),
+    ] {
+        assert!(get(&guard, &query).unwrap_err().starts_with("graphql.invalid"), "{query}");
+    }
+    // An escaped name is the name.
+    assert!(get(&guard, &format!("%71uery={dear}")).unwrap_err().contains("complexity"));
+    assert_eq!(get(&guard, &format!("%71uery={cheap}&q=1;x=2")), Ok(None));
+    let posted = |query: Option<&str>, body: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+        let sent = Sent { method: Method::POST, query: query.map(str::to_owned), headers };
+        let said = guard.check(&sent, body.as_bytes(), &mut Found::default());
+        said.map_err(|refusal| format!("{} {}", refusal.fault, refusal.why))
+    };
+    let body = r#"{"query":"{a}"}"#;
+    for query in
+        ["query=%7Bb%7D", "que%72y=", "variables=1", "a=1&operation%4eame=B", "extensions", "DocumentId=1", "a;query=1"]
+    {
+        assert!(posted(Some(query), body).unwrap_err().starts_with("graphql.invalid"), "{query}");
+    }
+    assert_eq!(posted(Some("key=1&q=2"), body), Ok(None));
+    for body in [
+        r#"{"query":"{a(first:1000){b}}","query":"{a}"}"#,
+        r#"{"query":"{a}","query":"{a(first:1000){b}}"}"#,
+        r#"{"query":"{a}","Query":"{a(first:1000){b}}"}"#,
+        r#"{"query":"{a}","operationName":"A","operationName":null}"#,
+        r#"{"query":"{a}","variables":{"n":1},"variables":{"n":1000}}"#,
+        r#"{"query":"{a}","variables":{"n":1,"n":1000}}"#,
+        r#"{"documentId":"a","documentId":"b"}"#,
+        r#"{"query":"{a}","documentId":"b"}"#,
+        r#"{"extensions":{"persistedQuery":{"sha256Hash":"a","sha256Hash":"b"}}}"#,
+        r#"[{"query":"{a}","query":"{a}"}]"#,
+    ] {
+        assert!(posted(None, body).unwrap_err().starts_with("graphql.invalid"), "{body}");
+    }
+    let both = json!({ "query": "{ a }", "extensions": { "persistedQuery": { "sha256Hash": listed::hash("{ a }") } } });
+    assert_eq!(post(&guard, &both).0, Ok(None), "to make a text known, both are said");
+}
+
+#[test]
 fn only_what_is_listed_runs_and_its_text_is_put_in() {
     let dir = tempfile::tempdir().unwrap();
     let text = "query Cart { cart { id } }";
@@ -134,6 +191,9 @@ fn only_what_is_listed_runs_and_its_text_is_put_in() {
     let asked = format!("extensions=%7B%22persistedQuery%22:%7B%22sha256Hash%22:%22{}%22%7D%7D", listed::hash(text));
     let wanted = Instead::Parameter("query=query%20Cart%20%7B%20cart%20%7B%20id%20%7D%20%7D".into());
     assert_eq!(get(&guard, &asked), Ok(Some(wanted)));
+    let wanted = Instead::Parameter("query=query%20Me%20%7B%20me%20%7B%20id%20%7D%20%7D".into());
+    assert_eq!(get(&guard, "documentId=me-1&variables=%7B%7D"), Ok(Some(wanted)));
+    assert!(get(&guard, "documentId=me-2").unwrap_err().contains("PersistedQueryNotFound"));
     assert_eq!(listed::hash("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 

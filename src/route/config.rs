@@ -136,6 +136,7 @@ impl Config {
             let sentence = "counts by `graphql.operation`, and the route has no `graphql`: all are `other`";
             problems.warn(at.key("limit"), sentence);
         }
+        self.remembers_something(at, problems);
         let known = |name: &str| offers.iter().any(|offer| offer.names.iter().any(|known| **known == *name));
         let counted_by = guards.into_iter().flat_map(Guards::params).map(|name| ("limit", "counts", name));
         let cached_by = self.cache.iter().flat_map(|cache| cache.key.params()).map(|name| ("cache", "goes", name));
@@ -149,6 +150,23 @@ impl Config {
         ];
         for (key, _, so) in says_who.into_iter().filter(|(_, asks, _)| *asks && self.auth.is_none()) {
             problems.warn(at.key(key), format!("goes by what `auth` finds out, and the route has none: {so}"));
+        }
+    }
+
+    /// Only answers to GET and HEAD that a pool gives are kept.
+    fn remembers_something(&self, at: &Path, problems: &mut Problems) {
+        let reads = |method: &matches::Method| matches!(method, matches::Method::Get | matches::Method::Head);
+        let is_read = |one: &matches::Match| one.methods.is_empty() || one.methods.iter().any(reads);
+        if self.cache.is_none() {
+            return;
+        }
+        if self.transcode.is_some() {
+            let sentence = "remembers nothing of what `transcode` makes; a route takes one of them";
+            problems.error(at.key("cache"), sentence);
+        }
+        if !self.matches.0.is_empty() && !self.matches.0.iter().any(is_read) {
+            let sentence = "remembers answers to GET and HEAD, and this route takes neither: nothing is kept";
+            problems.warn(at.key("cache"), sentence);
         }
     }
 

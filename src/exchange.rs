@@ -121,6 +121,57 @@ pub struct Identity {
     pub claims: Option<Arc<Map<String, Value>>>,
     /// When what the client has shown ends, in seconds since 1970; nothing where it does not.
     pub ends: Option<f64>,
+    /// `auth` has let in somebody whom neither consumer nor claims tell from others.
+    pub unnamed: bool,
+}
+
+/// Claims of which two people, or two tokens, never have the same. A `client_id` is the name of a program.
+const TELLING: [&str; 7] = ["sub", "username", "preferred_username", "email", "jti", "uti", "sid"];
+/// Those that are of one token, whoever has it.
+const OF_A_TOKEN: [&str; 6] = ["iat", "exp", "nbf", "jti", "uti", "auth_time"];
+
+impl Identity {
+    /// Whether it says who it is, and not only what somebody may.
+    pub fn names(&self) -> bool {
+        match &self.claims {
+            Some(claims) => TELLING.iter().any(|name| claims.get(*name).is_some_and(tells)),
+            None => self.consumer.is_some(),
+        }
+    }
+
+    /// What another one has found out on top: the first word of each kind holds.
+    pub fn join(&mut self, other: Self) {
+        let is_kept = match &other.claims {
+            Some(_) => self.claims.is_none(),
+            None => self.consumer.is_none(),
+        };
+        self.unnamed |= other.unnamed || !is_kept || !other.names();
+        self.consumer = self.consumer.take().or(other.consumer);
+        self.attributes = self.attributes.take().or(other.attributes);
+        self.claims = self.claims.take().or(other.claims);
+        // What every one of them admits ends with the first.
+        self.ends = self.ends.into_iter().chain(other.ends).reduce(f64::min);
+    }
+
+    /// The claims that tell this client from others: the same person with another token of the same kind is the same
+    /// person, where the token names one.
+    pub fn telling(&self) -> impl Iterator<Item = (&String, &Value)> {
+        let claims = self.claims.as_deref();
+        let is_person = claims.is_some_and(|claims| PERSON.iter().any(|name| claims.get(*name).is_some_and(tells)));
+        let all = claims.into_iter().flatten();
+        all.filter(move |(name, _)| !is_person || !OF_A_TOKEN.contains(&name.as_str()))
+    }
+}
+
+/// Claims that are the same in all tokens of one person.
+const PERSON: [&str; 2] = ["sub", "username"];
+
+fn tells(value: &Value) -> bool {
+    match value {
+        Value::String(text) => !text.is_empty(),
+        Value::Number(_) => true,
+        _ => false,
+    }
 }
 
 /// What a guard says of a request that goes no further.

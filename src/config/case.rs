@@ -149,7 +149,7 @@ impl Who {
     pub fn identity(&self) -> Identity {
         let consumer = ["consumer", "sub"].iter().find_map(|name| self.0.get(*name)?.as_str()).map(Arc::from);
         let claims = Arc::new(self.0.clone());
-        Identity { consumer, attributes: Some(claims.clone()), claims: Some(claims), ends: None }
+        Identity { consumer, attributes: Some(claims.clone()), claims: Some(claims), ..Identity::default() }
     }
 }
 

@@ -39,18 +39,14 @@ use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
-use pingora_cache::key::HashBinary;
-use pingora_cache::storage::HitHandler;
-use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable};
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable, key::HashBinary, storage::HitHandler};
 use pingora_error::{Error, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use self::ctx::Ctx;
-use self::websocket::Websockets;
+use self::{ctx::Ctx, websocket::Websockets};
 use crate::fault::Fault;
-use crate::pool::retry::MOST_ATTEMPTS;
-use crate::pool::{Pool, connection::Connections};
+use crate::pool::{Pool, connection::Connections, retry::MOST_ATTEMPTS};
 use crate::route::Action;
 use crate::snapshot::Live;
 
@@ -172,6 +168,10 @@ impl ProxyHttp for Proxy {
 
     fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Box<Ctx>, request: &RequestHeader) -> Option<HashBinary> {
         cache::vary(meta, request, ctx)
+    }
+
+    fn cache_miss(&self, session: &mut Session, _: &mut Box<Ctx>) {
+        cache::missed(session);
     }
 
     /// Nothing serves: choose where it goes.

@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::intake::{connection_names, field, is_hop_by_hop};
 use super::view::View;
-use super::{bodies, reply};
+use super::{bodies, cache, reply};
 use crate::fault::Fault;
 use crate::policy::redirect::Redirect;
 use crate::policy::respond::Respond;
@@ -243,11 +243,17 @@ pub(super) async fn short(session: &mut Session, ctx: &mut Ctx, status: StatusCo
 
 /// The answer of a guard: its fields are among what guards found.
 pub(super) async fn by_guard(session: &mut Session, ctx: &mut Ctx, status: u16) -> Result<bool> {
-    own(session, ctx, ResponseHeader::build(status, Some(8))?, Bytes::new()).await
+    unchanging(session, ctx, ResponseHeader::build(status, Some(8))?, Bytes::new()).await
 }
 
 /// An answer of the route's own, with the route's changes to the fields of answers.
-pub(super) async fn own(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, body: Bytes) -> Result<bool> {
+pub(super) async fn own(session: &mut Session, ctx: &mut Ctx, head: ResponseHeader, body: Bytes) -> Result<bool> {
+    cache::changed(session, &head, ctx).await;
+    unchanging(session, ctx, head, body).await
+}
+
+/// The same where nothing came of the request.
+async fn unchanging(session: &mut Session, ctx: &mut Ctx, mut head: ResponseHeader, body: Bytes) -> Result<bool> {
     if let Some(route) = &ctx.route {
         route.response.response(&mut head);
     }

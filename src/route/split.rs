@@ -137,6 +137,10 @@ impl Split {
         });
         self.pools.get(side?)
     }
+    /// The pool that what the request says has decided for; nothing where weight alone does.
+    pub fn decided(&self, exchange: &Exchange<'_>, route: &str) -> Option<&Arc<Pool>> {
+        self.pools.get(self.side(exchange, route)?)
+    }
     fn side(&self, exchange: &Exchange<'_>, route: &str) -> Option<usize> {
         let asked = self.opt_in.as_ref().and_then(|opt_in| opt_in.side(exchange.request));
         asked.or_else(|| self.stick.as_ref()?.side(exchange, route))

@@ -85,6 +85,17 @@ pub(super) fn has_moved(why: &redis::RedisError) -> bool {
     why.is_cluster_error()
 }
 
+/// Whether the store is well and says so: what is wrong with one key is wrong with no other.
+pub(super) fn is_answer(why: &redis::RedisError) -> bool {
+    use redis::{ErrorKind, ServerErrorKind};
+    let server = [ServerErrorKind::ResponseError, ServerErrorKind::NoPerm, ServerErrorKind::CrossSlot];
+    match why.kind() {
+        ErrorKind::Extension | ErrorKind::UnexpectedReturnType => true,
+        ErrorKind::Server(kind) => server.contains(&kind),
+        _ => false,
+    }
+}
+
 /// Runs a script on one key where that belongs.
 pub(super) async fn run<T: redis::FromRedisValue>(
     lines: &Lines,

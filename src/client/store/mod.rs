@@ -216,7 +216,7 @@ impl Store {
     }
 
     fn learn<T>(&self, answer: RedisResult<T>) -> Result<T, Down> {
-        self.record(answer.is_ok());
+        self.record(answer.as_ref().err().is_none_or(lines::is_answer));
         answer.inspect(|_| self.counted.well()).map_err(|why| {
             self.counted.failed();
             if lines::has_moved(&why) {

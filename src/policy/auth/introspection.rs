@@ -275,7 +275,8 @@ fn believed(most: std::time::Duration, left: f64) -> std::time::Duration {
 
 fn identity(known: &Verified) -> Identity {
     let ends = known.ends.is_finite().then_some(known.ends);
-    Identity { consumer: known.consumer.clone(), attributes: None, claims: Some(Arc::clone(&known.claims)), ends }
+    let (consumer, claims) = (known.consumer.clone(), Some(Arc::clone(&known.claims)));
+    Identity { consumer, claims, ends, ..Identity::default() }
 }
 
 /// What a value takes in memory, about.

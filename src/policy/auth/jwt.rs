@@ -169,9 +169,9 @@ impl Jwt {
         let verified = self.verify(text, now)?;
         Ok(Identity {
             consumer: verified.consumer.clone(),
-            attributes: None,
             claims: Some(Arc::clone(&verified.claims)),
             ends: verified.ends.is_finite().then_some(verified.ends),
+            ..Identity::default()
         })
     }
 

@@ -207,7 +207,8 @@ impl Auth {
             found.answer.extend(pass.answer);
         }
         let ends = pass.identity.ends.filter(|_| enforces);
-        exchange.found.identity = Identity { ends, ..pass.identity };
+        let unnamed = pass.identity.unnamed || !pass.identity.names();
+        exchange.found.identity = Identity { ends, unnamed, ..pass.identity };
         Ok(())
     }
 }

@@ -273,12 +273,7 @@ impl Scheme {
         self.owned(&mut owned);
         let mut whole = Pass { forward: owned.into_iter().map(|name| (name, None)).collect(), ..Pass::default() };
         for pass in passes {
-            let identity = &mut whole.identity;
-            identity.consumer = identity.consumer.take().or(pass.identity.consumer);
-            identity.attributes = identity.attributes.take().or(pass.identity.attributes);
-            identity.claims = identity.claims.take().or(pass.identity.claims);
-            // What every one of them admits ends with the first.
-            identity.ends = identity.ends.into_iter().chain(pass.identity.ends).reduce(f64::min);
+            whole.identity.join(pass.identity);
             whole.forward.extend(pass.forward);
             whole.answer.extend(pass.answer);
             whole.unasked = whole.unasked.take().or(pass.unasked);

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::store::Id;
+use super::store::{Id, Place};
 use crate::exchange::{Exchange, Found};
 use crate::policy::key;
 
@@ -53,6 +53,16 @@ impl Key {
         self.0.iter().any(|part| matches!(part, Part::Path | Part::Who(key::Part::Param(_))))
     }
 
+    /// What of an address is in it, so that it is void with that: all of it, all but the query, or the host alone.
+    pub(super) fn place(&self) -> Place {
+        let has = |part: &Part| self.0.contains(part);
+        match (has(&Part::Path), has(&Part::Query)) {
+            (true, true) => Place::Address,
+            (true, false) => Place::Path,
+            (false, _) => Place::Host,
+        }
+    }
+
     /// The names of path parameters in it.
     pub fn params(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
@@ -75,7 +85,7 @@ impl Part {
             Self::Query => to.maybe(request.query().map(str::as_bytes)),
             Self::Param(name) => {
                 let all = request.query().unwrap_or_default().split('&');
-                for pair in all.filter(|pair| pair.split('=').next() == Some(&**name)) {
+                for pair in all.filter(|pair| is_named(pair, name.as_bytes())) {
                     to.put(pair.as_bytes());
                 }
                 to.put(b"");
@@ -90,6 +100,34 @@ impl Part {
         }
         Some(())
     }
+}
+
+/// Whether a pair of the query has this name as a service reads it, which decodes it.
+fn is_named(pair: &str, name: &[u8]) -> bool {
+    let said = pair.split('=').next().unwrap_or_default().as_bytes();
+    if !said.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        return said == name;
+    }
+    let (mut said, mut name) = (said, name.iter());
+    while let [first, rest @ ..] = said {
+        let (byte, rest) = match (first, rest) {
+            (b'+', _) => (b' ', rest),
+            (b'%', [high, low, behind @ ..]) => match (nibble(*high), nibble(*low)) {
+                (Some(high), Some(low)) => (high << 4 | low, behind),
+                _ => (b'%', rest),
+            },
+            _ => (*first, rest),
+        };
+        if name.next() != Some(&byte) {
+            return false;
+        }
+        said = rest;
+    }
+    name.next().is_none()
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// All that tells the answer to a request from others, and the hash of that where it is known without asking.
@@ -129,12 +167,9 @@ impl Text {
     pub(super) fn identity(&mut self, found: &Found) {
         let identity = &found.identity;
         self.maybe(identity.consumer.as_deref().map(str::as_bytes));
-        for (name, value) in identity.claims.iter().flat_map(|claims| claims.iter()) {
-            // The same person with another token of the same kind is the same person.
-            if !["iat", "exp", "nbf", "jti", "auth_time"].contains(&name.as_str()) {
-                self.put(name.as_bytes());
-                self.put(value.to_string().as_bytes());
-            }
+        for (name, value) in identity.telling() {
+            self.put(name.as_bytes());
+            self.put(value.to_string().as_bytes());
         }
         for (name, value) in found.forward.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
             self.put(name.as_str().as_bytes());
@@ -249,6 +284,13 @@ mod tests {
         assert_eq!(of("[path]", Some("a=1"), none), of("[path]", Some("a=2"), none));
         assert_eq!(of("[path, query.a]", Some("a=1&b=1"), none), of("[path, query.a]", Some("b=2&a=1"), none));
         assert_ne!(of("[path, query.a]", Some("a=1&a=2"), none), of("[path, query.a]", Some("a=1"), none));
+        let param = |query| of("[path, 'query.a b']", Some(query), none);
+        for named in ["a+b=1", "a%20b=1", "%61+b=1", "%61%20%62"] {
+            assert_ne!(param(named), param(""), "{named}");
+        }
+        for other in ["a%2bb=1", "a%2=1", "a+=1", "a+b+=1", "%=1", "a%20%zz=1"] {
+            assert_eq!(param(other), param(""), "{other}");
+        }
         let lines = |lines: &[(&'static str, &str)]| of("[path, header.x]", None, lines);
         assert_ne!(lines(&[("x", "a")]), lines(&[]));
         assert_ne!(lines(&[("x", "a"), ("x", "b")]), lines(&[("x", "ab")]));
@@ -274,6 +316,8 @@ mod tests {
         assert_ne!(person(json!({ "sub": "a", "role": "x" }), None), person(json!({ "sub": "a" }), None));
         assert_ne!(person(json!({}), Some("a")), person(json!({}), Some("b")));
         assert_ne!(person(json!({}), Some("a")), person(json!({}), None));
+        assert_ne!(person(json!({ "aud": "a", "exp": 1 }), None), person(json!({ "aud": "a", "exp": 2 }), None));
+        assert_ne!(person(json!({ "sub": 1, "jti": "a" }), None), person(json!({ "sub": 2, "jti": "a" }), None));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora_cache::key::{CacheHashKey, HashBinary};
 use pingora_cache::{CacheKey, VarianceBuilder};
 
@@ -27,7 +27,7 @@ pub use key::{Key, Named};
 use self::directives::elements;
 use self::fresh::{Asker, Kept, Not, Times};
 use self::key::Text;
-use self::store::{Label, Spot, Store, Tags};
+use self::store::{Label, Place, Spot, Store, Tags};
 use super::limit;
 use crate::exchange::{Exchange, Found, Request};
 use crate::problem::{Path, Problems};
@@ -92,6 +92,8 @@ impl Stores<'_> {
 #[derive(Debug)]
 pub struct Cache {
     key: Key,
+    /// What of an address is in that.
+    place: Place,
     share: bool,
     times: Times,
     most: u64,
@@ -111,6 +113,8 @@ pub struct Origin<'a> {
     pub port: Option<u16>,
     /// What a trusted hop says was asked for.
     pub forwarded_host: Option<&'a [u8]>,
+    /// The pool that the request itself has decided for, where it has.
+    pub pool: Option<&'a str>,
 }
 
 impl Cache {
@@ -138,8 +142,11 @@ impl Cache {
             let sentence = format!("`{}` is more than an eighth of its store, which is {longest}", config.max);
             problems.error(at.key("max"), sentence);
         }
+        let place = config.key.place();
+        store.keeps(place);
         let cache = Self {
             key: config.key.clone(),
+            place,
             share: config.share,
             times: Times {
                 ttl: config.ttl.map(crate::units::Duration::get),
@@ -176,6 +183,7 @@ impl Cache {
         text.put(request.host().as_bytes());
         text.put(&origin.port.unwrap_or(0).to_le_bytes());
         text.maybe(origin.forwarded_host);
+        text.maybe(origin.pool.map(str::as_bytes));
         self.key.write(exchange, route, &mut text)?;
         if self.adds_identity() {
             text.identity(exchange.found);
@@ -189,14 +197,26 @@ impl Cache {
     }
 
     /// The name as Pingora carries it, with all that is needed to keep the answer to this request.
-    pub fn key(&self, named: Named, request: &dyn Request, route: &str) -> CacheKey {
+    pub fn key(&self, named: Named, request: &dyn Request, found: Option<&Found>, route: &str) -> CacheKey {
         let mut key = CacheKey::new(named.text, "");
         // Asked for several times.
         key.set_primary_bin_override(named.id.unwrap_or_else(|| key.primary_bin()));
-        let address = Label::address(request.host(), request.path(), request.query());
-        let labels = vec![Label::ALL.slot(), address.slot(), Label::route(route).slot()];
-        key.extensions.insert(Arc::new(Spot::new(Arc::clone(&self.store), labels, self.most)));
+        let at = Label::at(self.place, request.host(), request.path(), request.query());
+        let labels = vec![Label::ALL.slot(), at.slot(), Label::route(route).slot()];
+        let asker = self.asker(request.headers(), found);
+        key.extensions.insert(Arc::new(Spot::new(Arc::clone(&self.store), labels, self.most, asker)));
         key
+    }
+
+    fn asker(&self, said: &HeaderMap, found: Option<&Found>) -> Asker {
+        let identified = found.is_some_and(|found| {
+            let identity = &found.identity;
+            let is_known = identity.consumer.is_some() || identity.claims.is_some();
+            is_known || identity.unnamed || !found.forward.is_empty()
+        });
+        let is_told_apart = self.key.says_who() || !found.is_some_and(|found| found.identity.unnamed);
+        let authorized = said.contains_key(header::AUTHORIZATION);
+        Asker { authorized, identified, keyed: identified && is_told_apart && !self.share }
     }
 
     /// What an answer that came just now is worth.
@@ -204,15 +224,10 @@ impl Cache {
         &self,
         status: StatusCode,
         head: &HeaderMap,
-        authorized: bool,
+        request: &HeaderMap,
         found: Option<&Found>,
     ) -> Result<Kept, Not> {
-        let identified = found.is_some_and(|found| {
-            let identity = &found.identity;
-            identity.consumer.is_some() || identity.claims.is_some() || !found.forward.is_empty()
-        });
-        let asker = Asker { authorized, identified, keyed: identified && !self.share };
-        fresh::judge(status, head, asker, &self.times, SystemTime::now())
+        fresh::judge(status, head, self.asker(request, found), &self.times, SystemTime::now())
     }
 
     /// The tags that an answer bears. The field goes no further.
@@ -240,7 +255,7 @@ const MOST_TAGS: usize = 64;
 
 /// Which variant a request wants, by what the kept answer varies; nothing where it does not.
 pub fn variance(kept: &HeaderMap, request: &HeaderMap, found: Option<&Found>) -> Option<HashBinary> {
-    let mut names: Vec<_> = elements(kept.get_all(http::header::VARY)).map(<[u8]>::to_ascii_lowercase).collect();
+    let mut names: Vec<_> = elements(kept.get_all(header::VARY)).map(<[u8]>::to_ascii_lowercase).collect();
     names.sort();
     let mut builder = VarianceBuilder::new();
     for name in names.iter().filter_map(|name| HeaderName::from_bytes(name).ok()) {
@@ -249,7 +264,11 @@ pub fn variance(kept: &HeaderMap, request: &HeaderMap, found: Option<&Found>) ->
     builder.finalize()
 }
 
-/// The field as the target gets it: its elements, whatever the space and the lines between them.
+/// Lists of which the space and the lines between the elements mean nothing.
+const LISTS: [HeaderName; 4] =
+    [header::ACCEPT, header::ACCEPT_CHARSET, header::ACCEPT_ENCODING, header::ACCEPT_LANGUAGE];
+
+/// The field as the target gets it: of a list its elements, of any other one its lines, of which cookies have one.
 fn selecting(name: &HeaderName, request: &HeaderMap, found: Option<&Found>) -> Vec<u8> {
     let told = found.and_then(|found| found.forward.iter().rev().find(|(told, _)| told == name));
     let lines: Vec<_> = match told {
@@ -259,8 +278,12 @@ fn selecting(name: &HeaderName, request: &HeaderMap, found: Option<&Found>) -> V
     if lines.is_empty() {
         return b"-".to_vec();
     }
-    let all: Vec<_> = elements(lines).collect();
-    [b"+", all.join(&b',').as_slice()].concat()
+    let (all, between): (Vec<_>, &[u8]) = match *name {
+        _ if LISTS.contains(name) => (elements(lines).collect(), b","),
+        header::COOKIE => (lines.into_iter().map(HeaderValue::as_bytes).collect(), b"; "),
+        _ => (lines.into_iter().map(HeaderValue::as_bytes).collect(), b"\n"),
+    };
+    [b"+", all.join(between).as_slice()].concat()
 }
 
 impl std::fmt::Display for Cache {
@@ -312,7 +335,7 @@ mod tests {
     #[test]
     fn everything_that_tells_answers_apart_is_in_the_key() {
         let cache = cache("60s", &mut Problems::default()).unwrap();
-        let plain = Origin { https: true, port: None, forwarded_host: None };
+        let plain = Origin { https: true, port: None, forwarded_host: None, pool: None };
         let key = |asked: &Asked, route: &str, origin, consumer: Option<&str>| {
             let mut found = Found::default();
             found.identity.consumer = consumer.map(Into::into);
@@ -326,6 +349,7 @@ mod tests {
             key(&asked, "a", Origin { https: false, ..plain }, None),
             key(&asked, "a", Origin { port: Some(8443), ..plain }, None),
             key(&asked, "a", Origin { forwarded_host: Some(b"x"), ..plain }, None),
+            key(&asked, "a", Origin { pool: Some("x"), ..plain }, None),
             key(&asked, "a", plain, Some("u1")),
             key(&asked, "a", plain, Some("u2")),
             key(&Asked { path: "/orders/8", ..Asked::new() }, "a", plain, None),
@@ -352,6 +376,11 @@ mod tests {
         assert_eq!(of(&[("accept", "a , b")], None), of(&[("accept", "a"), ("accept", "b")], None));
         assert_ne!(of(&[("accept", "a")], None), of(&[], None));
         assert_ne!(of(&[("accept", "")], None), of(&[], None));
+        let cookie = |lines: &[(&'static str, &str)]| variance(&head(&[("vary", "cookie, x-a")]), &head(lines), None);
+        assert_ne!(cookie(&[("cookie", "role=u,")]), cookie(&[("cookie", "role=u")]));
+        assert_eq!(cookie(&[("cookie", "a=1; b=2")]), cookie(&[("cookie", "a=1"), ("cookie", "b=2")]));
+        assert_ne!(cookie(&[("x-a", "1,2")]), cookie(&[("x-a", "1, 2")]));
+        assert_ne!(cookie(&[("x-a", "1,2")]), cookie(&[("x-a", "1"), ("x-a", "2")]));
         let mut found = Found::default();
         found.forward.push(("x-user".parse().unwrap(), Some("u1".parse().unwrap())));
         assert_eq!(of(&[("x-user", "lie")], Some(&found)), of(&[], Some(&found)));

@@ -31,7 +31,7 @@ fn someone() -> Identity {
             "scope": "orders:read orders:list", "scp": ["files"], "roles": ["admin", "ops"],
             "groups": ["a", "b"], "realm": { "access": { "roles": ["x"] } }, "https://e.com/plan": "gold",
         })),
-        ends: None,
+        ..Identity::default()
     }
 }
 

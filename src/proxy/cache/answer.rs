@@ -16,6 +16,7 @@ use super::super::reply;
 use super::super::view::View;
 use super::Cached;
 use crate::fault::Fault;
+use crate::policy::cache::store::Spot;
 use crate::telemetry::metrics::CacheResult;
 
 const CACHE_STATUS: header::HeaderName = header::HeaderName::from_static("cache-status");
@@ -79,9 +80,12 @@ pub(in crate::proxy) fn sign(session: &Session, head: &mut ResponseHeader, ctx: 
         }
         _ => {
             let item = item.parameter(key_ref("fwd"), sfv::token_ref(reason(cached, session, result)));
-            let item = item.parameter(key_ref("fwd-status"), number(head.status.as_u16().into()));
+            let status = cached.judged.unwrap_or(head.status.as_u16());
+            let item = item.parameter(key_ref("fwd-status"), number(status.into()));
             match cached.not {
-                _ if cached.stored => item.parameter(key_ref("stored"), true).finish(),
+                _ if session.cache.maybe_cache_key().is_some_and(Spot::is_sure) => {
+                    item.parameter(key_ref("stored"), true).finish()
+                }
                 Some(why) => item.parameter(key_ref("detail"), sfv::string_ref(why)).finish(),
                 None => item.finish(),
             }
@@ -109,7 +113,7 @@ fn reason(cached: &Cached, session: &Session, result: CacheResult) -> &'static s
         CacheResult::Bypass if !matches!(session.req_header().method, Method::GET | Method::HEAD) => "method",
         CacheResult::Bypass => "bypass",
         _ if cached.asked => "request",
-        CacheResult::Miss if cached.saw && !cached.stored => "miss",
+        CacheResult::Miss if cached.saw => "vary-miss",
         CacheResult::Miss => "uri-miss",
         _ => "stale",
     }

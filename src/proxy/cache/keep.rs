@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderMap, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheMeta, NoCacheReason, RespCacheable};
 use pingora_error::Result;
@@ -28,6 +28,7 @@ pub(in crate::proxy) fn renew(session: &Session, head: &ResponseHeader, ctx: &mu
     // One client's cookies are that client's; what is kept stays without them.
     cached.cookies = fields.get_all(header::SET_COOKIE).iter().cloned().collect();
     fields.remove(header::SET_COOKIE);
+    dated(&mut fields);
     cached.renewed = Some(fields);
     cached.result = Some(CacheResult::Revalidated);
 }
@@ -38,6 +39,7 @@ pub(in crate::proxy) fn judge(session: &Session, head: &ResponseHeader, ctx: &mu
         return Ok(RespCacheable::Uncacheable(NoCacheReason::NeverEnabled));
     };
     let Some(cache) = &route.cache else { return Ok(RespCacheable::Uncacheable(NoCacheReason::NeverEnabled)) };
+    cached.judged = Some(head.status.as_u16());
     let not = |cached: &mut Cached, why| {
         cached.not = Some(why);
         Ok(RespCacheable::Uncacheable(NoCacheReason::Custom(why)))
@@ -52,6 +54,7 @@ pub(in crate::proxy) fn judge(session: &Session, head: &ResponseHeader, ctx: &mu
         _ => {
             let mut fields = head.headers.clone();
             response::strip_hop_by_hop(&mut fields, false);
+            dated(&mut fields);
             (head.status, fields)
         }
     };
@@ -59,12 +62,10 @@ pub(in crate::proxy) fn judge(session: &Session, head: &ResponseHeader, ctx: &mu
         cached.not = Some("too large");
         return Ok(RespCacheable::Uncacheable(NoCacheReason::ResponseTooLarge));
     }
-    let authorized = session.req_header().headers.contains_key(header::AUTHORIZATION);
-    let kept = match cache.judge(status, &fields, authorized, ctx.found.as_deref()) {
+    let kept = match cache.judge(status, &fields, &session.req_header().headers, ctx.found.as_deref()) {
         Ok(kept) => kept,
         Err(why) => return not(cached, why),
     };
-    cached.stored = true;
     let tags = take_off(cache, &mut fields);
     let mut clean = ResponseHeader::build_no_case(status, Some(fields.len() + ADDED))?;
     for (name, value) in &fields {
@@ -81,6 +82,15 @@ pub(in crate::proxy) fn judge(session: &Session, head: &ResponseHeader, ctx: &mu
 
 /// Fields that each answer is given on top: with room for them from the start, what is kept need not grow each time.
 const ADDED: usize = 8;
+
+/// What does not say when it was made was made when it came (RFC 9110 section 6.6.1).
+fn dated(fields: &mut HeaderMap) {
+    if !fields.contains_key(header::DATE)
+        && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+    {
+        fields.insert(header::DATE, now);
+    }
+}
 
 /// What no other client must get goes; the tags among it are told.
 fn take_off(cache: &Cache, fields: &mut HeaderMap) -> Option<crate::policy::cache::store::Tags> {
@@ -100,10 +110,10 @@ fn length(fields: &HeaderMap) -> Option<u64> {
     fields.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Which variant the request wants.
+/// Which variant the request wants; asked for what is found, and once more for what is kept.
 pub(in crate::proxy) fn vary(meta: &CacheMeta, request: &RequestHeader, ctx: &mut Ctx) -> Option<HashBinary> {
     if let Some(cached) = &mut ctx.cached {
-        cached.saw = true;
+        cached.saw |= cached.judged.is_none();
     }
     variance(meta.headers(), &request.headers, ctx.found.as_deref())
 }

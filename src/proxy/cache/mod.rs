@@ -13,7 +13,7 @@ mod touch;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName, Method, header};
-use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, CachePhase, ForcedFreshness};
+use pingora_cache::{CacheKey, CacheMeta, CacheOptionOverrides, CachePhase, ForcedFreshness, NoCacheReason};
 use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -52,7 +52,8 @@ pub struct Cached {
     asked: bool,
     /// It only fetches an answer anew; nobody waits for it.
     refresh: bool,
-    stored: bool,
+    /// Whether the answer is kept was decided, and what its status was before the client's conditions.
+    judged: Option<u16>,
     /// Why the answer is not kept.
     not: Option<&'static str>,
     /// The fields of a 304, and those that are for this client alone.
@@ -105,11 +106,13 @@ fn name(request: &RequestHeader, cache: &Cache, route: &str, ctx: &mut Ctx) -> O
     let intake = ctx.intake.as_ref()?;
     let forwarded = request.headers.get(super::intake::field::X_FORWARDED_HOST).filter(|_| intake.trusted);
     let forwarded_host = forwarded.map(header::HeaderValue::as_bytes);
-    let origin = Origin { https: intake.https, port: intake.port, forwarded_host };
     let view = View::of(request, intake, &ctx.params);
     let (mut nothing, found) = (Found::default(), ctx.found.as_deref_mut());
-    let found = found.unwrap_or(&mut nothing);
-    cache.name(&Exchange { request: &view, found }, route, origin)
+    let exchange = Exchange { request: &view, found: found.unwrap_or(&mut nothing) };
+    let split = ctx.route.as_ref().and_then(|route| route.split()).filter(|split| !split.is_blind());
+    let pool = split.and_then(|split| split.decided(&exchange, route)).map(|pool| pool.name().as_str());
+    let origin = Origin { https: intake.https, port: intake.port, forwarded_host, pool };
+    cache.name(&exchange, route, origin)
 }
 
 /// Pingora looks into the store where there is a name.
@@ -118,7 +121,7 @@ pub(super) fn enable(session: &mut Session, ctx: &Ctx) {
     let (true, Some(cache)) = (is_named, ctx.route.as_ref().and_then(|route| route.cache.as_ref())) else { return };
     let mut settings = CacheOptionOverrides::default();
     settings.wait_timeout = Some(cache.wait);
-    session.cache.enable(&SHIM, None, Some(&*PREDICTOR), Some(lock()), Some(settings));
+    session.cache.enable(&SHIM, None, Some(&PREDICTOR), Some(lock()), Some(settings));
 }
 
 pub(super) fn key(session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
@@ -127,7 +130,18 @@ pub(super) fn key(session: &Session, ctx: &mut Ctx) -> Result<CacheKey> {
         return Err(Fault::GatewayInternal.into());
     };
     let cache = route.cache.as_ref().ok_or(Fault::GatewayInternal)?;
-    Ok(cache.key(named, &View::of(session.req_header(), intake, &ctx.params), route.name.as_str()))
+    let view = View::of(session.req_header(), intake, &ctx.params);
+    Ok(cache.key(named, &view, ctx.found.as_deref(), route.name.as_str()))
+}
+
+/// Nothing was found. What could not be kept the last time is asked for as the client asks for it.
+pub(super) fn missed(session: &mut Session) {
+    if session.cache.phase() == CachePhase::CacheKey && PREDICTOR.is_lost(session.cache.cache_key()) {
+        session.cache.release_write_lock(NoCacheReason::OriginNotCache);
+        session.cache.bypass();
+    } else {
+        session.cache.cache_miss();
+    }
 }
 
 /// Something was found: whether it serves, and how.
@@ -221,10 +235,15 @@ pub(super) async fn miss(session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
 
 /// A target's answer passes: what it makes void is asked for anew, and the client is told that it was not remembered.
 pub(super) async fn passed(session: &Session, head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
+    changed(session, head, ctx).await;
+    if ctx.cached.is_some() { sign(session, head, ctx) } else { Ok(()) }
+}
+
+/// An answer is about to go out, whoever gives it: what its request has changed is asked for anew.
+pub(super) async fn changed(session: &Session, head: &ResponseHeader, ctx: &Ctx) {
     if may_touch(session, head, ctx) {
         Box::pin(touch(session, head, ctx)).await;
     }
-    if ctx.cached.is_some() { sign(session, head, ctx) } else { Ok(()) }
 }
 
 /// Why there is no target.

@@ -6,7 +6,7 @@ use pingora_proxy::Session;
 
 use super::super::ctx::Ctx;
 use crate::canonical;
-use crate::policy::cache::store::Label;
+use crate::policy::cache::store::{Address, Label};
 
 /// Whether the answer is one to a request that changes things, and it went well.
 pub(in crate::proxy) fn may_touch(session: &Session, head: &ResponseHeader, ctx: &Ctx) -> bool {
@@ -24,17 +24,16 @@ pub(in crate::proxy) async fn touch(session: &Session, head: &ResponseHeader, ct
     let own = Label::address(&intake.host, request.uri.path(), request.uri.query());
     let named = [header::LOCATION, header::CONTENT_LOCATION].map(|name| {
         let said = head.headers.get(name)?.to_str().ok()?;
-        label(said, &intake.host, request.uri.path())
+        address(said, &intake.host, request.uri.path())
     });
-    for label in [Some(own)].into_iter().chain(named).flatten() {
-        for store in stores.iter() {
-            store.forget(label).await;
-        }
+    let all: Vec<_> = [Some(own)].into_iter().chain(named).flatten().collect();
+    for store in stores.iter() {
+        store.forget(&all).await;
     }
 }
 
 /// What an answer names, where it is of the same host: nobody speaks for another one.
-fn label(said: &str, host: &str, base: &str) -> Option<Label> {
+fn address(said: &str, host: &str, base: &str) -> Option<Address> {
     let said = said.split('#').next().unwrap_or_default();
     let (path, query) = if said.contains("://") || said.starts_with("//") {
         let absolute = if said.starts_with("//") { format!("http:{said}") } else { said.to_owned() };
@@ -64,7 +63,7 @@ mod tests {
 
     #[test]
     fn an_answer_names_addresses_of_its_own_host_only() {
-        let of = |said| label(said, "a.example", "/orders/7");
+        let of = |said| address(said, "a.example", "/orders/7");
         let is = |path, query| Some(Label::address("a.example", path, query));
         assert_eq!(of("/orders/8?x=1#y"), is("/orders/8", Some("x=1")));
         assert_eq!(of("8"), is("/orders/8", None));

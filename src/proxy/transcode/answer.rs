@@ -17,7 +17,7 @@ use crate::pool::call::Answering;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::response::rebuild;
 use crate::proxy::view::View;
-use crate::proxy::{again, reply, response};
+use crate::proxy::{again, cache, reply, response};
 
 /// How long the head of a stream waits for the first message, which may be an error in its place.
 const HESITATION: Duration = Duration::from_millis(100);
@@ -245,6 +245,7 @@ impl<'t> Telling<'t> {
         if let Some(route) = &ctx.route {
             route.response.response(&mut answer);
         }
+        cache::changed(session, &answer, ctx).await;
         reply::begin(session, answer, ctx).await
     }
 

@@ -9,7 +9,7 @@ use pingora_http::ResponseHeader;
 use super::{Kept, Object};
 
 /// Another format gets another number: what an older or newer version has written is not read.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// All of it, its body last.
 pub(super) fn write(object: &Object) -> Vec<u8> {
@@ -110,7 +110,7 @@ mod tests {
             assert!(read(bytes.get(..cut).unwrap().to_vec()).is_none_or(|part| !part.is_whole()), "{cut}");
         }
         let mut other = bytes;
-        other[0] = 2;
+        other[0] = FORMAT - 1;
         assert!(read(other).is_none());
     }
 }

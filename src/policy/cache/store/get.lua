@@ -1,3 +1,5 @@
--- An object, and what time it is by the clock of this Redis, in microseconds.
+-- An object, and what time it is by the clock of this Redis, in microseconds. What is no object is none.
 local now = redis.call('TIME')
-return { now[1] * 1000000 + now[2], redis.call('GET', KEYS[1]) }
+local found = redis.pcall('GET', KEYS[1])
+if type(found) == 'table' then found = false end
+return { now[1] * 1000000 + now[2], found }

@@ -15,6 +15,19 @@ const SLOTS: usize = 1 << 14;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label(u32);
 
+/// How much of its address tells a kept answer from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Address,
+    /// The query is not in its key, or not all of it: one answer for all that begins with this path.
+    Path,
+    /// Nor is the path.
+    Host,
+}
+
+/// The labels of one address.
+pub type Address = [(Place, Label); 3];
+
 impl Label {
     pub const ALL: Self = Self(0);
 
@@ -29,9 +42,18 @@ impl Label {
         Self(u32::try_from(1 + hasher.finish() % (SLOTS as u64 - 1)).unwrap_or(1))
     }
 
-    /// An address without its scheme and port, with its query as it was sent.
-    pub fn address(host: &str, path: &str, query: Option<&str>) -> Self {
-        Self::of(1, &[host.as_bytes(), path.as_bytes(), query.unwrap_or_default().as_bytes()])
+    /// That much of an address, without its scheme and port, with its query as it was sent.
+    pub fn at(place: Place, host: &str, path: &str, query: Option<&str>) -> Self {
+        match place {
+            Place::Address => Self::of(1, &[host.as_bytes(), path.as_bytes(), query.unwrap_or_default().as_bytes()]),
+            Place::Path => Self::of(4, &[host.as_bytes(), path.as_bytes()]),
+            Place::Host => Self::of(5, &[host.as_bytes()]),
+        }
+    }
+
+    /// All that an answer to this address can bear, whatever its key has of that.
+    pub fn address(host: &str, path: &str, query: Option<&str>) -> Address {
+        [Place::Address, Place::Path, Place::Host].map(|place| (place, Self::at(place, host, path, query)))
     }
 
     pub fn tag(tag: &[u8]) -> Self {
@@ -93,8 +115,9 @@ mod tests {
 
     #[test]
     fn labels_of_different_kinds_differ_and_mean_the_same_everywhere() {
-        let all = [Label::tag(b"x"), Label::route("x"), Label::address("x", "", None), Label::ALL];
-        let mut some = all.to_vec();
+        let mut all = vec![Label::tag(b"x"), Label::route("x"), Label::ALL];
+        all.extend(Label::address("x", "", None).map(|(_, label)| label));
+        let mut some = all.clone();
         some.sort();
         some.dedup();
         assert_eq!(some.len(), all.len());

@@ -5,13 +5,13 @@
 //! the new one had on its way is given back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant, SystemTime};
 
 use moka::Expiry;
 use moka::sync::Cache;
 
-use super::marks::{Label, Marks};
+use super::marks::{Address, Label, Marks, Place};
 use super::{Id, Looked, Object};
 use crate::telemetry::metrics::CacheMetrics;
 
@@ -19,6 +19,9 @@ use crate::telemetry::metrics::CacheMetrics;
 pub struct Memory {
     objects: Cache<Id, Arc<Object>>,
     marks: Marks,
+    /// Some of them are known by less than their whole address.
+    by_path: AtomicBool,
+    by_host: AtomicBool,
     /// Bytes on their way, and how many there may be.
     filling: AtomicU64,
     for_fills: u64,
@@ -45,7 +48,8 @@ impl Memory {
             .weigher(|_, object: &Arc<Object>| u32::try_from(object.weight()).unwrap_or(u32::MAX))
             .expire_after(Lives)
             .build();
-        Self { objects, marks: Marks::default(), filling: AtomicU64::new(0), for_fills, metrics }
+        let (by_path, by_host) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { objects, marks: Marks::default(), by_path, by_host, filling: AtomicU64::new(0), for_fills, metrics }
     }
 
     pub(super) fn for_fills(&self) -> u64 {
@@ -73,10 +77,12 @@ impl Memory {
         }
     }
 
-    pub(super) fn purge(&self, label: Label) {
-        self.marks.mark(label);
+    pub(super) fn purge(&self, labels: &[Label]) {
+        for label in labels {
+            self.marks.mark(*label);
+        }
         for (id, object) in &self.objects {
-            if object.labels.contains(&label.slot()) {
+            if labels.iter().any(|label| object.labels.contains(&label.slot())) {
                 self.objects.invalidate(&*id);
             }
         }
@@ -84,8 +90,28 @@ impl Memory {
         self.metrics.purged();
     }
 
-    pub(super) fn forget(&self, label: Label) {
-        self.marks.mark(label);
+    /// What nothing here is known by takes no mark, which might be that of something else.
+    pub(super) fn forget(&self, addresses: &[Address]) {
+        let (by_path, by_host) = (self.by_path.load(Relaxed), self.by_host.load(Relaxed));
+        for (place, label) in addresses.iter().flatten() {
+            let is_used = match place {
+                Place::Address => true,
+                Place::Path => by_path,
+                Place::Host => by_host,
+            };
+            if is_used {
+                self.marks.mark(*label);
+            }
+        }
+    }
+
+    /// Answers are kept by so much of their address.
+    pub(super) fn keeps(&self, place: Place) {
+        match place {
+            Place::Address => {}
+            Place::Path => self.by_path.store(true, Relaxed),
+            Place::Host => self.by_host.store(true, Relaxed),
+        }
     }
 
     pub(super) fn take_room(&self, bytes: u64) -> bool {
@@ -120,7 +146,6 @@ mod tests {
     use super::super::tests::object;
     use super::*;
     use crate::telemetry::metrics::Metrics;
-    use std::sync::atomic::AtomicBool;
 
     const MIB: u64 = 1 << 20;
 
@@ -194,14 +219,33 @@ mod tests {
         let asked = memory.look(&id(3)).at.unwrap();
         memory.put(id(1), labelled(tag, asked));
         memory.put(id(2), labelled(other, asked));
-        memory.purge(tag);
+        memory.purge(&[tag]);
         assert_eq!(memory.objects.entry_count(), 1);
         memory.put(id(3), labelled(tag, asked));
         assert!(memory.look(&id(3)).object.is_none(), "asked for before the purge");
         assert!(memory.look(&id(2)).object.is_some());
         memory.put(id(3), labelled(tag, memory.look(&id(3)).at.unwrap()));
         assert!(memory.look(&id(3)).object.is_some(), "asked for after it");
-        memory.forget(tag);
-        assert!(memory.look(&id(3)).object.is_none());
+    }
+
+    #[test]
+    fn what_is_known_by_its_path_is_forgotten_with_all_that_begins_with_that() {
+        let memory = memory(8 * MIB);
+        let places = [Place::Address, Place::Path, Place::Host];
+        let label = |place| Label::at(place, "a", "/x", Some("q=1"));
+        for (number, place) in (0..).zip(places) {
+            memory.keeps(place);
+            let since = memory.look(&id(number)).at.unwrap();
+            memory.put(id(number), Object { labels: [label(place).slot()].into(), since, ..object(10, 60) });
+        }
+        let kept = || [0, 1, 2].map(|number| memory.look(&id(number)).object.is_some());
+        memory.forget(&[Label::address("b", "/x", Some("q=1"))]);
+        assert_eq!(kept(), [true; 3]);
+        memory.forget(&[Label::address("a", "/y", Some("q=1"))]);
+        assert_eq!(kept(), [true, true, false]);
+        memory.forget(&[Label::address("a", "/x", Some("q=2"))]);
+        assert_eq!(kept(), [true, false, false]);
+        memory.forget(&[Label::address("a", "/x", Some("q=1"))]);
+        assert_eq!(kept(), [false; 3]);
     }
 }

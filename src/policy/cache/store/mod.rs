@@ -3,6 +3,8 @@
 mod codec;
 mod marks;
 mod memory;
+mod owed;
+mod predict;
 mod redis;
 mod shim;
 mod turn;
@@ -16,8 +18,9 @@ use http::StatusCode;
 use pingora_http::ResponseHeader;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-pub use marks::Label;
-pub use shim::{PREDICTOR, SHIM, Spot, Tags, lock};
+pub use marks::{Address, Label, Place};
+pub use predict::{PREDICTOR, lock};
+pub use shim::{SHIM, Spot, Tags};
 pub use turn::Turn;
 
 use self::memory::Memory;
@@ -159,24 +162,37 @@ impl Store {
         }
     }
 
-    /// Nothing with this label is served again, nor kept if it was asked for before. At once, and for all hosts of a
+    /// Nothing with these labels is served again, nor kept if it was asked for before. At once, and for all hosts of a
     /// Redis; whether that is so.
-    pub async fn purge(&self, label: Label) -> bool {
+    pub async fn purge(&self, labels: &[Label]) -> bool {
         match self {
             Self::Memory(memory) => {
-                memory.purge(label);
+                memory.purge(labels);
                 true
             }
-            Self::Redis(redis) => redis.purge(label).await,
+            Self::Redis(redis) => redis.purge(labels).await,
         }
     }
 
-    /// The same for what a request has changed: what is void goes when it is next looked for.
-    pub async fn forget(&self, label: Label) {
+    /// The same for what a request has changed: what is void goes when it is next looked for. A store that cannot be
+    /// told of it serves nothing until it is.
+    pub async fn forget(&self, addresses: &[Address]) {
         match self {
-            Self::Memory(memory) => memory.forget(label),
-            Self::Redis(redis) => drop(redis.purge(label).await),
+            Self::Memory(memory) => memory.forget(addresses),
+            Self::Redis(redis) => redis.forget(addresses).await,
         }
+    }
+
+    /// Answers are kept here by so much of their address.
+    pub(super) fn keeps(&self, place: Place) {
+        if let Self::Memory(memory) = self {
+            memory.keeps(place);
+        }
+    }
+
+    /// Whether what was taken in is certain to be there once its body is.
+    pub(super) fn is_sure(&self) -> bool {
+        matches!(self, Self::Memory(_))
     }
 }
 

@@ -7,7 +7,8 @@ use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
-use super::marks::Label;
+use super::marks::{Address, Label};
+use super::owed::Owed;
 use super::{Id, Looked, Object, codec};
 use crate::client::store::{Argument, Down, Script, Store};
 use crate::telemetry::metrics::CacheMetrics;
@@ -26,12 +27,15 @@ const LONGEST: Duration = Duration::from_hours(720);
 #[derive(Debug)]
 pub struct Redis {
     store: Arc<Store>,
+    /// What it could not be told.
+    owed: Arc<Owed>,
     metrics: CacheMetrics,
 }
 
 impl Redis {
     pub(super) fn new(store: Arc<Store>, metrics: CacheMetrics) -> Self {
-        Self { store, metrics }
+        let owed = Arc::new(Owed::new(Arc::clone(&store)));
+        Self { store, owed, metrics }
     }
 
     pub(super) async fn look(&self, id: &Id) -> Looked {
@@ -39,6 +43,7 @@ impl Redis {
     }
 
     async fn find(&self, id: &Id) -> Result<Looked, Down> {
+        self.owed.tell().await?;
         let (at, bytes): (u64, Option<Vec<u8>>) = self.store.run(&GET, &name(id), &[]).await?;
         let Some(object) = bytes.and_then(codec::read).filter(Object::is_whole) else {
             return Ok(Looked { object: None, at: Some(at) });
@@ -57,10 +62,24 @@ impl Redis {
         let _ = self.store.run::<i64>(&PUT, &name(&id), &arguments).await;
     }
 
-    pub(super) async fn purge(&self, label: Label) -> bool {
+    pub(super) async fn purge(&self, labels: &[Label]) -> bool {
         self.metrics.purged();
-        self.store.run::<i64>(&MARK, MARKS, &[Argument::Number(label.slot().into())]).await.is_ok()
+        let slots: Vec<_> = labels.iter().map(|label| label.slot()).collect();
+        mark(&self.store, &slots).await.is_ok()
     }
+
+    pub(super) async fn forget(&self, addresses: &[Address]) {
+        let slots: Vec<_> = addresses.iter().flatten().map(|(_, label)| label.slot()).collect();
+        if mark(&self.store, &slots).await.is_err() {
+            self.owed.remember(&slots);
+        }
+    }
+}
+
+/// Marks these slots, whatever is there, as purged now.
+pub(super) async fn mark(store: &Store, slots: &[u32]) -> Result<(), Down> {
+    let slots: Vec<_> = slots.iter().map(|slot| Argument::Number((*slot).into())).collect();
+    store.run::<i64>(&MARK, MARKS, &slots).await.map(|_| ())
 }
 
 fn name(id: &Id) -> String {

@@ -4,16 +4,13 @@
 //! to the [`Spot`] in its key.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use pingora_cache::key::{CacheHashKey, CacheKey};
-use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
-use pingora_cache::predictor::Predictor;
 use pingora_cache::storage::{
     HandleHit, HandleMiss, HitHandler, MissFinishType, MissHandler, PurgeOutcome, PurgeTarget, PurgeType,
 };
@@ -21,30 +18,13 @@ use pingora_cache::trace::SpanHandle;
 use pingora_cache::{CacheMeta, Storage};
 use pingora_error::{Error, ErrorType, Result};
 
+use super::super::fresh::Asker;
 use super::{Id, Kept, Object, Store};
 
 /// The way to all stores.
 pub struct Shim;
 
 pub static SHIM: Shim = Shim;
-
-/// A fetch that has taken so long gives its place to another one.
-const HUNG: Duration = Duration::from_secs(10);
-
-/// One fetch at a time for each key.
-static LOCK: LazyLock<CacheLock> = LazyLock::new(|| CacheLock::new(HUNG));
-
-/// Answers that could not be kept: the next ones are not waited for.
-pub static PREDICTOR: LazyLock<Predictor<16>> = LazyLock::new(|| Predictor::new(1024, Some(is_for_one)));
-
-/// Whether another client may get an answer that can be kept.
-fn is_for_one(why: &'static str) -> bool {
-    ["authorization", "identity", "vary", "status"].contains(&why)
-}
-
-pub fn lock() -> &'static CacheKeyLockImpl {
-    &*LOCK
-}
 
 /// Where the answer to one request belongs, and what was found there.
 #[derive(Debug)]
@@ -55,6 +35,10 @@ pub struct Spot {
     most: u64,
     /// 0 where the store was down.
     since: AtomicU64,
+    /// Whose answer it is.
+    asker: Asker,
+    /// A body of a known length is on its way into the store, which has room for it.
+    is_sure: AtomicBool,
     found: Mutex<Option<Arc<Object>>>,
 }
 
@@ -63,8 +47,20 @@ pub struct Spot {
 pub struct Tags(pub Vec<u32>);
 
 impl Spot {
-    pub fn new(store: Arc<Store>, labels: Vec<u32>, most: u64) -> Self {
-        Self { store, labels, most, since: AtomicU64::new(0), found: Mutex::default() }
+    pub fn new(store: Arc<Store>, labels: Vec<u32>, most: u64, asker: Asker) -> Self {
+        let (since, is_sure) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { store, labels, most, since, asker, is_sure, found: Mutex::default() }
+    }
+
+    /// Clients of different kinds may be given answers of which one can be kept and the other one cannot.
+    pub(super) fn kind(key: &CacheKey) -> u8 {
+        let Asker { authorized, identified, keyed } = Self::of(key).map(|spot| spot.asker).unwrap_or_default();
+        u8::from(authorized) | u8::from(identified) << 1 | u8::from(keyed) << 2
+    }
+
+    /// Whether the answer is certain to be kept, if all of it comes.
+    pub fn is_sure(key: &CacheKey) -> bool {
+        Self::of(key).is_ok_and(|spot| spot.is_sure.load(Relaxed))
     }
 
     fn of(key: &CacheKey) -> Result<&Arc<Self>> {
@@ -125,6 +121,7 @@ impl Storage for Shim {
             fill.give_up();
         } else if let (Some(body), Some(told)) = (&mut fill.body, told.and_then(|told| usize::try_from(told).ok())) {
             body.reserve_exact(told);
+            spot.is_sure.store(spot.store.is_sure(), Relaxed);
         }
         Ok(Box::new(fill))
     }

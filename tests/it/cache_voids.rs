@@ -99,7 +99,9 @@ fn hosts(origin: &Origin, redis: &Redis) -> [Gateway; 2] {
         Gateway::document(origin, "all: { match: /*, to: app, cache: { ttl: 60s, store: shared } }")
     );
     let hosts = [0, 1].map(|_| Gateway::start(&document));
-    hosts.iter().for_each(|host| eventually("the store", || up(host).then_some(())));
+    for host in &hosts {
+        eventually("the store", || up(host).then_some(()));
+    }
     hosts
 }
 

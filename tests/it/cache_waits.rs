@@ -18,12 +18,12 @@ fn said(answer: &Response) -> &str {
 #[test]
 fn an_answer_that_is_not_kept_takes_nothing_from_those_that_are() {
     let count = AtomicUsize::new(0);
-    let origin = Origin::new(move |seen, talk| match seen.field("x-l") {
-        Some("bad") => talk.answer(400, "Vary: X-L\r\n", "bad"),
-        _ => {
-            let number = (count.fetch_add(1, SeqCst) + 1).to_string();
-            talk.answer(200, "Vary: X-L\r\nCache-Control: max-age=60\r\n", number);
+    let origin = Origin::new(move |seen, talk| {
+        if seen.field("x-l") == Some("bad") {
+            return talk.answer(400, "Vary: X-L\r\n", "bad");
         }
+        let number = (count.fetch_add(1, SeqCst) + 1).to_string();
+        talk.answer(200, "Vary: X-L\r\nCache-Control: max-age=60\r\n", number);
     });
     let gateway = caching(&origin, "{}");
     let get = |target: &str, said: &str| gateway.ask(Request::get(target).with("X-L", said));
@@ -84,12 +84,12 @@ fn requests_whose_answers_are_not_kept_do_not_wait_for_each_other() {
 
 #[test]
 fn an_answer_without_a_date_was_made_when_it_came() {
-    let origin = Origin::new(|seen, talk| match seen.field("if-none-match") {
-        Some(_) => talk.answer(304, "Cache-Control: max-age=60\r\n", ""),
-        None => {
-            let fields = "ETag: \"a\"\r\nCache-Control: max-age=60\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
-            talk.answer(200, if seen.target == "/old" { fields } else { "Cache-Control: max-age=60\r\n" }, "body");
+    let origin = Origin::new(|seen, talk| {
+        if seen.field("if-none-match").is_some() {
+            return talk.answer(304, "Cache-Control: max-age=60\r\n", "");
         }
+        let old = "ETag: \"a\"\r\nCache-Control: max-age=60\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+        talk.answer(200, if seen.target == "/old" { old } else { "Cache-Control: max-age=60\r\n" }, "body");
     });
     let gateway = caching(&origin, "{}");
     assert_eq!(times(4, || gateway.get("/old").text()), ["body"; 4]);

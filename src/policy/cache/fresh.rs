@@ -4,8 +4,9 @@
 //! those with a status that caches know of without being told; and those that can be validated. Time is never guessed.
 //!
 //! Never stored, whatever the route says: answers marked `no-store` or `private`, with `Set-Cookie`, that vary by
-//! everything or by what the gateway itself tells the target, parts (206), and answers to requests with `Authorization`
-//! that neither were keyed by who asks nor are marked `public`, `s-maxage` or `must-revalidate`.
+//! everything or by what the gateway itself tells the target, parts (206), answers for a client whom guards have let in and
+//! the key does not tell from others that are not marked `public` or `s-maxage`, and answers to requests with
+//! `Authorization` that neither were keyed by who asks nor are marked `public`, `s-maxage` or `must-revalidate`.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -78,7 +78,9 @@ impl Memory {
     }
 
     pub(super) fn purge(&self, labels: &[Label]) {
-        labels.iter().for_each(|label| self.marks.mark(*label));
+        for label in labels {
+            self.marks.mark(*label);
+        }
         for (id, object) in &self.objects {
             if labels.iter().any(|label| object.labels.contains(&label.slot())) {
                 self.objects.invalidate(&*id);

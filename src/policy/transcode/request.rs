@@ -2,12 +2,12 @@
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
-use serde_json::Value;
 
 use super::field::{self, Way};
 use super::frame;
+use super::read::Reader;
 use super::rule::{Binding, Body};
 
 /// What is wrong with a request: where, and a sentence.
@@ -128,7 +128,10 @@ impl Said<'_> {
             None if self.binding.body == Body::None && !blank => {
                 return Err((BODY.into(), "no body is taken here".into()));
             }
-            None if !blank => return Seed { said: self, wire }.read(parts.body),
+            None if !blank => {
+                let reader = Reader::new(self.reading.ignore_unknown);
+                return Seed { said: self, reader, wire }.read(parts.body);
+            }
             None => {}
         }
         // A stream without a body has no messages, unless it takes none.
@@ -186,39 +189,44 @@ fn raw(message: &MessageDescriptor, parts: &Parts<'_>) -> DynamicMessage {
 /// JSON into messages, each of which goes on the wire as soon as it was read.
 struct Seed<'s, 'a> {
     said: &'s Said<'a>,
+    reader: Reader,
     wire: &'s mut BytesMut,
 }
 
 impl Seed<'_, '_> {
     fn read(mut self, body: &[u8]) -> Result<(), Wrong> {
-        let wrong = |why: serde_json::Error| (BODY.into(), why.to_string().into());
+        let read = self.all(body);
+        read.map_err(|why| (self.reader.at().into(), why.to_string().into()))
+    }
+
+    fn all(&mut self, body: &[u8]) -> Result<(), serde_json::Error> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let method = &self.said.binding.method;
         if !method.takes_many {
-            self.one(&mut json).map_err(wrong)?;
-            return json.end().map_err(wrong);
+            self.one(&mut json)?;
+            return json.end();
         }
         if is_array(body) && !ARRAYS.contains(&method.input.full_name()) {
-            json.deserialize_seq(Each(&mut self)).map_err(wrong)?;
-            return json.end().map_err(wrong);
+            json.deserialize_seq(Each(&mut *self))?;
+            return json.end();
         }
         while json.end().is_err() {
-            self.one(&mut json).map_err(wrong)?;
+            self.one(&mut json)?;
         }
         Ok(())
     }
 
     fn one<'de, D: Deserializer<'de>>(&mut self, json: D) -> Result<(), D::Error> {
         let binding = self.said.binding;
-        let options = DeserializeOptions::new().deny_unknown_fields(!self.said.reading.ignore_unknown);
         let mut message = match &binding.body {
             Body::Field(field) => {
-                let value = <Value as serde::Deserialize>::deserialize(json)?;
-                let around = Value::Object([(field.json_name().to_owned(), value)].into_iter().collect());
-                let read = DynamicMessage::deserialize_with_options(binding.method.input.clone(), around, &options);
-                read.map_err(serde::de::Error::custom)?
+                let mut message = DynamicMessage::new(binding.method.input.clone());
+                if let Some(value) = self.reader.field(field, json)? {
+                    message.set_field(field, value);
+                }
+                message
             }
-            _ => DynamicMessage::deserialize_with_options(binding.method.input.clone(), json, &options)?,
+            _ => self.reader.message(&binding.method.input, json)?,
         };
         // Path and query go over the body.
         let put = self.said.over(&mut message).and_then(|()| self.said.put(&message, self.wire));

@@ -27,6 +27,7 @@ mod source;
 mod status;
 mod template;
 mod tree;
+mod zero;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::ser::{Error, SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::known;
+use super::{known, zero};
 
 /// How messages are written as JSON.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -129,7 +129,7 @@ impl Whole<'_> {
     fn fields<M: SerializeMap>(&self, to: &mut M) -> Result<(), M::Error> {
         for field in self.message.descriptor().fields() {
             let value = self.message.get_field(&field);
-            let there = self.message.has_field(&field) || is_negative_zero(&value);
+            let there = self.message.has_field(&field) || zero::is_negative(&value);
             if !there && (field.supports_presence() || !self.print.0.default_fields) {
                 continue;
             }
@@ -151,15 +151,6 @@ impl Whole<'_> {
             Some((field, value)) => self.print.one(value, &field.kind(), self.level).serialize(to),
             None => to.serialize_none(),
         }
-    }
-}
-
-/// Which is not the default, though it equals it.
-fn is_negative_zero(value: &Value) -> bool {
-    match value {
-        Value::F64(value) => *value == 0.0 && value.is_sign_negative(),
-        Value::F32(value) => *value == 0.0 && value.is_sign_negative(),
-        _ => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! A request over HTTP as the messages of a call: path, query and body, each into its fields.
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem;
 use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
@@ -9,6 +10,7 @@ use super::field::{self, Way};
 use super::frame;
 use super::read::Reader;
 use super::rule::{Binding, Body};
+use super::zero;
 
 /// What is wrong with a request: where, and a sentence.
 pub type Wrong = (Box<str>, Box<str>);
@@ -42,7 +44,10 @@ pub(super) struct Reading {
 
 /// Puts every message of the request on the wire.
 pub(super) fn read(binding: &Binding, parts: &Parts<'_>, reading: Reading) -> Result<Bytes, Wrong> {
-    let mut said = Said { binding, reading, bound: Vec::new() };
+    let negative = |text: &[u8]| memmem::find(text, b"-0").is_some();
+    let has_negative_zero = negative(parts.body)
+        || [parts.path, parts.query.unwrap_or_default()].iter().any(|text| negative(text.as_bytes()));
+    let mut said = Said { binding, reading, bound: Vec::new(), has_negative_zero };
     said.path(parts.path)?;
     said.query(parts.query.unwrap_or_default())?;
     let mut wire = BytesMut::new();
@@ -55,6 +60,8 @@ struct Said<'a> {
     binding: &'a Binding,
     reading: Reading,
     bound: Vec<(Way, Box<str>, String)>,
+    /// Whether -0.0 could be said anywhere.
+    has_negative_zero: bool,
 }
 
 impl Said<'_> {
@@ -148,7 +155,10 @@ impl Said<'_> {
     }
 
     fn put(&self, message: &DynamicMessage, wire: &mut BytesMut) -> Result<(), Wrong> {
-        let bytes = message.encode_to_vec();
+        let mut bytes = message.encode_to_vec();
+        if self.has_negative_zero {
+            bytes.extend(zero::negatives(message));
+        }
         if bytes.len() > self.reading.most {
             return Err((BODY.into(), format!("is a message of more than {} bytes", self.reading.most).into()));
         }

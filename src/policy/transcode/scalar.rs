@@ -41,7 +41,7 @@ impl<'a> Said<'a> {
                 format!("{said:.0}").parse().ok()
             }
             Self::Truth(_) | Self::Number(_) => None,
-            Self::Text(said) => said.parse().ok(),
+            Self::Text(said) => said.parse().ok().or_else(|| Self::Number(plain(said)?.parse().ok()?).whole()),
         }
     }
 

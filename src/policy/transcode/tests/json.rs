@@ -234,7 +234,11 @@ fn what_is_out_of_range_is_named() {
         serde_json::from_str::<Value>(most).unwrap()
     );
     assert!(echoed(&all, r#"{"f":3.4028235e38}"#).starts_with(r#"{"f":3.40282"#), "the largest of 32 bits");
-    let spelled = r#"{"i":1e2,"l":"100","ul":1.0,"d":"1.5e3","wl":5,"wul":"6","e":1,"y":"-_8"}"#;
+    for zero in [r#"{"d":-0.0}"#, r#"{"f":-0.0,"many":[{}]}"#, r#"{"sub":{"d":-0.0,"s":"x","sub":{"wd":-0.0}}}"#] {
+        assert_eq!(echoed(&all, zero), zero);
+    }
+    assert_eq!(told(&all, "GET /q?f=-0", "").1.to_string(), r#"[{"f":-0.0}]"#);
+    let spelled = r#"{"i":"1e2","l":"100.0","ul":1.0,"d":"1.5e3","wl":5,"wul":"6","e":1,"y":"-_8"}"#;
     assert_eq!(
         echoed(&all, spelled),
         r#"{"d":1500.0,"e":"ONE","i":100,"l":"100","ul":"1","wl":"5","wul":"6","y":"+/8="}"#

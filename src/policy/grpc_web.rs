@@ -13,6 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::pool::timeout::is_grpc_kind;
+
 /// What every content type of gRPC begins with.
 const GRPC: &str = "application/grpc";
 /// What is added for the web.
@@ -47,20 +49,24 @@ enum Answer {
     Done,
 }
 
-/// Whether who says this content type speaks gRPC, be it for the web.
-pub fn is_grpc(content_type: &[u8]) -> bool {
-    content_type.starts_with(GRPC.as_bytes())
-}
-
 /// Whether a client with this content type speaks gRPC-Web.
 pub fn is_web(content_type: &[u8]) -> bool {
-    content_type.strip_prefix(GRPC.as_bytes()).is_some_and(|rest| rest.starts_with(WEB.as_bytes()))
+    let rest = content_type.get(GRPC.len()..).filter(|_| is_grpc_kind(content_type));
+    rest.and_then(|rest| rest.get(..WEB.len())).is_some_and(|web| web.eq_ignore_ascii_case(WEB.as_bytes()))
+}
+
+/// A content type of gRPC: what is behind the common beginning, in lower case as far as its parameters.
+fn format(fields: &HeaderMap) -> Option<String> {
+    let kind = fields.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let (kind, parameters) = kind.find(';').map_or((kind, ""), |at| kind.split_at(at));
+    Some(kind.to_ascii_lowercase().strip_prefix(GRPC)?.to_owned() + parameters)
 }
 
 impl Web {
     /// Nothing where the client speaks something else.
     pub fn of(fields: &HeaderMap) -> Option<Self> {
-        let rest = fields.get(header::CONTENT_TYPE)?.to_str().ok()?.strip_prefix(GRPC)?.strip_prefix(WEB)?;
+        let rest = format(fields)?;
+        let rest = rest.strip_prefix(WEB)?;
         let (text, format) = rest.strip_prefix(TEXT).map_or((false, rest), |format| (true, format));
         if !(format.is_empty() || format.starts_with(['+', ';'])) {
             return None;
@@ -86,13 +92,12 @@ impl Web {
 
     /// Changes the head of the target's answer; another than of gRPC stays as it is.
     pub fn answered(&mut self, fields: &mut HeaderMap) {
-        let kind = fields.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let Some(format) = kind.and_then(|kind| kind.strip_prefix(GRPC)) else {
+        let Some(format) = format(fields) else {
             self.answer = Answer::Done;
             return;
         };
         // A target may leave out what it speaks by default.
-        let kind = self.kind(if format.is_empty() { &self.format } else { format });
+        let kind = self.kind(if format.is_empty() { &self.format } else { &format });
         self.answer = if fields.contains_key("grpc-status") { Answer::Done } else { Answer::Open };
         say(fields, header::CONTENT_TYPE, &kind);
         fields.remove(header::CONTENT_LENGTH);
@@ -187,6 +192,8 @@ mod tests {
             ("application/grpc-web", "application/grpc", "application/grpc-web"),
             ("application/grpc-web+proto", "application/grpc+proto", "application/grpc-web+proto"),
             ("application/grpc-web-text", "application/grpc", "application/grpc-web-text"),
+            ("Application/grpc-Web+Proto", "application/grpc+proto", "application/grpc-web+proto"),
+            ("application/GRPC-WEB;v=A", "application/grpc;v=A", "application/grpc-web;v=A"),
             ("application/grpc-web-text+proto", "application/grpc+proto", "application/grpc-web-text+proto"),
         ] {
             let mut web = Web::of(&fields(kind)).unwrap();
@@ -197,9 +204,11 @@ mod tests {
                 (asked, &HeaderValue::from_static("trailers"))
             );
             assert_eq!(web.own_kind(), own);
+            assert!(is_web(kind.as_bytes()) && is_grpc_kind(kind.as_bytes()), "{kind}");
         }
         for kind in ["application/grpc", "application/grpc+proto", "application/json", "application/grpc-webby"] {
             assert!(Web::of(&fields(kind)).is_none(), "{kind}");
+            assert!(kind.contains("web") || !is_web(kind.as_bytes()), "{kind}");
         }
     }
 
@@ -232,7 +241,7 @@ mod tests {
             .collect();
         let frame = b"\x80\0\0\0\x1cgrpc-status: 0\r\nx-end: yes\r\n";
         let mut web = Web::of(&fields("application/grpc-web+proto")).unwrap();
-        let mut head = fields("application/grpc+proto");
+        let mut head = fields("Application/gRPC+proto");
         web.answered(&mut head);
         assert_eq!(head[header::CONTENT_TYPE], "application/grpc-web+proto");
         assert_eq!(web.received(&Bytes::from_static(b"x")), "x");

@@ -202,7 +202,13 @@ pub fn is_stream(request: &request::Parts) -> bool {
 
 /// Whether it is a call of gRPC.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_grpc_kind(kind.as_bytes()))
+}
+
+/// Whether who says this content type speaks gRPC, be it for the web.
+pub fn is_grpc_kind(content_type: &[u8]) -> bool {
+    let grpc = b"application/grpc";
+    content_type.get(..grpc.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(grpc))
 }
 
 /// A limit of zero would refuse everything.

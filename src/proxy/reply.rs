@@ -13,6 +13,7 @@ use super::intake::field;
 use crate::answer::{Answers, Asked};
 use crate::fault::Fault;
 use crate::policy::grpc_web::{Web, is_web};
+use crate::pool::timeout::is_grpc_kind;
 
 /// What every answer of our own carries.
 pub(super) fn own_fields(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
@@ -113,7 +114,7 @@ pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Ans
     let request = session.req_header();
     let accept = request.headers.get(header::ACCEPT_LANGUAGE).and_then(|languages| languages.to_str().ok());
     let kind = request.headers.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
-    let grpc = kind.is_some_and(|kind| kind.starts_with(b"application/grpc"));
+    let grpc = kind.is_some_and(is_grpc_kind);
     let asked = Asked {
         request_id: ctx.id(),
         accept_language: accept,

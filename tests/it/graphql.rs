@@ -76,7 +76,7 @@ fn nobody_passes_by_saying_it_twice() {
         assert_eq!(gateway.get(&target).verdict(), invalid, "{target}");
     }
     let sent = |target: &str, body: &str| {
-        gateway.ask(Request::post(target, body.to_owned()).with("Content-Type", "application/json")).verdict()
+        gateway.ask(Request::post(target, body).with("Content-Type", "application/json")).verdict()
     };
     assert_eq!(sent(&format!("/graphql?query={dear}"), r#"{"query":"{a}"}"#), invalid);
     assert_eq!(sent("/graphql", r#"{"query":"{a(first:1000){b}}","query":"{a}"}"#), invalid);

@@ -290,6 +290,22 @@ fn every_status_is_told_over_http() {
 }
 
 #[test]
+fn an_answer_that_lies_too_deep_takes_nothing_with_it() {
+    let setup = Setup::new();
+    let Some(services) = Services::start(&setup) else { return };
+    let gateway = setup.start(operations(&services, ""));
+    let fine = gateway.get("/v1/operations/nested/90");
+    assert_eq!((fine.status, fine.text().matches("@type").count()), (200, 90), "{}", fine.text());
+    for levels in [101, 6000] {
+        let deep = gateway.get(&format!("/v1/operations/nested/{levels}"));
+        assert_eq!(deep.verdict(), (502, "upstream.protocol".to_owned()), "{levels}");
+    }
+    let line = gateway.access_line(|line| line["reason"] == "upstream.protocol");
+    assert_eq!(line["detail"], "more than 100 messages lie within each other", "{line}");
+    assert_eq!(gateway.get("/v1/operations/7").status, 200);
+}
+
+#[test]
 fn fields_are_metadata_and_metadata_are_fields() {
     let setup = Setup::new();
     let Some(services) = Services::start(&setup) else { return };

@@ -17,7 +17,7 @@ impl Wanted {
     /// `offered` in the order in which it is preferred where the client has no preference of its own.
     pub fn by(headers: &HeaderMap, offered: &[Coding]) -> Self {
         let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
-        let said: Vec<(&str, u16)> = lines.flat_map(|line| line.split(',')).filter_map(element).collect();
+        let said: Vec<(&str, u16)> = lines.flat_map(|line| line.split(',')).filter_map(weighed).collect();
         let of = |fits: &dyn Fn(&str) -> bool| said.iter().find(|(name, _)| fits(name)).map(|(_, weight)| *weight);
         let any = of(&|name| name == "*");
         let plain = of(&|name| name.eq_ignore_ascii_case("identity"));
@@ -36,7 +36,7 @@ impl Wanted {
 }
 
 /// `gzip;q=0.5` as its name and 500; nothing where it is none.
-fn element(text: &str) -> Option<(&str, u16)> {
+pub(in crate::policy) fn weighed(text: &str) -> Option<(&str, u16)> {
     let mut parts = text.split(';').map(str::trim);
     let name = parts.next().filter(|name| !name.is_empty())?;
     let mut weight = 1000;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 pub use self::accept::Wanted;
+pub(super) use self::accept::weighed;
 pub use self::coding::{Coding, Encoder};
 pub use self::config::{Config, Level, Secrets};
 use super::guard::Tools;

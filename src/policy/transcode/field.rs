@@ -1,35 +1,15 @@
 //! Fields of messages by the names around them, set from text: what paths and queries bind.
 
-use std::str::FromStr;
+use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value};
 
-use base64::Engine;
-use base64::alphabet::{STANDARD, URL_SAFE};
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use prost_reflect::{
-    DeserializeOptions, DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, Value,
-};
+use super::known::{self, Known};
+use super::scalar::{self, Said};
 
 /// A field and those around it, the outermost first.
 pub(super) type Way = Vec<FieldDescriptor>;
 
 /// Names that lead deeper than this mean no field.
 const DEEPEST: usize = 32;
-
-/// Messages that are a text, a number or a truth in JSON.
-const PLAIN: [&str; 12] = [
-    "google.protobuf.Timestamp",
-    "google.protobuf.Duration",
-    "google.protobuf.FieldMask",
-    "google.protobuf.BoolValue",
-    "google.protobuf.StringValue",
-    "google.protobuf.BytesValue",
-    "google.protobuf.DoubleValue",
-    "google.protobuf.FloatValue",
-    "google.protobuf.Int32Value",
-    "google.protobuf.Int64Value",
-    "google.protobuf.UInt32Value",
-    "google.protobuf.UInt64Value",
-];
 
 /// The way of `a.b.c`, by the names of the file or those of JSON; the error is the end of a sentence about it.
 pub(super) fn way(name: &str, message: &MessageDescriptor) -> Result<Way, String> {
@@ -60,8 +40,9 @@ pub(super) fn takes_text(field: &FieldDescriptor) -> Result<(), &'static str> {
     }
 }
 
+/// Whether it is a text, a number or a truth in JSON.
 fn is_plain(message: &MessageDescriptor) -> bool {
-    PLAIN.contains(&message.full_name())
+    matches!(known::kind(message.full_name()), Some(Known::Text(_) | Known::Wrapper))
 }
 
 /// Sets the field, or adds to it where it is a list; the error is what should stand there.
@@ -92,29 +73,13 @@ pub(super) fn exclude(one: &[FieldDescriptor], other: &[FieldDescriptor]) -> boo
 }
 
 fn value(kind: &Kind, text: &str) -> Result<Value, String> {
-    fn parsed<T: FromStr>(text: &str, what: &str) -> Result<T, String> {
-        text.parse().map_err(|_| what.to_owned())
-    }
-    Ok(match kind {
-        Kind::Double => Value::F64(parsed(text, "a number")?),
-        Kind::Float => Value::F32(parsed(text, "a number")?),
-        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => Value::I32(parsed(text, "a whole number of 32 bits")?),
-        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => Value::I64(parsed(text, "a whole number of 64 bits")?),
-        Kind::Uint32 | Kind::Fixed32 => Value::U32(parsed(text, "a whole number of 32 bits, not below 0")?),
-        Kind::Uint64 | Kind::Fixed64 => Value::U64(parsed(text, "a whole number of 64 bits, not below 0")?),
-        Kind::Bool => Value::Bool(parsed(text, "true or false")?),
-        Kind::String => Value::String(text.to_owned()),
-        Kind::Bytes => Value::Bytes(bytes(text).ok_or("base64")?.into()),
-        Kind::Enum(names) => Value::EnumNumber(number(names, text)?),
-        Kind::Message(message) => Value::Message(plain(message, text)?),
-    })
-}
-
-/// Both alphabets, padded or not (proto3 JSON).
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let alphabet = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
-    GeneralPurpose::new(alphabet, config).decode(text).ok()
+    let said = match kind {
+        Kind::Enum(names) => return number(names, text).map(Value::EnumNumber),
+        Kind::Message(message) => return plain(message, text).map(Value::Message),
+        Kind::Bool => Said::Truth(text.parse().map_err(|_| scalar::wanted(kind))?),
+        _ => Said::Text(text),
+    };
+    scalar::value(kind, said).ok_or_else(|| scalar::wanted(kind).to_owned())
 }
 
 /// The name of a value, or its number.
@@ -126,12 +91,14 @@ fn number(values: &EnumDescriptor, text: &str) -> Result<i32, String> {
     })
 }
 
-/// A message that is a text in JSON.
+/// A message that is a text, a number or a truth in JSON.
 fn plain(message: &MessageDescriptor, text: &str) -> Result<DynamicMessage, String> {
-    let json = match message.full_name() {
-        "google.protobuf.BoolValue" => serde_json::Value::Bool(text.parse().map_err(|_| "true or false")?),
-        _ => serde_json::Value::from(text),
+    let (read, wanted) = match (known::kind(message.full_name()), message.get_field(1)) {
+        (Some(Known::Text(known)), _) => ((known.read)(text, message), known.wanted),
+        (Some(Known::Wrapper), Some(inner)) => {
+            (scalar::holding(message, 1, value(&inner.kind(), text)?), message.name())
+        }
+        _ => (None, message.name()),
     };
-    let read = DynamicMessage::deserialize_with_options(message.clone(), json, &DeserializeOptions::new());
-    read.map_err(|why| format!("a {} ({why})", message.name()))
+    read.ok_or_else(|| wanted.to_owned())
 }

@@ -14,15 +14,20 @@
 //! of segments when the document is read; JSON is read and written as proto3 has it.
 
 mod field;
+mod fields;
 pub mod frame;
+mod known;
 mod print;
+mod read;
 mod request;
 mod response;
 mod rule;
+mod scalar;
 mod source;
 mod status;
 mod template;
 mod tree;
+mod zero;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -228,7 +233,7 @@ impl Transcode {
     }
 
     /// How the answers of the call are written for a client that accepts this.
-    pub fn answer<'t>(&'t self, binding: &'t Binding, accept: Option<&str>) -> Answer<'t> {
+    pub fn answer<'t>(&'t self, binding: &'t Binding, accept: &[&str]) -> Answer<'t> {
         Answer::new(&self.print, binding, self.stream, accept, self.reading.most)
     }
 

@@ -1,14 +1,16 @@
 //! A request over HTTP as the messages of a call: path, query and body, each into its fields.
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem;
 use prost::Message;
-use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor};
+use prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
-use serde_json::Value;
 
 use super::field::{self, Way};
 use super::frame;
+use super::read::Reader;
 use super::rule::{Binding, Body};
+use super::zero;
 
 /// What is wrong with a request: where, and a sentence.
 pub type Wrong = (Box<str>, Box<str>);
@@ -42,7 +44,10 @@ pub(super) struct Reading {
 
 /// Puts every message of the request on the wire.
 pub(super) fn read(binding: &Binding, parts: &Parts<'_>, reading: Reading) -> Result<Bytes, Wrong> {
-    let mut said = Said { binding, reading, bound: Vec::new() };
+    let negative = |text: &[u8]| memmem::find(text, b"-0").is_some();
+    let has_negative_zero = negative(parts.body)
+        || [parts.path, parts.query.unwrap_or_default()].iter().any(|text| negative(text.as_bytes()));
+    let mut said = Said { binding, reading, bound: Vec::new(), has_negative_zero };
     said.path(parts.path)?;
     said.query(parts.query.unwrap_or_default())?;
     let mut wire = BytesMut::new();
@@ -55,6 +60,8 @@ struct Said<'a> {
     binding: &'a Binding,
     reading: Reading,
     bound: Vec<(Way, Box<str>, String)>,
+    /// Whether -0.0 could be said anywhere.
+    has_negative_zero: bool,
 }
 
 impl Said<'_> {
@@ -128,7 +135,10 @@ impl Said<'_> {
             None if self.binding.body == Body::None && !blank => {
                 return Err((BODY.into(), "no body is taken here".into()));
             }
-            None if !blank => return Seed { said: self, wire }.read(parts.body),
+            None if !blank => {
+                let reader = Reader::new(self.reading.ignore_unknown);
+                return Seed { said: self, reader, wire }.read(parts.body);
+            }
             None => {}
         }
         // A stream without a body has no messages, unless it takes none.
@@ -145,7 +155,10 @@ impl Said<'_> {
     }
 
     fn put(&self, message: &DynamicMessage, wire: &mut BytesMut) -> Result<(), Wrong> {
-        let bytes = message.encode_to_vec();
+        let mut bytes = message.encode_to_vec();
+        if self.has_negative_zero {
+            bytes.extend(zero::negatives(message));
+        }
         if bytes.len() > self.reading.most {
             return Err((BODY.into(), format!("is a message of more than {} bytes", self.reading.most).into()));
         }
@@ -186,39 +199,44 @@ fn raw(message: &MessageDescriptor, parts: &Parts<'_>) -> DynamicMessage {
 /// JSON into messages, each of which goes on the wire as soon as it was read.
 struct Seed<'s, 'a> {
     said: &'s Said<'a>,
+    reader: Reader,
     wire: &'s mut BytesMut,
 }
 
 impl Seed<'_, '_> {
     fn read(mut self, body: &[u8]) -> Result<(), Wrong> {
-        let wrong = |why: serde_json::Error| (BODY.into(), why.to_string().into());
+        let read = self.all(body);
+        read.map_err(|why| (self.reader.at().into(), why.to_string().into()))
+    }
+
+    fn all(&mut self, body: &[u8]) -> Result<(), serde_json::Error> {
         let mut json = serde_json::Deserializer::from_slice(body);
         let method = &self.said.binding.method;
         if !method.takes_many {
-            self.one(&mut json).map_err(wrong)?;
-            return json.end().map_err(wrong);
+            self.one(&mut json)?;
+            return json.end();
         }
         if is_array(body) && !ARRAYS.contains(&method.input.full_name()) {
-            json.deserialize_seq(Each(&mut self)).map_err(wrong)?;
-            return json.end().map_err(wrong);
+            json.deserialize_seq(Each(&mut *self))?;
+            return json.end();
         }
         while json.end().is_err() {
-            self.one(&mut json).map_err(wrong)?;
+            self.one(&mut json)?;
         }
         Ok(())
     }
 
     fn one<'de, D: Deserializer<'de>>(&mut self, json: D) -> Result<(), D::Error> {
         let binding = self.said.binding;
-        let options = DeserializeOptions::new().deny_unknown_fields(!self.said.reading.ignore_unknown);
         let mut message = match &binding.body {
             Body::Field(field) => {
-                let value = <Value as serde::Deserialize>::deserialize(json)?;
-                let around = Value::Object([(field.json_name().to_owned(), value)].into_iter().collect());
-                let read = DynamicMessage::deserialize_with_options(binding.method.input.clone(), around, &options);
-                read.map_err(serde::de::Error::custom)?
+                let mut message = DynamicMessage::new(binding.method.input.clone());
+                if let Some(value) = self.reader.field(field, json)? {
+                    message.set_field(field, value);
+                }
+                message
             }
-            _ => DynamicMessage::deserialize_with_options(binding.method.input.clone(), json, &options)?,
+            _ => self.reader.message(&binding.method.input, json)?,
         };
         // Path and query go over the body.
         let put = self.said.over(&mut message).and_then(|()| self.said.put(&message, self.wire));

@@ -1,6 +1,7 @@
 //! The answers of a call as a client over HTTP reads them: one document, lines of JSON, or events.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use http::HeaderValue;
 use prost_reflect::DynamicMessage;
 use serde_json::Value;
 
@@ -8,6 +9,7 @@ use super::Stream;
 use super::frame::{Broken, Frames};
 use super::print::Print;
 use super::rule::Binding;
+use crate::policy::compress::weighed;
 
 /// A message that is a body as it stands, with its own type.
 const RAW: &str = "google.api.HttpBody";
@@ -43,6 +45,20 @@ impl std::fmt::Display for Failed {
     }
 }
 
+/// Whether a stream comes as events: as the client likes it, or else the route.
+fn wants_events(accept: &[&str], stream: Stream) -> bool {
+    const LINES: [&str; 3] = ["application/x-ndjson", "application/ndjson", "application/jsonl"];
+    let said = || accept.iter().flat_map(|line| line.split(',')).filter_map(weighed);
+    let best = |kinds: &[&str]| {
+        let named = said().filter(|(name, _)| kinds.iter().any(|kind| kind.eq_ignore_ascii_case(name)));
+        named.map(|(_, weight)| weight).max()
+    };
+    match best(&["text/event-stream"]) {
+        Some(weight) => weight > 0 && weight >= best(&LINES).unwrap_or_default(),
+        None => stream == Stream::Sse,
+    }
+}
+
 /// What a client gets of one call.
 #[derive(Debug)]
 pub struct Answer<'t> {
@@ -53,15 +69,8 @@ pub struct Answer<'t> {
 }
 
 impl<'t> Answer<'t> {
-    pub(super) fn new(
-        print: &'t Print,
-        binding: &'t Binding,
-        stream: Stream,
-        accept: Option<&str>,
-        most: usize,
-    ) -> Self {
-        let events = stream == Stream::Sse || accept.is_some_and(|accept| accept.contains("text/event-stream"));
-        let shape = match (binding.is_raw(), binding.method.gives_many, events) {
+    pub(super) fn new(print: &'t Print, binding: &'t Binding, stream: Stream, accept: &[&str], most: usize) -> Self {
+        let shape = match (binding.is_raw(), binding.method.gives_many, wants_events(accept, stream)) {
             (true, true, _) => Shape::Raw,
             (_, false, _) => Shape::Document,
             (_, true, true) => Shape::Events,
@@ -90,7 +99,7 @@ impl<'t> Answer<'t> {
         let read = DynamicMessage::decode(self.binding.method.output.clone(), wire);
         let message = read.map_err(|why| Failed::Message(format!("a message that is not what it should be: {why}")))?;
         if self.binding.is_raw() {
-            return Ok(Some(self.binding.raw(&message)));
+            return self.binding.raw(&message).map(Some);
         }
         let json = self.print.json(&message, self.binding.shown.as_ref()).map_err(Failed::Message)?;
         Ok(Some((None, self.framed(&json, ""))))
@@ -130,14 +139,15 @@ impl Binding {
         }
     }
 
-    fn raw(&self, message: &DynamicMessage) -> (Option<String>, Bytes) {
+    fn raw(&self, message: &DynamicMessage) -> Result<(Option<String>, Bytes), Failed> {
         let shown = self.shown.as_ref().map(|field| message.get_field(field));
         let message = shown.as_ref().and_then(|shown| shown.as_message()).unwrap_or(message);
         let kind = message.get_field_by_name("content_type");
+        let kind = kind.and_then(|kind| kind.as_str().filter(|kind| !kind.is_empty()).map(str::to_owned));
+        if kind.as_deref().is_some_and(|kind| HeaderValue::from_str(kind).is_err()) {
+            return Err(Failed::Message("a body whose type is no value of a header field".to_owned()));
+        }
         let data = message.get_field_by_name("data");
-        (
-            kind.and_then(|kind| kind.as_str().filter(|kind| !kind.is_empty()).map(str::to_owned)),
-            data.and_then(|data| data.as_bytes().cloned()).unwrap_or_default(),
-        )
+        Ok((kind, data.and_then(|data| data.as_bytes().cloned()).unwrap_or_default()))
     }
 }

@@ -2,10 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use prost::Message;
+use prost_reflect::DescriptorPool;
 use prost_reflect::prost_types::{Any, Duration};
-use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
 
 use super::print::Print;
@@ -108,20 +109,10 @@ impl Status {
     }
 }
 
-/// As JSON where its type is known, else as it came.
+/// As JSON where its type is known and it is not too deep, else as it came.
 fn shown(detail: &Any, pool: &DescriptorPool, print: &Print) -> Value {
-    let known = || {
-        let name = detail.type_url.rsplit('/').next()?;
-        let message = DynamicMessage::decode(pool.get_message_by_name(name)?, &*detail.value).ok()?;
-        match print.value(&message).ok()? {
-            Value::Object(mut fields) if !name.starts_with("google.protobuf.") => {
-                fields.insert("@type".to_owned(), detail.type_url.as_str().into());
-                Some(Value::Object(fields))
-            }
-            value => Some(json!({ "@type": detail.type_url, "value": value })),
-        }
-    };
-    known().unwrap_or_else(|| json!({ "@type": detail.type_url, "value": STANDARD.encode(&detail.value) }))
+    let known = print.any(&detail.type_url, &Bytes::copy_from_slice(&detail.value), pool);
+    known.unwrap_or_else(|_| json!({ "@type": detail.type_url, "value": STANDARD.encode(&detail.value) }))
 }
 
 /// Binary metadata; with or without its padding.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, Method, header};
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -11,9 +11,9 @@ use tokio::time::sleep;
 
 use super::{lost, metadata, unless_gone};
 use crate::fault::Fault;
-use crate::policy::grpc_web::is_grpc;
 use crate::policy::transcode::{Answer, Binding, Failed, Shape, Status, Transcode};
 use crate::pool::call::Answering;
+use crate::pool::timeout::is_grpc;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::response::rebuild;
 use crate::proxy::view::View;
@@ -31,15 +31,14 @@ pub(super) struct Telling<'t> {
 
 impl<'t> Telling<'t> {
     pub(super) fn new(transcode: &'t Transcode, binding: &'t Binding, out: &RequestHeader) -> Self {
-        let accept = out.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
-        let answer = transcode.answer(binding, accept);
+        let lines = out.headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
+        let answer = transcode.answer(binding, &lines.collect::<Vec<_>>());
         Self { transcode, shape: answer.shape(), answer }
     }
 
     pub(super) async fn tell(mut self, session: &mut Session, ctx: &mut Ctx, mut from: Answering) -> Result<bool> {
         let head = from.head().clone();
-        let kind = head.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if head.status.as_u16() != 200 || !kind.is_some_and(is_grpc) {
+        if head.status.as_u16() != 200 || !is_grpc(&head.headers) {
             let status = head.status;
             from.leave();
             return Err(broken(ctx, format!("the target answers {status}, and not by gRPC")).into());

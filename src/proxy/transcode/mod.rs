@@ -19,10 +19,10 @@ use super::trial::Refused;
 use super::whole::{self, Then};
 use super::{again, forward, response, time};
 use crate::fault::Fault;
-use crate::policy::grpc_web::is_grpc;
 use crate::policy::transcode::{Binding, Found, Miss, Parts, Transcode};
 use crate::pool::call::{Answering, Body, Call, Failed, Spans};
 use crate::pool::retry::{Methods, Retry, Rule};
+use crate::pool::timeout::is_grpc;
 use crate::route::{Params, Route};
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -46,8 +46,7 @@ const STAYS: [HeaderName; 13] = [
 
 /// Whether it is one of these: the route knows calls, and the client does not make one itself.
 pub(super) fn wanted(route: &Route, request: &RequestHeader) -> bool {
-    let kind = || request.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_grpc(kind.as_bytes()));
-    route.bodies.transcode.is_some() && !kind()
+    route.bodies.transcode.is_some() && !is_grpc(&request.headers)
 }
 
 /// The call that a request would be, and its rule, or why it would be none; nothing where it goes another way.

@@ -21,6 +21,13 @@ def packed(message):
     return packed
 
 
+def nested(levels):
+    inner = any_pb2.Any(type_url="a/google.protobuf.Any")
+    for _ in range(levels - 1):
+        inner = any_pb2.Any(type_url=inner.type_url, value=inner.SerializeToString())
+    return inner
+
+
 def fail(context, code, message, details=()):
     status = status_pb2.Status(code=code, message=message, details=[packed(detail) for detail in details])
     context.abort_with_status(rpc_status.to_status(status))
@@ -53,6 +60,8 @@ class Operations(operations_pb2_grpc.OperationsServicer):
             operation.response.Pack(error_details_pb2.ErrorInfo(reason=context.peer()[:4], metadata=told))
         if word[1] == "large":
             operation.response.Pack(error_details_pb2.DebugInfo(detail="x" * int(word[2])))
+        if word[1] == "nested":
+            operation.response.CopyFrom(nested(int(word[2])))
         if word[1] == "unknown":
             operation.response.Pack(struct_pb2.Struct())
         if word[1] == "error":

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::policy::auth::Schemes;
 
+mod json;
+
 fn compile(yaml: &str) -> Result<Transcode, Vec<String>> {
     let mut config: Config = serde_yaml::from_str(yaml).unwrap();
     let examples = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples");
@@ -130,8 +132,8 @@ fn what_is_wrong_is_named() {
         ("POST /v1/orders/7:cancel?reason=x", "{}", "reason belongs into the body, which is the whole message here"),
         ("POST /v1/orders", r#"{"x":1}"#, "# unrecognized field name 'x'"),
         ("POST /v1/orders", r#"{}, "validateOnly": true"#, "# trailing characters at line 1 column 3"),
-        ("POST /v1/orders", "[", "# EOF while parsing a list at line 1 column 1"),
-        ("POST /v1/orders", r#"{ "items": {} }"#, "# invalid type: map, expected a list"),
+        ("POST /v1/orders", "[", "# invalid type: sequence, expected an object at line 1 column 1"),
+        ("POST /v1/orders", r#"{ "items": {} }"#, "#/items invalid type: map, expected a list"),
         ("POST /v1/orders:import", r#"[{}, {"x":1}]"#, "# unrecognized field name 'x'"),
         ("POST /v1/orders:import", "[{}] {}", "# trailing characters at line 1 column 6"),
         ("POST /v1/orders:import", "{} nul", "# EOF while parsing a value"),
@@ -163,14 +165,13 @@ fn who_fits_no_rule_is_told_the_nearest() {
 }
 
 /// Each message as the client reads it.
-fn answered(shop: &Transcode, request: &str, accept: Option<&str>, messages: &[Value]) -> (Shape, String) {
+fn answered(shop: &Transcode, request: &str, accept: &[&str], messages: &[Value]) -> (Shape, String) {
     let (verb, path) = request.split_once(' ').unwrap();
     let found = shop.find(&verb.parse().unwrap(), path).unwrap();
     let mut wire = BytesMut::new();
     for message in messages {
         let output = found.binding.method.output.clone();
-        let options = prost_reflect::DeserializeOptions::new();
-        let message = DynamicMessage::deserialize_with_options(output, message.clone(), &options).unwrap();
+        let message = read::Reader::default().message(&output, message.clone()).unwrap();
         frame::put(&message.encode_to_vec(), &mut wire);
     }
     let mut answer = shop.answer(found.binding, accept);
@@ -190,18 +191,34 @@ fn an_answer_is_written_as_its_rule_and_the_client_want_it() {
     let text = r#"{"name":"orders/7","state":"OPEN","totalCents":"5"}"#;
     let shop = shop();
     let get = "GET /v1/orders/7";
-    assert_eq!(answered(&shop, get, None, std::slice::from_ref(&order)), (Shape::Document, text.to_owned()));
+    assert_eq!(answered(&shop, get, &[], std::slice::from_ref(&order)), (Shape::Document, text.to_owned()));
     let list = json!({ "orders": [order] });
-    assert_eq!(answered(&shop, "GET /v1/orders", None, &[list]).1, format!("[{text}]"));
-    assert_eq!(answered(&shop, "GET /v1/orders", None, &[json!({})]).1, "[]");
+    assert_eq!(answered(&shop, "GET /v1/orders", &[], &[list]).1, format!("[{text}]"));
+    assert_eq!(answered(&shop, "GET /v1/orders", &[], &[json!({})]).1, "[]");
     let (watch, both) = ("GET /v1/orders:watch", [order.clone(), json!({})]);
-    assert_eq!(answered(&shop, watch, None, &both), (Shape::Lines, format!("{text}\n{{}}\n")));
+    assert_eq!(answered(&shop, watch, &[], &both), (Shape::Lines, format!("{text}\n{{}}\n")));
     let sse = format!("data: {text}\n\ndata: {{}}\n\n");
-    assert_eq!(answered(&shop, watch, Some("text/event-stream"), &both), (Shape::Events, sse.clone()));
+    assert_eq!(answered(&shop, watch, &["text/event-stream"], &both), (Shape::Events, sse.clone()));
     let always = compile("{ proto: [shop.proto], stream: sse }").unwrap();
-    assert_eq!(answered(&always, watch, None, &both), (Shape::Events, sse));
+    let shape = |shop: &Transcode, accept: &[&str]| answered(shop, watch, accept, &[]).0;
+    for accept in [
+        &["Text/Event-Stream;q=0.5, application/json"][..],
+        &["application/json", "text/event-stream"],
+        &["application/x-ndjson, text/event-stream"],
+    ] {
+        assert_eq!(shape(&shop, accept), Shape::Events, "{accept:?}");
+    }
+    for accept in [
+        "application/x-ndjson, text/event-stream;q=0",
+        "text/event-stream; q=0.5, application/x-ndjson",
+        "text/event-streams",
+    ] {
+        assert_eq!(shape(&shop, &[accept]), Shape::Lines, "{accept}");
+    }
+    assert_eq!(shape(&always, &["application/x-ndjson, text/event-stream;q=0"]), Shape::Lines);
+    assert_eq!(answered(&always, watch, &[], &both), (Shape::Events, sse));
     let print = "{ proto: [shop.proto], print: { enum_numbers: true, default_fields: true, proto_names: true } }";
-    let said: Value = serde_json::from_str(&answered(&compile(print).unwrap(), get, None, &[order]).1).unwrap();
+    let said: Value = serde_json::from_str(&answered(&compile(print).unwrap(), get, &[], &[order]).1).unwrap();
     assert_eq!(
         (&said["state"], &said["total_cents"], &said["items"], &said["label"]),
         (&json!(1), &json!("5"), &json!([]), &json!(""))
@@ -213,9 +230,9 @@ fn what_a_stream_ends_with_has_its_form() {
     let shop = shop();
     let found = shop.find(&Verb::GET, "/v1/orders:watch").unwrap();
     let problem = || json!({ "status": 404 });
-    let last = |accept| shop.answer(found.binding, accept).failed(&problem());
-    assert_eq!(last(None).unwrap(), "{\"error\":{\"status\":404}}\n");
-    assert_eq!(last(Some("text/event-stream")).unwrap(), "event: error\ndata: {\"status\":404}\n\n");
+    let last = |accept: &[&str]| shop.answer(found.binding, accept).failed(&problem());
+    assert_eq!(last(&[]).unwrap(), "{\"error\":{\"status\":404}}\n");
+    assert_eq!(last(&["text/event-stream"]).unwrap(), "event: error\ndata: {\"status\":404}\n\n");
 }
 
 #[test]
@@ -286,16 +303,16 @@ fn a_body_as_it_stands_goes_in_and_comes_out() {
     let wanted = json!({ "name": "a/b.txt", "body": { "contentType": "text/plain", "data": "bm90IGpzb24=" } });
     assert_eq!(files.print.value(&message).unwrap(), wanted);
     let get = files.find(&Verb::GET, "/a/b.txt").unwrap();
-    let output = DynamicMessage::deserialize_with_options(
-        get.binding.method.output.clone(),
-        wanted["body"].clone(),
-        &prost_reflect::DeserializeOptions::new(),
-    );
-    let mut wire = BytesMut::new();
-    frame::put(&output.unwrap().encode_to_vec(), &mut wire);
-    let mut answer = files.answer(get.binding, None);
-    answer.push(&wire);
-    assert_eq!(answer.message().unwrap(), Some((Some("text/plain".to_owned()), "not json".into())));
+    let told = |body: &Value| {
+        let output = read::Reader::default().message(&get.binding.method.output, body.clone()).unwrap();
+        let mut wire = BytesMut::new();
+        frame::put(&output.encode_to_vec(), &mut wire);
+        let mut answer = files.answer(get.binding, &[]);
+        answer.push(&wire);
+        answer.message()
+    };
+    assert!(told(&json!({ "contentType": "a\r\nx: y" })).is_err(), "it could say more than its type");
+    assert_eq!(told(&wanted["body"]).unwrap(), Some((Some("text/plain".to_owned()), "not json".into())));
 }
 
 #[test]

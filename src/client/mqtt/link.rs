@@ -205,9 +205,9 @@ impl Open {
         if !granted {
             return Ok(());
         }
-        if self.pings == self.pongs {
-            self.ping()?;
-        }
+        // Not before: a broker whose socket gathers small writes sends the answer once the one before is acknowledged, which
+        // this does.
+        self.ping()?;
         self.settling.push((self.pings, asked));
         Ok(())
     }
@@ -237,7 +237,6 @@ impl Open {
     /// Asks for what somebody listens to, and no longer for what nobody does.
     fn agree(&mut self, broker: &Broker) -> Result<(), String> {
         let (wanted, gone) = broker.wanted(&self.subscribed);
-        let asks = !wanted.is_empty();
         for filter in gone {
             self.subscribed.remove(&filter);
             let pkid = self.number();
@@ -251,7 +250,7 @@ impl Open {
             self.asked.insert(subscribe.pkid, Asked { rounds: hub.begin(), hub });
             self.line.say(&Packet::Subscribe(subscribe))?;
         }
-        if asks { self.ping() } else { Ok(()) }
+        Ok(())
     }
 
     fn hear(&mut self, broker: &Broker, said: Said) -> Result<(), String> {

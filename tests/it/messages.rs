@@ -1,5 +1,8 @@
 //! Messages of MQTT: published by requests, and streamed to clients, through a real mosquitto.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
@@ -240,4 +243,117 @@ b: { match: GET /2, subscribe: { store: plant, topic: a, qos: 2 } }";
     log.wait(" 0 a");
     let _second = listen(&gateway, "/2");
     log.wait(" 2 a");
+}
+
+#[test]
+fn who_comes_gets_what_the_broker_keeps_once_and_nobody_else_does() {
+    let broker = Mosquitto::start();
+    let routes =
+        format!("{BOTH}\nall: {{ match: GET /all, subscribe: {{ store: plant, topic: 'devices/+/events', qos: 2 }} }}");
+    let gateway = Gateway::start(document(&broker, "keep_alive: 10s", &routes));
+    up(&gateway);
+    let say = |message: &str, more: &[&str]| broker.publish("devices/7/events", 1, message, more);
+    let mut first = listen(&gateway, "/devices/7/events");
+    say("kept", &["-r"]);
+    first.until("data: kept\n");
+    say("passing", &[]);
+    first.until("data: passing\n");
+    let mut second = listen(&gateway, "/devices/7/events");
+    let mut all = listen(&gateway, "/all");
+    say("", &[]);
+    let mut third = listen(&gateway, "/devices/7/events");
+    say("end", &[]);
+    let told = |stream: &mut Connection| {
+        let said = stream.until("data: end\n");
+        said.lines().filter_map(|line| line.strip_prefix("data: ").map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut first), ["", "end"], "nothing a second time");
+    assert_eq!(told(&mut second), ["kept", "", "end"]);
+    assert_eq!(told(&mut all), ["kept", "", "end"]);
+    assert_eq!(told(&mut third), ["kept", "end"], "what was not to be kept has not taken its place");
+    say("", &["-r"]);
+    let mut fourth = listen(&gateway, "/devices/7/events");
+    say("end", &[]);
+    assert_eq!(told(&mut fourth), ["end"], "it is kept no more");
+}
+
+#[test]
+fn all_that_a_broker_keeps_comes_before_what_is_new() {
+    let broker = Mosquitto::start();
+    let routes = "all: { match: GET /all, subscribe: { store: plant, topic: 'devices/+/events', qos: 1 } }";
+    let gateway = Gateway::start(document(&broker, "keep_alive: 10s", routes));
+    up(&gateway);
+    // More than a broker has under way at once.
+    (0..60)
+        .for_each(|number| broker.publish(&format!("devices/{number}/events"), 1, &format!("kept {number}"), &["-r"]));
+    let mut open = listen(&gateway, "/all");
+    open.until("data: kept 59\n");
+    let mut streams: Vec<_> = (0..5).map(|_| listen(&gateway, "/all")).collect();
+    broker.publish("devices/7/events", 1, "new", &[]);
+    for stream in &mut streams {
+        let said = stream.until("data: new\n");
+        let kept = |number| said.matches(&format!("data: kept {number}\n")).count();
+        assert_eq!((0..60).map(kept).collect::<Vec<_>>(), [1; 60], "{said}");
+    }
+    let said = open.until("data: new\n");
+    assert!(!said.contains("kept"), "{said}");
+}
+
+/// A broker that acknowledges nothing on its first connection.
+fn forgetful() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            thread::spawn(move || talk(&mut stream.unwrap(), number > 0));
+        }
+    });
+    address
+}
+
+/// As much of the protocol as a client needs that publishes.
+fn talk(stream: &mut TcpStream, acknowledges: bool) -> Option<()> {
+    loop {
+        let mut byte = [0; 1];
+        stream.read_exact(&mut byte).ok()?;
+        let kind = byte[0] >> 4;
+        let (mut length, mut shift) = (0, 0);
+        loop {
+            stream.read_exact(&mut byte).ok()?;
+            length |= usize::from(byte[0] & 127) << shift;
+            shift += 7;
+            if byte[0] < 128 {
+                break;
+            }
+        }
+        let mut rest = vec![0; length];
+        stream.read_exact(&mut rest).ok()?;
+        match kind {
+            1 => stream.write_all(&[0x20, 2, 0, 0]).ok()?,
+            3 if acknowledges => {
+                let topic = 2 + usize::from(rest[0]) * 256 + usize::from(rest[1]);
+                stream.write_all(&[0x40, 2, rest[topic], rest[topic + 1]]).ok()?;
+            }
+            12 => stream.write_all(&[0xd0, 0]).ok()?,
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn messages_that_nobody_waits_for_any_more_do_not_close_the_way_for_ever() {
+    let routes = BOTH.lines().filter(|line| !line.is_empty()).map(|line| format!("  {line}\n")).collect::<String>();
+    let gateway = Gateway::start(format!(
+        "stores: {{ plant: {{ mqtt: '{}', timeout: 300ms, keep_alive: 60s }} }}\nroutes:\n{routes}",
+        forgetful()
+    ));
+    up(&gateway);
+    let refused = || gateway.ask(Request::post("/devices/7/commands", "x")).status;
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..60).map(|_| scope.spawn(|| (0..5).map(|_| refused()).collect::<Vec<_>>())).collect();
+        let all: Vec<_> = all.into_iter().flat_map(|one| one.join().unwrap()).collect();
+        assert!(all.iter().filter(|status| **status == 503).count() >= 250, "{all:?}");
+    });
+    eventually("it is taken again", || (refused() == 202).then_some(()));
+    gateway.log.wait("does not acknowledge what it was sent");
 }

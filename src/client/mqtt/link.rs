@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rumqttc::mqttbytes::QoS;
@@ -15,12 +15,15 @@ use rumqttc::mqttbytes::v4::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::access::{Beat, Pauses, Pulse};
-use super::hub::Standing;
+use super::hub::Hub;
 use super::line::{Line, Said};
+use super::round::Round;
 use super::{AT_ONCE, Broker};
 
 /// Bytes that wait for the broker; no more is taken then.
 const UNWRITTEN: usize = 4 << 20;
+/// How often it is looked, while no place is free, whether anybody still waits for those who have one.
+const FULL: Duration = Duration::from_millis(250);
 
 /// A message of a request.
 pub(super) struct Order {
@@ -49,11 +52,22 @@ struct Open {
     unwritten: Vec<oneshot::Sender<()>>,
     /// What was subscribed, and how.
     subscribed: HashMap<Box<str>, u8>,
-    asked: HashMap<u16, Box<str>>,
+    asked: HashMap<u16, Asked>,
+    /// What the broker has agreed to, and may yet say that it had kept: until it has answered this ping.
+    settling: Vec<(u64, Asked)>,
+    /// So often it was asked whether it is there, and has answered.
+    pings: u64,
+    pongs: u64,
     /// Messages of the broker that it may send a second time.
     received: HashSet<u16>,
     /// What is listened to may have changed.
     changed: bool,
+}
+
+/// A SUBSCRIBE, and for whom it is.
+struct Asked {
+    hub: Arc<Hub>,
+    rounds: Vec<Arc<Round>>,
 }
 
 impl Link {
@@ -106,6 +120,9 @@ impl Open {
             unwritten: Vec::new(),
             subscribed: HashMap::new(),
             asked: HashMap::new(),
+            settling: Vec::new(),
+            pings: 0,
+            pongs: 0,
             received: HashSet::new(),
             changed: true,
         }
@@ -119,7 +136,11 @@ impl Open {
             {
                 return why;
             }
-            let room = self.waiting.len() < AT_ONCE && self.line.unwritten() < UNWRITTEN;
+            let full = self.waiting.len() >= AT_ONCE;
+            if full && self.is_in_vain() {
+                return "does not acknowledge what it was sent".to_owned();
+            }
+            let room = !full && self.line.unwritten() < UNWRITTEN;
             let done = tokio::select! {
                 said = self.line.next() => said.and_then(|said| self.hear(broker, said)),
                 order = ordered.recv(), if room => match order {
@@ -131,6 +152,7 @@ impl Open {
                     Ok(())
                 }
                 () = tokio::time::sleep_until(self.pulse.next().into()) => self.beat(),
+                () = tokio::time::sleep(FULL), if full => Ok(()),
             };
             if let Err(why) = done {
                 return why;
@@ -138,14 +160,56 @@ impl Open {
         }
     }
 
+    /// Whether most places are those of messages that nobody waits for any more. Their numbers are not free before the broker
+    /// has acknowledged them, or the connection ends.
+    fn is_in_vain(&self) -> bool {
+        self.waiting.values().filter(|done| done.is_closed()).count() > AT_ONCE / 2
+    }
+
     fn beat(&mut self) -> Result<(), String> {
         // Now and then it is looked what nobody listens to any more.
         self.changed = true;
         match self.pulse.beat(Instant::now()) {
-            Some(Beat::Ask) => self.line.say(&Packet::PingReq),
+            Some(Beat::Ask) => self.ping(),
             Some(Beat::Gone) => Err("does not answer".to_owned()),
             None => Ok(()),
         }
+    }
+
+    /// Whatever the broker was asked before, it answers before it answers this.
+    fn ping(&mut self) -> Result<(), String> {
+        self.pings += 1;
+        self.line.say(&Packet::PingReq)
+    }
+
+    /// The broker has answered a ping: what came of what it had kept has come, unless there was so much that it goes on.
+    fn pong(&mut self) -> Result<(), String> {
+        self.pongs += 1;
+        let mut more = false;
+        for (ping, asked) in std::mem::take(&mut self.settling) {
+            if ping > self.pongs {
+                self.settling.push((ping, asked));
+            } else if asked.rounds.iter().filter(|round| !round.settles()).count() == 0 {
+                asked.hub.closed(&asked.rounds);
+            } else {
+                more = true;
+                self.settling.push((self.pings + 1, asked));
+            }
+        }
+        if more { self.ping() } else { Ok(()) }
+    }
+
+    /// The broker has agreed to a SUBSCRIBE, or not.
+    fn agreed(&mut self, asked: Asked, granted: bool) -> Result<(), String> {
+        asked.hub.answered(&asked.rounds, granted);
+        if !granted {
+            return Ok(());
+        }
+        // Not before: a broker whose socket gathers small writes sends the answer once the one before is acknowledged, which
+        // this does.
+        self.ping()?;
+        self.settling.push((self.pings, asked));
+        Ok(())
     }
 
     /// A number that no packet under way has.
@@ -172,21 +236,18 @@ impl Open {
 
     /// Asks for what somebody listens to, and no longer for what nobody does.
     fn agree(&mut self, broker: &Broker) -> Result<(), String> {
-        let wanted = broker.wanted(Instant::now());
-        let gone: Vec<_> = self.subscribed.keys().filter(|filter| !wanted.contains_key(*filter)).cloned().collect();
+        let (wanted, gone) = broker.wanted(&self.subscribed);
         for filter in gone {
             self.subscribed.remove(&filter);
             let pkid = self.number();
             self.line.say(&Packet::Unsubscribe(Unsubscribe { pkid, topics: vec![filter.into()] }))?;
         }
-        for (filter, qos) in wanted {
-            if self.subscribed.get(&filter) == Some(&qos) {
-                continue;
-            }
-            let mut subscribe = Subscribe::new(&*filter, service(qos));
+        for hub in wanted {
+            let qos = hub.qos();
+            let mut subscribe = Subscribe::new(&*hub.filter, service(qos));
             subscribe.pkid = self.number();
-            self.asked.insert(subscribe.pkid, filter.clone());
-            self.subscribed.insert(filter, qos);
+            self.subscribed.insert(hub.filter.clone(), qos);
+            self.asked.insert(subscribe.pkid, Asked { rounds: hub.begin(), hub });
             self.line.say(&Packet::Subscribe(subscribe))?;
         }
         Ok(())
@@ -230,11 +291,12 @@ impl Open {
             }
             Packet::SubAck(SubAck { pkid, return_codes }) => {
                 let granted = matches!(return_codes.first(), Some(SubscribeReasonCode::Success(_)));
-                if let Some(filter) = self.asked.remove(&pkid) {
-                    broker.stands(&filter, if granted { Standing::Granted } else { Standing::Refused });
+                if let Some(asked) = self.asked.remove(&pkid) {
+                    self.agreed(asked, granted)?;
                 }
             }
-            Packet::UnsubAck(_) | Packet::PingResp => {}
+            Packet::PingResp => self.pong()?,
+            Packet::UnsubAck(_) => {}
             other => return Err(format!("says what only clients say: {other:?}")),
         }
         Ok(())

@@ -8,6 +8,7 @@ pub mod config;
 pub mod hub;
 pub mod line;
 mod link;
+mod round;
 pub mod topic;
 
 use std::collections::HashMap;
@@ -25,7 +26,7 @@ pub use self::hub::Hub;
 pub use self::link::service;
 pub use self::topic::Topic;
 
-use self::hub::Standing;
+use self::hub::Cursor;
 use self::link::{Link, Order};
 use super::store::Config;
 use super::store::tls::Tls;
@@ -226,20 +227,27 @@ impl Broker {
         tokio::time::timeout(self.timeout, all).await.map_err(late)?
     }
 
-    /// Listens to a topic, as long as the answer lives; subscribed already, or within the broker's time.
-    pub async fn listen(self: &Arc<Self>, filter: &str, qos: u8) -> Result<Listening, Unavailable> {
+    /// Listens to a topic, as long as the answer lives, from now on or behind the `last` message that was seen. Within the
+    /// broker's time it is subscribed, and what the broker had kept is here.
+    pub async fn listen(
+        self: &Arc<Self>,
+        filter: &str,
+        qos: u8,
+        last: Option<&str>,
+    ) -> Result<(Listening, Cursor), Unavailable> {
         if !self.is_up() {
             return Err(Unavailable::Down);
         }
-        let listening = self.enter(filter, qos).ok_or(Unavailable::Busy)?;
-        match tokio::time::timeout(self.timeout, listening.hub.granted()).await {
-            Ok(true) => Ok(listening),
-            Ok(false) => Err(Unavailable::Refused),
+        let (listening, mut cursor) = self.enter(filter, qos, last).ok_or(Unavailable::Busy)?;
+        match tokio::time::timeout(self.timeout, listening.hub.ready(&mut cursor)).await {
+            Ok(Ok(())) => Ok((listening, cursor)),
+            Ok(Err(why)) => Err(why),
+            Err(_) if Hub::begins(&mut cursor) => Ok((listening, cursor)),
             Err(_) => Err(if self.is_up() { Unavailable::Late } else { Unavailable::Lost }),
         }
     }
 
-    fn enter(self: &Arc<Self>, filter: &str, qos: u8) -> Option<Listening> {
+    fn enter(self: &Arc<Self>, filter: &str, qos: u8, last: Option<&str>) -> Option<(Listening, Cursor)> {
         let mut hubs = self.hubs();
         if hubs.len() >= MOST_TOPICS && !hubs.contains_key(filter) {
             hubs.retain(|_, hub| hub.deserted().is_none());
@@ -247,41 +255,42 @@ impl Broker {
         if hubs.len() >= MOST_TOPICS && !hubs.contains_key(filter) {
             return None;
         }
-        let new = !hubs.contains_key(filter);
         let hub = hubs.entry(filter.into()).or_insert_with(|| Arc::new(Hub::new(filter, qos)));
         hub.enter();
         let listening = Listening { broker: Arc::clone(self), hub: Arc::clone(hub) };
-        if hub.wants(qos) || new {
+        let cursor = hub.join(last);
+        if hub.wants(qos) || hub.asks() {
             self.changed.notify_one();
         }
-        Some(listening)
+        Some((listening, cursor))
     }
 
     fn hubs(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Hub>>> {
         self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is listened to, and how; what nobody has listened to for a while is forgotten.
-    fn wanted(&self, now: Instant) -> HashMap<Box<str>, u8> {
+    /// What has to be asked for, and what no longer, where this is subscribed; what nobody has listened to for a while is
+    /// forgotten.
+    fn wanted(&self, subscribed: &HashMap<Box<str>, u8>) -> (Vec<Arc<Hub>>, Vec<Box<str>>) {
+        let now = Instant::now();
         let mut hubs = self.hubs();
         let linger = if hubs.len() > MOST_TOPICS / 4 { Duration::ZERO } else { LINGER };
         hubs.retain(|_, hub| hub.deserted().is_none_or(|left| now.saturating_duration_since(left) < linger));
-        hubs.iter().map(|(filter, hub)| (filter.clone(), hub.qos())).collect()
+        let asked = hubs.values().filter(|hub| hub.asks() || subscribed.get(&hub.filter) != Some(&hub.qos()));
+        let gone = subscribed.keys().filter(|filter| !hubs.contains_key(*filter));
+        (asked.cloned().collect(), gone.cloned().collect())
     }
 
-    fn stands(&self, filter: &str, standing: Standing) {
-        if let Some(hub) = self.hubs().get(filter) {
-            hub.stands(standing);
-        }
-    }
-
-    /// A message goes to everyone who listens to its topic.
+    /// A message goes to everyone who listens to its topic; one that the broker had kept to those who have just come.
     fn spread(&self, publish: &v4::Publish) {
         let hubs = self.hubs();
         let exact = hubs.get(publish.topic.as_str());
         let wild = hubs.values().filter(|hub| hub.wild && topic::matches(&hub.filter, &publish.topic));
-        for hub in exact.into_iter().chain(wild) {
-            hub.push(&publish.topic, &publish.payload, publish.retain);
+        let meant = exact.into_iter().chain(wild);
+        let keep = |hub: &&Arc<Hub>| hub.keep(&publish.topic, &publish.payload);
+        // Said to be kept though nobody has asked: then it is as good as new.
+        if !publish.retain || meant.clone().filter(keep).count() == 0 {
+            meant.for_each(|hub| hub.push(&publish.topic, &publish.payload));
         }
     }
 
@@ -297,8 +306,7 @@ impl Broker {
         self.counted.up(false);
         log::warn!("store {} is down: {} {why}", self.name, self.access.address);
         for hub in self.hubs().values() {
-            hub.stands(Standing::Asked);
-            hub.gap();
+            hub.away();
         }
     }
 

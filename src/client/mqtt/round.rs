@@ -5,7 +5,7 @@
 //! same: a round takes one message of each topic, and none that is older than what its listeners have heard since.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ pub(super) struct Round {
     /// Something has come since it was looked last.
     fresh: AtomicBool,
     begun: Instant,
+    /// How often the broker had been away when it was sent.
+    pub(super) era: AtomicU32,
 }
 
 #[derive(Debug, Default)]
@@ -55,7 +57,7 @@ struct Kept {
 impl Round {
     pub(super) fn new() -> Arc<Self> {
         let (phase, begun) = (watch::Sender::new(Phase::Asked), Instant::now());
-        Arc::new(Self { phase, kept: Mutex::default(), fresh: AtomicBool::new(false), begun })
+        Arc::new(Self { phase, kept: Mutex::default(), fresh: AtomicBool::new(false), begun, era: AtomicU32::new(0) })
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {

@@ -50,9 +50,9 @@ pub(in crate::proxy) async fn stream(
     let topic = topic(session, ctx, &subscribe.topic)?;
     // All of its time is the broker's: the gateway adds none.
     ctx.upstream.first = Some(std::time::Instant::now());
-    let listening = subscribe.broker.listen(&topic, subscribe.qos).await;
-    let listening = listening.map_err(|why| unavailable(ctx, subscribe.broker.name(), why))?;
-    let cursor = listening.hub.join(last_event(&session.req_header().headers));
+    let last = last_event(&session.req_header().headers);
+    let listening = subscribe.broker.listen(&topic, subscribe.qos, last).await;
+    let (listening, cursor) = listening.map_err(|why| unavailable(ctx, subscribe.broker.name(), why))?;
     begin(session, ctx).await?;
     if session.req_header().method == Method::HEAD {
         return Ok(true);
@@ -183,7 +183,7 @@ mod tests {
 
     fn spelled(topic: &str, payload: &'static [u8]) -> String {
         let (topic, payload) = (topic.into(), Bytes::from_static(payload));
-        let event = spell(&Item { topic, payload, gap: false, spelled: OnceLock::new() });
+        let event = spell(&Item { topic, payload, gap: false, again: None, spelled: OnceLock::new() });
         String::from_utf8(event.to_vec()).unwrap()
     }
 

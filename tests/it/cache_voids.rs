@@ -159,7 +159,7 @@ fn one_key_of_another_kind_is_a_miss_and_takes_nothing_down() {
 fn a_count_of_another_kind_takes_no_store_down() {
     let (origin, redis) = (counting(), Redis::start());
     let gateway = Gateway::start(format!(
-        "stores: {{ shared: {{ redis: {}, timeout: 100ms }} }}
+        "stores: {{ shared: {{ redis: {}, timeout: 2s }} }}
 limits: {{ all: {{ rate: 1000/min, key: client.ip, share: shared }} }}
 {}",
         redis.address(),
@@ -167,9 +167,12 @@ limits: {{ all: {{ rate: 1000/min, key: client.ip, share: shared }} }}
     ));
     eventually("the store", || up(&gateway).then_some(()));
     assert_eq!([gateway.get("/x").text(), gateway.get("/x").text()], ["1", "1"]);
-    let counts = redis.keys().into_iter().filter(|name| *name != "yumen:hosts" && !name.starts_with("yumen:cache:"));
-    let counts: Vec<_> = counts.collect();
-    assert!(!counts.is_empty(), "{:?}", redis.keys());
+    let is_count = |name: &String| *name != "yumen:hosts" && !name.starts_with("yumen:cache:");
+    let counts = eventually("what is counted", || {
+        assert_eq!(gateway.get("/x").text(), "1");
+        let counts: Vec<_> = redis.keys().into_iter().filter(is_count).collect();
+        (!counts.is_empty()).then_some(counts)
+    });
     for name in counts {
         redis.ask(&format!("DEL {name}"));
         redis.ask(&format!("RPUSH {name} odd"));

@@ -172,13 +172,17 @@ impl Hub {
         self.rounds().next.is_some()
     }
 
-    /// The broker is asked now: for those who have just come, and for all where it was away.
+    /// The broker is asked now: for those who have just come, and for all where it was away; or for nobody, and what it had
+    /// kept is for nobody then.
     pub(super) fn begin(&self) -> Vec<Arc<Round>> {
         let mut rounds = self.rounds();
         let next = rounds.next.take();
         let again = std::mem::take(&mut rounds.lost).then(Round::new);
         rounds.again = again.clone().or(rounds.again.take());
-        let begun: Vec<_> = next.into_iter().chain(again).collect();
+        let mut begun: Vec<_> = next.into_iter().chain(again).collect();
+        if begun.is_empty() {
+            begun.push(Round::new());
+        }
         for round in &begun {
             round.era.store(rounds.era, Relaxed);
         }
@@ -444,6 +448,11 @@ mod tests {
         hub.push("a/1", b"new");
         assert!(hub.keep("a/1", b"old") && hub.keep("a/9", b"late"));
         assert_eq!(told(&hub, &mut second), ["late", "new"]);
+        let surer = hub.begin();
+        hub.answered(&surer, true);
+        assert!(hub.keep("a/1", b"old"));
+        assert_eq!(told(&hub, &mut first), ["late", "new"], "it came as late for this one");
+        assert_eq!(told(&hub, &mut second), [""; 0], "asked for nobody");
         let other = hub.join(Some("00000000-9"));
         assert!(other.round.is_some(), "the id of another ring");
     }

@@ -63,6 +63,8 @@ pub struct Ctx {
     pub copying: Copying,
     /// Why it was not served as asked, and what only the log is told about it.
     pub fault: Option<Fault>,
+    /// It went wrong when the answer had begun.
+    pub cut: bool,
     pub why: Option<String>,
     /// What becomes of it on a route with a cache.
     pub cached: Option<Box<Cached>>,
@@ -139,6 +141,7 @@ impl Default for Ctx {
             further: Further::default(),
             copying: Copying::default(),
             fault: None,
+            cut: false,
             why: None,
             cached: None,
             held: BytesMut::new(),

@@ -17,6 +17,7 @@ pub mod intake;
 mod look;
 mod mqtt;
 mod pace;
+mod parts;
 mod reply;
 mod response;
 mod sent;
@@ -43,7 +44,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, RespCacheable, key::HashBinary, storage::HitHandler};
 use pingora_error::{Error, Result, RetryType};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, RangeType, Session};
 
 use self::{ctx::Ctx, websocket::Websockets};
 use crate::fault::Fault;
@@ -175,8 +176,13 @@ impl ProxyHttp for Proxy {
         cache::missed(session);
     }
 
+    fn range_header_filter(&self, session: &mut Session, head: &mut ResponseHeader, _: &mut Box<Ctx>) -> RangeType {
+        parts::of(session.req_header(), head)
+    }
+
     /// Nothing serves: choose where it goes.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
+        cache::expect(session, ctx);
         if ctx.cached.is_some() { cache::miss(session, ctx).await } else { Ok(true) }
     }
 
@@ -310,11 +316,10 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         if cache::is_kept(session, head, ctx) {
-            cache::cleaned(session, head, ctx)?;
-        } else {
-            response::forwarded(session, head, ctx)?;
-            cache::passed(session, head, ctx).await?;
+            return response::kept(&self.live, session, head, ctx).await;
         }
+        response::forwarded(session, head, ctx)?;
+        cache::passed(session, head, ctx).await?;
         grpc_web::answered(head, ctx)?;
         bodies::begin(session, head, ctx)
     }
@@ -326,6 +331,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
+        cache::weigh(session, ctx);
         grpc_web::received(piece, end, ctx);
         bodies::piece(session, piece, end, ctx)?;
         Ok(None)
@@ -338,10 +344,14 @@ impl ProxyHttp for Proxy {
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
         response::trailers(trailers);
-        match grpc_web::trailers(trailers, ctx) {
+        let rest = match grpc_web::trailers(trailers, ctx) {
             None => bodies::rest(session, ctx),
             mut frame => bodies::piece(session, &mut frame, true, ctx).map(|()| frame),
+        };
+        if let Err(e) = &rest {
+            fail::at_the_end(&self.live, session, e, ctx).await;
         }
+        rest
     }
 
     fn upstream_response_body_filter(
@@ -361,25 +371,13 @@ impl ProxyHttp for Proxy {
 
     /// Apologise.
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
-        let fault = ctx.told(fail::fault_of(e, ctx.upstream.answered.is_some(), ctx.upstream.reused));
-        let fault = fail::owed(fault, session, ctx);
-        ctx.fault = Some(fault);
-        if ctx.why.is_none() {
-            ctx.why = fail::why(e);
-        }
-        // Before the client hears of it: its next request finds the target as this one left it.
-        ctx.tell_target(Some(fault), 0);
-        if ctx.upstream.tries > 0 {
-            // Pingora ends the connection then: the client has to know before it sends the next request.
-            session.set_keepalive(None);
-        }
-        let answers = self.live.load().answers.clone();
-        let sent = reply::apologise(session, fault, &answers, ctx).await;
-        FailToProxy { error_code: fault.status(), can_reuse_downstream: sent.is_ok() && ctx.upstream.tries == 0 }
+        fail::apologise(&self.live, session, e, ctx).await
     }
 
     /// Tell.
-    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Box<Ctx>) {
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Ctx>) {
+        fail::unless_told(&self.live, session, e, ctx).await;
+        cache::go_on(session, ctx, &self.aside);
         finish::of_session(&self.live, session, ctx);
     }
 

@@ -71,15 +71,24 @@ pub(super) fn say_found(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Writes an answer that has all that it needs.
+/// Writes an answer of our own that has all that it needs.
 pub(super) async fn send(session: &mut Session, mut head: ResponseHeader, body: Bytes) -> Result<()> {
+    // Browsers see no trailers: there the head says it all.
+    let web = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_web(kind.as_bytes()));
+    let trailers = if session.is_http2() && !web { grpc_trailers(&mut head) } else { None };
+    put(session, head, body, trailers).await
+}
+
+/// The same for an answer of a target: its fields stay where that has put them.
+pub(super) async fn pass(session: &mut Session, head: ResponseHeader, body: Bytes) -> Result<()> {
+    put(session, head, body, None).await
+}
+
+async fn put(session: &mut Session, head: ResponseHeader, body: Bytes, trailers: Option<HeaderMap>) -> Result<()> {
     if !session.is_body_empty() && !session.downstream_session.is_body_done() {
         // What is left of the request is not read: the connection ends with this answer.
         session.set_keepalive(None);
     }
-    // Browsers see no trailers: there the head says it all.
-    let web = head.headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_web(kind.as_bytes()));
-    let trailers = if session.is_http2() && !web { grpc_trailers(&mut head) } else { None };
     let silent = body.is_empty() && trailers.is_none();
     head_out(session, head, silent).await?;
     match trailers {
@@ -101,9 +110,8 @@ fn grpc_trailers(head: &mut ResponseHeader) -> Option<HeaderMap> {
 /// Answers with what the one table says of `fault`, in the client's language. Nothing is written after a response
 /// has begun: the connection or stream is cut instead, so that the client sees that the answer is not whole.
 pub(super) async fn apologise(session: &mut Session, fault: Fault, answers: &Answers, ctx: &mut Ctx) -> Result<()> {
-    if session.response_written().is_some_and(|written| !written.status.is_informational())
-        || fault == Fault::ClientGone
-    {
+    ctx.cut = session.response_written().is_some_and(|written| !written.status.is_informational());
+    if ctx.cut || fault == Fault::ClientGone {
         session.set_keepalive(None);
         if fault != Fault::ClientGone {
             // Who speaks gRPC-Web can be told in the body.

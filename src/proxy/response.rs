@@ -12,15 +12,26 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::intake::{connection_names, field, is_hop_by_hop};
 use super::view::View;
-use super::{bodies, cache, reply};
+use super::{bodies, cache, fail, reply};
 use crate::fault::Fault;
 use crate::policy::redirect::Redirect;
 use crate::policy::respond::Respond;
 use crate::pool::connection::habit;
 use crate::pool::fallback::Answer;
+use crate::snapshot::Live;
 
 /// Informational answers before the answer, at most.
 const MOST_INFORMED: u32 = 16;
+
+/// Makes one client's answer of a head that was kept.
+pub(super) async fn kept(live: &Live, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    let begun = cache::cleaned(session, head, ctx).and_then(|()| bodies::begin(session, head, ctx));
+    if let Err(e) = &begun {
+        // Before Pingora (0.9.1) answers by itself, without a word.
+        fail::apologise(live, session, e, ctx).await;
+    }
+    begun
+}
 
 /// Cleans the head of a target's answer and applies the route's changes to it.
 pub(super) fn forwarded(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {

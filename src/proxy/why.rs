@@ -63,7 +63,7 @@ pub(super) fn keep(live: &Live, snapshot: &Snapshot, story: &Story<'_>, ctx: &Ct
         attempts: attempts(story, ctx),
         not_retried: ctx.further.not(),
         calls: ctx.calls.iter().flat_map(|calls| &calls.all).map(gather::page).collect(),
-        cut: ctx.fault.is_some() && story.tunnel.is_none() && ctx.upstream.answered.is_some(),
+        cut: ctx.cut && story.tunnel.is_none(),
         bytes_in: story.bytes_in,
         bytes_out: story.bytes_out,
         timings_ms: took(story, ctx),

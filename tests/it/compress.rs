@@ -89,6 +89,17 @@ fn curl_reads_what_it_asks_for() {
 }
 
 #[test]
+fn a_length_beyond_all_measure_harms_nobody() {
+    let told = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9999999999999999999\r\n\r\nbegun";
+    let origin = Origin::saying(told);
+    let gateway = Gateway::before(&origin, "all: { match: /*, to: app, compress: on }");
+    for said in ["zstd", "br", "gzip"] {
+        let head = gateway.connect().send(accepting(said).bytes()).head();
+        assert_eq!((head.status, coding(&head)), (200, said));
+    }
+}
+
+#[test]
 fn an_old_client_gets_it_to_the_end_of_its_connection() {
     let origin = origin(JSON);
     let gateway = Gateway::before(&origin, "all: { match: /*, to: app, compress: on }");

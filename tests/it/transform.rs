@@ -43,11 +43,13 @@ fn rules_change_an_answer_and_nothing_else_of_it() {
     let answer = gateway.ask(Request::get("/o/7").with("Accept-Encoding", "gzip").with("Range", "bytes=0-3"));
     assert_eq!((answer.status, answer.text().as_str()), (200, wanted));
     assert_eq!(answer.field("content-length"), Some(wanted.len().to_string().as_str()));
-    assert_eq!((answer.field("etag"), answer.field("accept-ranges")), (Some("W/\"a\""), None));
+    let tag = answer.field("etag").unwrap().to_owned();
+    assert!(tag.starts_with("W/\"a~"), "{tag}");
+    assert_eq!(answer.field("accept-ranges"), None);
     let seen = origin.last();
     assert_eq!((seen.field("accept-encoding"), seen.field("range")), (Some("identity"), None));
     let head = gateway.ask(Request::new("HEAD", "/o/7"));
-    assert_eq!((head.status, head.field("content-length"), head.field("etag")), (200, None, Some("W/\"a\"")));
+    assert_eq!((head.status, head.field("content-length"), head.field("etag")), (200, None, Some(tag.as_str())));
     let (old, ended) = gateway.raw("GET /o/7 HTTP/1.0\r\nHost: a\r\n\r\n");
     assert_eq!((ended, old[0].text().as_str()), (true, wanted));
     let request = H2Request::get("http://a.example/o/7").body(()).unwrap();
@@ -242,7 +244,7 @@ fn what_is_kept_is_changed_for_each_request_anew() {
         assert_eq!(answer.text(), format!(r#"{{"id":12345678901234567890123,"for":"{tenant}"}}"#));
         assert!(answer.field("cache-status").unwrap().contains(place), "{:?}", answer.field("cache-status"));
         assert_eq!(answer.field("content-length"), Some(answer.body.len().to_string().as_str()));
-        assert_eq!(answer.field("etag"), Some("W/\"a\""));
+        assert!(answer.field("etag").is_some_and(|tag| tag.starts_with("W/\"a~")), "{:?}", answer.field("etag"));
     }
     let part = gateway.ask(Request::get("/o/7").with("X-Tenant", "acme").with("Range", "bytes=0-3"));
     assert_eq!((part.status, part.json()["for"].as_str()), (200, Some("acme")), "no part of what was not changed");

@@ -80,7 +80,9 @@ impl Encoder {
         counted: Option<Arc<CompressMetrics>>,
     ) -> Option<Self> {
         let effort = coding.effort(level);
-        let window = length.map_or(WINDOW, |length| length.next_power_of_two().ilog2().clamp(10, WINDOW));
+        // What is told may be anything.
+        let whole = |length: u64| length.checked_next_power_of_two().map_or(WINDOW, u64::ilog2);
+        let window = length.map_or(WINDOW, |length| whole(length).clamp(10, WINDOW));
         let maker = match coding {
             Coding::Zstd => {
                 let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), i32::try_from(effort).ok()?).ok()?;

@@ -98,6 +98,10 @@ impl Compress {
         }
         let length = content_length(head);
         if !self.could(status, head) {
+            // A part varies as the whole does.
+            if status == StatusCode::PARTIAL_CONTENT && self.could_all(head) {
+                vary(head);
+            }
             return None;
         }
         let wanted = Wanted::by(asked.headers, &self.with);
@@ -120,9 +124,20 @@ impl Compress {
     fn could(&self, status: StatusCode, head: &HeaderMap) -> bool {
         let whole = !status.is_informational()
             && !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT)
-            && !head.contains_key(header::CONTENT_RANGE)
-            && !head.contains_key(header::TRAILER);
-        whole && is_plain(head) && !says(head, "no-transform") && self.shrinks(head)
+            && !head.contains_key(header::CONTENT_RANGE);
+        whole && self.could_any(head)
+    }
+
+    fn could_any(&self, head: &HeaderMap) -> bool {
+        let is_free = !head.contains_key(header::TRAILER) && !says(head, "no-transform");
+        is_free && is_plain(head) && self.shrinks(head)
+    }
+
+    /// Whether the whole is compressed of which this is a part; of several parts nobody can tell.
+    fn could_all(&self, head: &HeaderMap) -> bool {
+        let said = head.get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
+        let Some((_, length)) = said.and_then(|said| said.rsplit_once('/')) else { return true };
+        self.could_any(head) && length.parse::<u64>().map_or(true, |length| length >= self.min.max(1))
     }
 
     fn shrinks(&self, head: &HeaderMap) -> bool {
@@ -198,10 +213,17 @@ fn bears_a_secret(asked: &Asked<'_>, head: &HeaderMap) -> bool {
 
 /// Who is asked the same by somebody else may answer otherwise.
 fn vary(head: &mut HeaderMap) {
+    vary_by(head, "accept-encoding");
+}
+
+/// Says that an answer goes by this field, unless that was said.
+pub fn vary_by(head: &mut HeaderMap, by: &str) {
     let lines = head.get_all(header::VARY).iter().filter_map(|line| line.to_str().ok());
     let mut names = lines.flat_map(|line| line.split(',')).map(str::trim);
-    if !names.any(|name| name == "*" || name.eq_ignore_ascii_case("accept-encoding")) {
-        head.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if !names.any(|name| name == "*" || name.eq_ignore_ascii_case(by))
+        && let Ok(by) = HeaderValue::from_str(by)
+    {
+        head.append(header::VARY, by);
     }
 }
 

@@ -181,7 +181,7 @@ fn begun_to_decode(coding: Coding, bytes: &[u8]) -> Vec<u8> {
 fn every_piece_can_be_read_when_it_was_made() {
     for coding in Coding::ALL {
         for level in [Level::Fast, Level::Normal, Level::Small] {
-            for length in [None, Some(1), Some(100_000)] {
+            for length in [None, Some(0), Some(1), Some(100_000), Some(u64::MAX)] {
                 let mut encoder = Encoder::new(coding, level, length, None).unwrap();
                 let mut plain = Vec::new();
                 let mut coded = Vec::new();

@@ -9,6 +9,7 @@
 //! A body that cannot be changed goes nowhere: never as it was, and never half changed.
 
 mod json;
+mod mark;
 mod rules;
 mod template;
 
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::json::Json;
+pub use self::mark::Mark;
 use self::rules::Rules;
 use self::template::Template;
 use super::decode::{Coded, Unreadable};
@@ -190,6 +192,7 @@ pub struct Side {
     /// What is said of a body that is not what it says.
     invalid: Fault,
     rule: Rule,
+    pub mark: Mark,
 }
 
 #[derive(Debug)]
@@ -211,19 +214,15 @@ impl Side {
         let before = problems.errors();
         config.fits(at, problems);
         let kind = config.kind.as_deref().unwrap_or("application/json");
-        let deed = match config.template() {
-            Some((key, Ok(text))) => match Template::compile(&text, kind) {
-                Ok(template) => Deed::Template(Box::new(template)),
-                Err(why) => {
-                    problems.error(at.key(key), why);
-                    return None;
-                }
-            },
-            Some((key, Err(why))) => {
-                problems.error(at.key(key), why);
-                return None;
-            }
-            None => Deed::Rules(Rules::compile(config, at, problems)),
+        let written = serde_json::to_string(config).unwrap_or_default();
+        let (deed, mark) = if let Some((key, text)) = config.template() {
+            let compiled = text.and_then(|text| Ok((Template::compile(&text, kind)?, text)));
+            let (template, text) = compiled.map_err(|why| problems.error(at.key(key), why)).ok()?;
+            (Deed::Template(Box::new(template)), Mark::of_template(&written, &text))
+        } else {
+            let rules = Rules::compile(config, at, problems);
+            let mark = Mark::of_parts(&written, rules.parts());
+            (Deed::Rules(rules), mark)
         };
         let said = matches!(deed, Deed::Template(_)).then_some(kind);
         (problems.errors() == before).then(|| Self {
@@ -234,6 +233,7 @@ impl Side {
             file: config.template.as_deref().map(PathBuf::from),
             invalid,
             rule: Rule::new(at, Mode::Enforce, tools),
+            mark,
         })
     }
 

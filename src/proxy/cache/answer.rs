@@ -15,6 +15,7 @@ use super::super::intake::field;
 use super::super::reply;
 use super::super::view::View;
 use super::Cached;
+use super::fill::is_part;
 use crate::fault::Fault;
 use crate::policy::cache::store::Spot;
 use crate::telemetry::metrics::CacheResult;
@@ -83,7 +84,7 @@ pub(in crate::proxy) fn sign(session: &Session, head: &mut ResponseHeader, ctx: 
             let status = cached.judged.unwrap_or(head.status.as_u16());
             let item = item.parameter(key_ref("fwd-status"), number(status.into()));
             match cached.not {
-                _ if session.cache.maybe_cache_key().is_some_and(Spot::is_sure) => {
+                _ if !is_part(session.req_header()) && session.cache.maybe_cache_key().is_some_and(Spot::is_sure) => {
                     item.parameter(key_ref("stored"), true).finish()
                 }
                 Some(why) => item.parameter(key_ref("detail"), sfv::string_ref(why)).finish(),

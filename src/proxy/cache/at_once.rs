@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use http::{HeaderName, Method, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use pingora_error::Result;
 use pingora_proxy::Session;
 
@@ -14,7 +14,7 @@ use crate::policy::cache::store::Object;
 use crate::telemetry::metrics::CacheResult;
 
 /// What asks for something else than the whole answer.
-fn is_condition(name: &HeaderName) -> bool {
+pub(super) fn is_condition(name: &HeaderName) -> bool {
     matches!(
         *name,
         header::RANGE
@@ -36,8 +36,11 @@ pub(in crate::proxy) async fn answer(session: &mut Session, ctx: &mut Ctx) -> Re
     let mut head = object.head.clone();
     head.set_version(Version::HTTP_11);
     let age = now.duration_since(object.times.born).unwrap_or_default();
+    if head.headers.contains_key(header::CONTENT_LENGTH) {
+        head.insert_header(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))?;
+    }
     answer::of_age(session, &mut head, age, ctx)?;
-    reply::send(session, head, object.body.clone()).await?;
+    reply::pass(session, head, object.body.clone()).await?;
     Ok(true)
 }
 

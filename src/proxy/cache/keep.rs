@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use super::super::ctx::Ctx;
 use super::super::response;
 use super::Cached;
+use super::fill::was_too_large;
 use crate::policy::cache::{Cache, merge, variance};
 use crate::telemetry::metrics::CacheResult;
 
@@ -66,6 +67,9 @@ pub(in crate::proxy) fn judge(session: &Session, head: &ResponseHeader, ctx: &mu
         Ok(kept) => kept,
         Err(why) => return not(cached, why),
     };
+    if was_too_large(session) && !fields.contains_key(header::CONTENT_LENGTH) {
+        cached.not = Some("too large");
+    }
     let tags = take_off(cache, &mut fields);
     let mut clean = ResponseHeader::build_no_case(status, Some(fields.len() + ADDED))?;
     for (name, value) in &fields {

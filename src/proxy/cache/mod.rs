@@ -6,6 +6,7 @@
 
 mod answer;
 mod at_once;
+mod fill;
 mod keep;
 mod refresh;
 mod touch;
@@ -31,6 +32,7 @@ use crate::telemetry::metrics::CacheResult;
 use self::answer::sign;
 pub(super) use self::answer::{cleaned, is_kept};
 pub(super) use self::at_once::answer as at_once;
+pub(super) use self::fill::{expect, go_on, passed as weigh};
 pub(super) use self::keep::{judge, renew, vary};
 pub(super) use self::refresh::{is_refresh, seed};
 use self::touch::{may_touch, touch};

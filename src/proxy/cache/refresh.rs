@@ -7,7 +7,7 @@ use pingora_proxy::subrequest::Ctx as Sub;
 
 use super::super::Aside;
 use super::super::ctx::Ctx;
-use super::Cached;
+use super::{Cached, fill};
 use crate::exchange::Found;
 use crate::policy::cache::store::Turn;
 
@@ -46,8 +46,9 @@ pub(in crate::proxy) fn is_refresh(session: &Session) -> bool {
     session.subrequest_ctx.as_ref().and_then(|sub| sub.user_ctx()).is_some_and(|seed| seed.is::<Seed>())
 }
 
-/// Takes up what is known of the client.
+/// Takes up what is known of the client, and asks for the whole answer, whatever he has asked for.
 pub(in crate::proxy) fn seed(session: &mut Session, ctx: &mut Ctx) {
+    fill::ask_for_all(session.req_header_mut());
     let seed = session.subrequest_ctx.as_mut().and_then(|sub| sub.user_ctx_mut());
     if let Some(seed) = seed.and_then(|seed| seed.downcast_mut::<Seed>()) {
         ctx.found = Some(Box::new(std::mem::take(&mut seed.found)));

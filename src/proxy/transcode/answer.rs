@@ -257,7 +257,7 @@ impl<'t> Telling<'t> {
         if fault == Fault::ClientGone {
             return Err(why);
         }
-        ctx.fault = Some(fault);
+        (ctx.fault, ctx.cut) = (Some(fault), true);
         let problem = serde_json::json!({
             "status": fault.status(), "code": fault.code(), "grpc_status": fault.row().grpc, "instance": ctx.id(),
         });

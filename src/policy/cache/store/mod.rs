@@ -20,7 +20,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 
 pub use marks::{Address, Label, Place};
 pub use predict::{PREDICTOR, lock};
-pub use shim::{SHIM, Spot, Tags};
+pub use shim::{Filling, SHIM, Spot, Tags};
 pub use turn::Turn;
 
 use self::memory::Memory;

@@ -40,6 +40,23 @@ pub struct Spot {
     /// A body of a known length is on its way into the store, which has room for it.
     is_sure: AtomicBool,
     found: Mutex<Option<Arc<Object>>>,
+    filling: Mutex<Filling>,
+}
+
+/// What becomes of an answer that is to be kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Filling {
+    /// None is.
+    #[default]
+    Not,
+    /// It comes.
+    Begun,
+    /// All of it has come.
+    Ended,
+    /// It has become more than is kept.
+    TooLarge,
+    /// Its store takes no more just now.
+    NoRoom,
 }
 
 /// What else an answer can be purged by.
@@ -49,7 +66,7 @@ pub struct Tags(pub Vec<u32>);
 impl Spot {
     pub fn new(store: Arc<Store>, labels: Vec<u32>, most: u64, asker: Asker) -> Self {
         let (since, is_sure) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { store, labels, most, since, asker, is_sure, found: Mutex::default() }
+        Self { store, labels, most, since, asker, is_sure, found: Mutex::default(), filling: Mutex::default() }
     }
 
     /// Clients of different kinds may be given answers of which one can be kept and the other one cannot.
@@ -61,6 +78,16 @@ impl Spot {
     /// Whether the answer is certain to be kept, if all of it comes.
     pub fn is_sure(key: &CacheKey) -> bool {
         Self::of(key).is_ok_and(|spot| spot.is_sure.load(Relaxed))
+    }
+
+    /// What becomes of the answer to the request that has this key.
+    pub fn filling(key: &CacheKey) -> Filling {
+        let filling = |spot: &Arc<Self>| *spot.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        key.extensions.get().map(filling).unwrap_or_default()
+    }
+
+    fn is_now(&self, filling: Filling) {
+        *self.filling.lock().unwrap_or_else(PoisonError::into_inner) = filling;
     }
 
     fn of(key: &CacheKey) -> Result<&Arc<Self>> {
@@ -117,8 +144,11 @@ impl Storage for Shim {
         let told = meta.headers().get(header::CONTENT_LENGTH).and_then(|told| told.to_str().ok()?.parse().ok());
         // Room for all that is told of, and for the head.
         let room = fill.object.weight().saturating_add(told.unwrap_or(0));
-        if since == 0 || told.unwrap_or(0) > spot.most || !fill.take(room) {
-            fill.give_up();
+        spot.is_now(Filling::Begun);
+        if told.unwrap_or(0) > spot.most {
+            fill.give_up(Filling::TooLarge);
+        } else if since == 0 || !fill.take(room) {
+            fill.give_up(Filling::NoRoom);
         } else if let (Some(body), Some(told)) = (&mut fill.body, told.and_then(|told| usize::try_from(told).ok())) {
             body.reserve_exact(told);
             spot.is_sure.store(spot.store.is_sure(), Relaxed);
@@ -202,7 +232,12 @@ impl Fill {
         took
     }
 
-    fn give_up(&mut self) {
+    fn give_up(&mut self, why: Filling) {
+        self.spot.is_now(why);
+        self.free();
+    }
+
+    fn free(&mut self) {
         self.body = None;
         self.spot.store.give_room(std::mem::take(&mut self.taken));
     }
@@ -210,7 +245,7 @@ impl Fill {
 
 impl Drop for Fill {
     fn drop(&mut self) {
-        self.give_up();
+        self.free();
     }
 }
 
@@ -221,8 +256,10 @@ impl HandleMiss for Fill {
         let (length, free) = (body.len() + data.len(), body.capacity());
         // It doubles what it has, as its buffer does.
         let more = if length > free { length.max(2 * free) - free } else { 0 };
-        if length as u64 > self.spot.most || !self.take(more as u64) {
-            self.give_up();
+        if length as u64 > self.spot.most {
+            self.give_up(Filling::TooLarge);
+        } else if !self.take(more as u64) {
+            self.give_up(Filling::NoRoom);
         } else if let Some(body) = &mut self.body {
             body.reserve_exact(free + more - body.len());
             body.extend_from_slice(&data);
@@ -232,6 +269,7 @@ impl HandleMiss for Fill {
 
     async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
         let Some(mut body) = self.body.take() else { return Ok(MissFinishType::Created(0)) };
+        self.spot.is_now(Filling::Ended);
         let (mut object, size) = (self.object.clone(), body.len());
         // No larger than it is: the room behind its end would be counted by nobody.
         body.shrink_to_fit();

@@ -5,13 +5,16 @@
 //! changed is an error with a status, not an answer that breaks off. Pingora (0.9.1) has written a head once its filter has
 //! run, but for informational ones that the session ignores: in its place goes one of those.
 
+mod held;
+mod tags;
+
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
-use pingora_error::{Error, Result};
+use http::{HeaderValue, Method, StatusCode, Version, header};
+use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
+use self::held::Held;
 use super::ctx::Ctx;
 use super::response::rebuild;
 use super::view::View;
@@ -20,7 +23,7 @@ use crate::exchange::{Found, Refusal};
 use crate::fault::Fault;
 use crate::policy::compress::{self, Asked, Encoder};
 use crate::policy::decode::Coded;
-use crate::policy::transform::{Facts, Form, Side};
+use crate::policy::transform::{Facts, Side};
 use crate::route::Route;
 
 /// What is done with the bodies of one request.
@@ -35,21 +38,13 @@ pub struct Steps {
     encoder: Option<Encoder>,
 }
 
-/// An answer that changes as a whole.
-#[derive(Debug)]
-struct Held {
-    head: Box<ResponseHeader>,
-    body: BytesMut,
-    coded: Coded,
-    form: Form,
-}
-
 /// Changes the body of a request before a target is chosen.
 pub(super) async fn read(session: &mut Session, route: &Route, ctx: &mut Ctx) -> Result<()> {
-    if route.bodies.response().is_some() {
+    if let Some(side) = route.bodies.response() {
         // A part of what will be changed is a part of nothing.
         session.req_header_mut().remove_header(&header::RANGE);
         session.req_header_mut().remove_header(&header::IF_RANGE);
+        tags::ask(session, route, side, ctx);
     }
     let Some(side) = route.bodies.request() else { return Ok(()) };
     if session.is_body_empty() || session.is_upgrade_req() {
@@ -113,13 +108,14 @@ fn changed<T>(
 /// The head of an answer goes to the client: decides what becomes of its body.
 pub(super) fn begin(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
     let Some(route) = ctx.route.clone().filter(|route| route.bodies.change_answers()) else { return Ok(()) };
-    if head.status.is_informational() {
+    // Nobody reads what is only fetched to be kept.
+    if head.status.is_informational() || ctx.cached.as_ref().is_some_and(|cached| cached.is_refresh()) {
         return Ok(());
     }
     let mut steps = ctx.steps.take().unwrap_or_default();
     (steps.held, steps.line, steps.encoder) = (None, None, None);
     if let Some(side) = route.bodies.response()
-        && hold(session, side, head, &mut steps, ctx)?
+        && held::hold(session, &route, side, head, &mut steps, ctx)?
     {
         ctx.steps = Some(steps);
         return Ok(());
@@ -127,71 +123,6 @@ pub(super) fn begin(session: &mut Session, head: &mut ResponseHeader, ctx: &mut 
     steps.encoder = encoder(session, &route, head, ctx)?;
     ctx.steps = Some(steps).filter(|steps| steps.sent || steps.line.is_some() || steps.encoder.is_some());
     Ok(())
-}
-
-/// Prepares for an answer that changes; whether its head stays here until its end.
-fn hold(
-    session: &mut Session,
-    side: &Side,
-    head: &mut ResponseHeader,
-    steps: &mut Steps,
-    ctx: &mut Ctx,
-) -> Result<bool> {
-    let form = form(session, side, head).map_err(|refusal| ctx.refuse(refusal))?;
-    let Some((coded, form)) = form else { return Ok(false) };
-    rebuild(head, |fields| {
-        of_changed(side, fields);
-        Ok(())
-    })?;
-    if session.req_header().method == Method::HEAD {
-        return Ok(false);
-    }
-    if form == Form::Lines && coded == Coded::Plain {
-        steps.line = Some(BytesMut::new());
-        unframe(session, head)?;
-        return Ok(false);
-    }
-    session.set_ignore_info_resp(true);
-    let head = std::mem::replace(head, ResponseHeader::build(StatusCode::PROCESSING, Some(0))?);
-    steps.held = Some(Held { head: Box::new(head), body: BytesMut::new(), coded, form });
-    Ok(true)
-}
-
-/// How the body of this answer is read; nothing where it passes as it is.
-fn form(session: &Session, side: &Side, head: &mut ResponseHeader) -> Result<Option<(Coded, Form)>, Refusal> {
-    if head.status == StatusCode::NOT_MODIFIED {
-        let mut weak = HeaderMap::new();
-        if let Some(tag) = head.headers.get(header::ETAG) {
-            weak.insert(header::ETAG, tag.clone());
-            compress::still_the_same(&session.req_header().headers, &mut weak);
-        }
-        // A name that is known and a value that was one.
-        let _ = weak.remove(header::ETAG).map(|tag| head.insert_header(header::ETAG, tag));
-    }
-    let length = compress::content_length(&head.headers);
-    let empty = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) || length == Some(0);
-    if !head.status.is_success() || empty {
-        return Ok(None);
-    }
-    let Some(form) = side.form(head.headers.get(header::CONTENT_TYPE))? else { return Ok(None) };
-    if head.status == StatusCode::PARTIAL_CONTENT {
-        return Err(side.part());
-    }
-    let coded = Coded::of(&head.headers).map_err(|why| side.unreadable(why))?;
-    if form == Form::Whole && length.is_some_and(|length| length > side.most() as u64) {
-        return Err(side.too_large());
-    }
-    Ok(Some((coded, form)))
-}
-
-/// The head of an answer whose body is changed.
-fn of_changed(side: &Side, fields: &mut HeaderMap) {
-    fields.remove(header::CONTENT_LENGTH);
-    fields.remove(header::CONTENT_ENCODING);
-    compress::of_other_bytes(fields);
-    if let Some(kind) = side.kind() {
-        fields.insert(header::CONTENT_TYPE, kind.clone());
-    }
 }
 
 /// What makes the answer smaller; its head says so from then on.
@@ -244,27 +175,14 @@ fn through(session: &mut Session, steps: &mut Steps, given: Bytes, end: bool, ct
         return coded(steps, given, end).map(Some);
     };
     if let Some(held) = &mut steps.held {
-        if held.body.len() + given.len() > side.most() {
-            return Err(ctx.refuse(side.too_large()).into());
-        }
-        held.body.extend_from_slice(&given);
+        held.take(&given, side).map_err(|refusal| ctx.refuse(refusal))?;
         if !end {
             return Ok(None);
         }
     }
-    let made = if let Some(held) = steps.held.take() {
-        let status = Some(held.head.status.as_u16());
-        let made =
-            changed(session, &route, side, status, ctx, |facts| side.whole(&held.body, held.coded, held.form, facts));
-        let made = Bytes::from(made.map_err(|refusal| ctx.refuse(refusal))?);
-        let mut head = *held.head;
-        head.remove_header(&header::TRANSFER_ENCODING);
-        head.insert_header(header::CONTENT_LENGTH, made.len())?;
-        steps.encoder = encoder(session, &route, &mut head, ctx)?;
-        say(session, head)?;
-        made
-    } else {
-        lines(session, &route, side, steps, &given, end, ctx)?
+    let made = match steps.held.take() {
+        Some(held) => held.change(session, &route, side, steps, ctx)?,
+        None => lines(session, &route, side, steps, &given, end, ctx)?,
     };
     if made.is_empty() && !end { Ok(None) } else { coded(steps, made, end).map(Some) }
 }
@@ -302,14 +220,6 @@ fn lines(
         Ok(made)
     });
     Ok(made.map_err(|refusal| ctx.refuse(refusal))?.into())
-}
-
-/// Writes the head that was kept. Nothing was written before it, so that it goes into the socket at once; where it does not,
-/// the answer ends here.
-fn say(session: &mut Session, mut head: ResponseHeader) -> Result<()> {
-    head.set_version(Version::HTTP_11);
-    let written = session.downstream_session.write_response_header(Box::new(head)).now_or_never();
-    written.unwrap_or_else(|| Err(Fault::ClientGone.into())).map_err(Error::into_down)
 }
 
 /// What is still owed where an answer ends with trailers; they are lost with it.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{Document, Exit, Format, fail, print};
+use super::{Document, Exit, Format, Output, fail, print};
 use crate::config::{self, report};
 use crate::gateway::rehearse;
 use crate::snapshot::{self, Tools};
@@ -11,9 +11,8 @@ use crate::snapshot::{self, Tools};
 pub(super) struct Options {
     #[command(flatten)]
     document: Document,
-    /// For people, or for programs.
-    #[arg(long, value_enum, default_value_t = Format::Human)]
-    format: Format,
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Reads and compiles and runs the tests of the document, but opens nothing and asks nobody. The exit code is 0, 66, 77 or 78.
@@ -31,7 +30,7 @@ pub(super) fn run(options: &Options) -> Exit {
             loaded.problems.append(failing);
         }
     }
-    let text = match options.format {
+    let text = match options.output.output {
         Format::Json => format!("{:#}\n", report::json(&loaded.problems, &loaded.places)),
         Format::Human => report::human(&loaded.problems, &loaded.places),
     };

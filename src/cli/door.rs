@@ -1,6 +1,8 @@
 //! How a verb asks the running gateway: at its admin address, which the document says.
 
 use std::fmt::Write;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,7 +11,7 @@ use serde_json::Value;
 
 use super::{Document, Exit, Format, Output, fail};
 use crate::client::http::{Answer, Call};
-use crate::config;
+use crate::config::{self, Loaded, report};
 use crate::units::{self, Address};
 
 /// How long an answer may take; a successor has less than a minute to serve.
@@ -43,7 +45,7 @@ impl View {
 impl Door {
     /// The same, where only the user of the gateway may ask.
     pub(super) fn ask_privately(&self, target: &str) -> Result<Answer, Exit> {
-        let loaded = config::load(&self.document.config);
+        let loaded = readable(&self.document)?;
         let control = loaded.document.admin.control_of_another();
         let control = control.ok_or_else(|| {
             fail(
@@ -62,7 +64,7 @@ impl Door {
     /// The same with a body.
     pub(super) fn say(&self, method: Method, target: &str, body: &[u8]) -> Result<Answer, Exit> {
         let admin = self.admin.clone().map_or_else(|| admin_of(&self.document), Ok);
-        let admin = admin.map_err(|why| fail(Exit::FileMissing, &why))?;
+        let admin = admin?;
         ask(&admin, method, target, body)
     }
 
@@ -122,16 +124,34 @@ fn ask(to: &Address, method: Method, target: &str, body: &[u8]) -> Result<Answer
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|why| fail(Exit::Internal, &format!("cannot start a runtime: {why}")))?;
     let answer = runtime.block_on(call.send());
-    answer.map_err(|why| fail(Exit::NotRunning, &format!("no running gateway at {to}: {why}")))
+    answer.map_err(|why| {
+        if is_forbidden(to) {
+            let sentence = format!("you may not ask the gateway at {to}: that is for its own user and for root");
+            return fail(Exit::NotPermitted, &sentence);
+        }
+        fail(Exit::NotRunning, &format!("no running gateway at {to}: {why}"))
+    })
+}
+
+/// Whether it is a socket of somebody else.
+fn is_forbidden(to: &Address) -> bool {
+    let opened = to.socket_file().map(UnixStream::connect);
+    opened.is_some_and(|opened| opened.is_err_and(|why| why.kind() == io::ErrorKind::PermissionDenied))
 }
 
 /// Where the running gateway is asked, by the document; one that is wrong elsewhere may still say it.
-fn admin_of(document: &Document) -> Result<Address, String> {
+fn admin_of(document: &Document) -> Result<Address, Exit> {
+    readable(document).map(|loaded| loaded.document.admin.bind)
+}
+
+/// The document, if its file can be read; else why not is told as `check` tells it.
+fn readable(document: &Document) -> Result<Loaded, Exit> {
     let loaded = config::load(&document.config);
-    match loaded.unreadable {
-        Some(why) => Err(format!("{}: {why}", document.config.display())),
-        None => Ok(loaded.document.admin.bind),
+    if loaded.unreadable.is_some() {
+        eprint!("{}", report::human(&loaded.problems, &loaded.places));
+        return Err(Exit::of(loaded.code()));
     }
+    Ok(loaded)
 }
 
 /// Every byte that could mean something in a query.

@@ -61,7 +61,7 @@ pub(super) fn run(options: &Options) -> Exit {
     };
     let ask = match asked(options) {
         Ok(ask) => ask,
-        Err(sentence) => return fail(Exit::Usage, &sentence),
+        Err((exit, sentence)) => return fail(exit, &sentence),
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -77,16 +77,18 @@ pub(super) fn run(options: &Options) -> Exit {
     }
 }
 
-/// What is asked about; the error is a sentence.
-fn asked(options: &Options) -> Result<Ask<'_>, String> {
+/// What is asked about; the error is how that ends, and a sentence.
+fn asked(options: &Options) -> Result<Ask<'_>, (Exit, String)> {
+    let wrong = |sentence: String| (Exit::Usage, sentence);
     let body = match options.body.as_deref().map(|body| (body, body.strip_prefix('@'))) {
         None => Vec::new(),
-        Some((_, Some(file))) => std::fs::read(file).map_err(|why| format!("cannot read {file}: {why}"))?,
+        Some((_, Some(file))) => read(file)?,
         Some((text, None)) => text.as_bytes().to_vec(),
     };
     let mut head = Vec::new();
     for line in &options.headers {
-        let (name, value) = line.split_once(':').ok_or_else(|| format!("`{line}`: write it as `name: value`"))?;
+        let (name, value) =
+            line.split_once(':').ok_or_else(|| wrong(format!("`{line}`: write it as `name: value`")))?;
         head.push((name.trim().to_owned(), value.trim().to_owned()));
     }
     Ok(Ask {
@@ -96,9 +98,17 @@ fn asked(options: &Options) -> Result<Ask<'_>, String> {
         client: options.client,
         listener: options.listener.as_ref(),
         sni: options.sni.as_deref(),
-        who: options.who.as_deref().map(str::parse::<Who>).transpose()?.map(|who| who.identity()),
+        who: options.who.as_deref().map(str::parse::<Who>).transpose().map_err(wrong)?.map(|who| who.identity()),
         body,
         length: options.length,
+    })
+}
+
+fn read(file: &str) -> Result<Vec<u8>, (Exit, String)> {
+    std::fs::read(file).map_err(|why| match why.kind() {
+        std::io::ErrorKind::NotFound => (Exit::FileMissing, format!("there is no file {file}")),
+        std::io::ErrorKind::PermissionDenied => (Exit::NotPermitted, format!("{file} may not be read")),
+        _ => (Exit::Internal, format!("cannot read {file}: {why}")),
     })
 }
 

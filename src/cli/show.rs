@@ -32,7 +32,10 @@ pub(super) fn run(options: &Options) -> Exit {
 
 /// The part of the document at `path` as YAML with comments; the error is a sentence.
 pub(super) fn show(loaded: &Loaded, path: &str) -> Result<String, String> {
-    let document = serde_yaml::to_value(&loaded.document).map_err(|why| format!("cannot write the document: {why}"))?;
+    let mut document =
+        serde_yaml::to_value(&loaded.document).map_err(|why| format!("cannot write the document: {why}"))?;
+    let built_in = serde_yaml::to_value(loaded.document.built_in());
+    complete(&mut document, built_in.map_err(|why| format!("cannot write what is built in: {why}"))?);
     let (at, value) = find(&document, path, &Path::default()).map_err(|near| {
         let near = near.map(|near| format!(". Did you mean `{near}`?"));
         format!("there is no `{path}` in the document{}", near.unwrap_or_default())
@@ -43,6 +46,17 @@ pub(super) fn show(loaded: &Loaded, path: &str) -> Result<String, String> {
         leaf => out.leaf("", leaf, &at),
     }
     Ok(out.text)
+}
+
+/// Puts in what nobody has written and holds all the same.
+fn complete(said: &mut Value, built_in: Value) {
+    let (Value::Mapping(said), Value::Mapping(built_in)) = (said, built_in) else { return };
+    for (key, value) in built_in {
+        match said.get_mut(&key) {
+            Some(known) => complete(known, value),
+            None => drop(said.insert(key, value)),
+        }
+    }
 }
 
 /// Walks down `path`; names may hold dots, so that each key is tried whole. The error is the nearest path there is.
@@ -194,11 +208,20 @@ routes:
             "like: orders  # y:7:19",
             "  connect: 2s  # defaults.pool y:4:31",
             "  idle: 1m  # built-in",
+            "  first_byte: 15s  # built-in",
+            "  errors: 3  # built-in",
+            "  for: 10s  # built-in",
             "balance: round_robin  # built-in",
         ] {
             assert!(canary.lines().any(|shown| shown.ends_with(line)), "{line}\n{canary}");
         }
         assert!(shown("pools.orders.targets[0]").unwrap().starts_with("at: 10.0.0.1:80  # y:6:12\n"));
+    }
+
+    #[test]
+    fn what_nobody_has_written_and_holds_all_the_same_is_there() {
+        assert_eq!(shown("routes.all.of.them.body.max").unwrap(), "10MiB  # built-in\n");
+        assert_eq!(shown("pools.canary.timeout.first_byte").unwrap(), "15s  # built-in\n");
     }
 
     #[test]

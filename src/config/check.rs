@@ -9,6 +9,7 @@ use super::node::{Entry, Map, Node, Place, Value};
 use super::notes::Notes;
 use crate::policy::auth::NONE;
 use crate::problem::Path;
+use crate::telemetry::access::Destination;
 use crate::units::Address;
 
 /// Checks the tree as it was completed, and the objects that could be read from it.
@@ -20,6 +21,15 @@ pub(super) fn whole(tree: &Node, document: &Document, notes: &mut Notes) {
     stores_exist_and_are_used(tree, notes);
     addresses_are_free(tree, document, notes);
     admin_is_local(tree, document, notes);
+    access_log_has_a_folder(tree, document, notes);
+}
+
+fn access_log_has_a_folder(tree: &Node, document: &Document, notes: &mut Notes) {
+    let Destination::File(file) = &document.observe.access_log.to else { return };
+    let Some(folder) = file.parent().filter(|folder| !folder.is_dir()) else { return };
+    let place = ["observe", "access_log", "to"].iter().try_fold(tree, |node, key| node.get(key));
+    let sentence = format!("there is no folder {} to write it to", folder.display());
+    notes.error(Path::of(["observe", "access_log", "to"]), place.map_or(tree.place, |node| node.place), sentence);
 }
 
 fn something_listens(tree: &Node, notes: &mut Notes) {
@@ -274,9 +284,8 @@ fn addresses_are_free(tree: &Node, document: &Document, notes: &mut Notes) {
             let element = list.and_then(|list| list.step(&crate::problem::Step::Index(index))).or(bind);
             let place = element.map_or(tree.place, |node| node.place);
             match taken.get(address) {
-                Some(by) if *by == format!("listeners.{name}") => {
-                    notes.error(at, place, format!("`{address}` is written twice"));
-                }
+                // The listener itself says what stands in it twice.
+                Some(by) if *by == format!("listeners.{name}") => {}
                 Some(by) => notes.error(at, place, format!("`{address}` is taken by {by} already")),
                 None => {
                     taken.insert(address, format!("listeners.{name}"));

@@ -9,7 +9,8 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::mishap::Mishap;
+use super::broken;
+use super::mishap::{Mishap, Wanted};
 use super::node::{Entry, Node, Value};
 use super::scalar::{self, Number};
 use crate::problem::Step;
@@ -43,7 +44,7 @@ impl<'de> At<'de> {
     fn text<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mishap> {
         match &self.0.value {
             Value::Text(text) => visitor.visit_borrowed_str(text),
-            Value::Doubtful(word) => doubtful(word, visitor),
+            Value::Doubtful(word) => Self::doubtful(word, visitor),
             Value::Number(text) => {
                 Err(Mishap::wrong(format!("expected a text, found a number; write it in quotes, \"{text}\"")))
             }
@@ -53,22 +54,21 @@ impl<'de> At<'de> {
             _ => self.refuse(&visitor),
         }
     }
-}
 
-/// A word on which YAML 1.1 and 1.2 disagree is refused, unless the type that asks knows the word.
-fn doubtful<'de, V: Visitor<'de>>(word: &'de str, visitor: V) -> Result<V::Value, Mishap> {
-    let expecting = (&visitor as &dyn Expected).to_string();
-    if expecting.split(|c: char| !c.is_alphanumeric()).any(|known| known == word) {
-        return visitor.visit_borrowed_str(word);
+    /// A word on which YAML 1.1 and 1.2 disagree is refused, unless the type that asks knows the word.
+    fn doubtful<V: Visitor<'de>>(word: &'de str, visitor: V) -> Result<V::Value, Mishap> {
+        let expecting = (&visitor as &dyn Expected).to_string();
+        if expecting.split(|c: char| !c.is_alphanumeric()).any(|known| known == word) {
+            return visitor.visit_borrowed_str(word);
+        }
+        let two = format!("`{word}` is a boolean to some readers and a text to others; write");
+        Err(Mishap::wrong(match expecting.as_str() {
+            "any valid JSON value" => format!("{two} {}, or \"{word}\" in quotes", scalar::meant(word)),
+            "a string" | "a borrowed string" => format!("{two} \"{word}\" in quotes if it is a text"),
+            text if text.starts_with("a text") => format!("{two} \"{word}\" in quotes if it is a text"),
+            _ => format!("expected {}, found `{word}`", Wanted(&visitor)),
+        }))
     }
-    Err(doubtful_mishap(word))
-}
-
-fn doubtful_mishap(word: &str) -> Mishap {
-    let meant = scalar::meant(word);
-    Mishap::wrong(format!(
-        "`{word}` is a boolean to some readers and a text to others; write {meant}, or \"{word}\" in quotes"
-    ))
 }
 
 impl<'de> Deserializer<'de> for At<'de> {
@@ -84,7 +84,7 @@ impl<'de> Deserializer<'de> for At<'de> {
                 Number::Fraction(number) => visitor.visit_f64(number),
             },
             Value::Text(text) => visitor.visit_borrowed_str(text),
-            Value::Doubtful(word) => doubtful(word, visitor),
+            Value::Doubtful(word) => Self::doubtful(word, visitor),
             Value::List(items) => visitor.visit_seq(Items { items, at: 0 }),
             Value::Map(map) => visitor.visit_map(Entries { entries: map.iter(), value: None }),
         }
@@ -127,7 +127,11 @@ impl<'de> Deserializer<'de> for At<'de> {
         keys: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Mishap> {
-        if matches!(self.0.value, Value::Map(_)) { self.deserialize_any(visitor) } else { self.refuse(&MapOf(keys)) }
+        match &self.0.value {
+            Value::Map(_) => self.deserialize_any(visitor),
+            Value::Text(text) if broken::lacks_space(text) => Err(Mishap::wrong(broken::no_space(text))),
+            _ => self.refuse(&MapOf(keys)),
+        }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Mishap> {
@@ -141,7 +145,7 @@ impl<'de> Deserializer<'de> for At<'de> {
         visitor: V,
     ) -> Result<V::Value, Mishap> {
         match &self.0.value {
-            Value::Doubtful(word) if !words.contains(&&**word) => Err(doubtful_mishap(word)),
+            Value::Doubtful(word) if !words.contains(&&**word) => Err(Mishap::unknown_variant(word, words)),
             Value::Text(word) | Value::Doubtful(word) => visitor.visit_enum(Choice { word, value: None }),
             Value::Map(map) => match map.iter().as_slice() {
                 [Entry { key, node, .. }] => visitor.visit_enum(Choice { word: key, value: Some(node) }),

@@ -212,7 +212,7 @@ mod tests {
             [
                 "1:5 things.a.at: `10.0.0.1` needs a port, e.g. 10.0.0.1:8080",
                 "4:7 things.a.mode: unknown word `rond_robin`. Did you mean `round_robin`?",
-                "7:7 things.a.note: `no` is a boolean to some readers and a text to others; write false, or \"no\" in quotes",
+                "7:7 things.a.note: `no` is a boolean to some readers and a text to others; write \"no\" in quotes if it is a text",
                 "6:9 things.a.parts[0]: the key `key` is missing",
                 "6:22 things.a.parts[1]: expected a map { cert, key }, found the number 3",
                 "8:7 things.a.port: expected a whole number from 0 to 65535, found the text `80`",

@@ -97,7 +97,7 @@ impl Error for Mishap {
 }
 
 /// What serde's derived code expects, in the words of an operator.
-struct Wanted<'a>(&'a dyn Expected);
+pub(super) struct Wanted<'a>(pub(super) &'a dyn Expected);
 
 impl Display for Wanted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,9 @@
 //! ([`check`]). Complaints are rendered by [`report`].
 
 pub mod admin;
+mod broken;
 mod brokers;
+mod built_in;
 pub mod case;
 mod check;
 mod de;

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle};
+use granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, StructureStyle};
 
+use super::broken;
 use super::node::{Entry, Map, Node, Place, Value};
 use super::notes::Notes;
 use super::scalar;
@@ -11,7 +12,7 @@ use super::secret;
 use crate::problem::Path;
 
 /// Levels of nesting; the language itself needs seven.
-const DEPTH: usize = 64;
+pub(super) const DEPTH: usize = 64;
 /// Nodes of all files together: 40,000 objects of a usual size are a third of it.
 const NODES: usize = 3_000_000;
 /// Nodes that aliases may stand for, all of them together.
@@ -34,7 +35,7 @@ pub(super) fn parse(text: &str, file: u32, budget: &mut Budget, notes: &mut Note
     let mut options = granit_parser::options! { disallow_directives: true };
     options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(text, options);
-    let mut build = Build { file, budget, notes, frames: Vec::new(), anchors: HashMap::new(), root: None };
+    let mut build = Build { text, file, budget, notes, frames: Vec::new(), anchors: HashMap::new(), root: None };
     match build.read(parser) {
         Ok(()) => {
             let empty = || Node::new(Place { file, line: 1, column: 1 }, Value::Null);
@@ -51,6 +52,8 @@ pub(super) fn parse(text: &str, file: u32, budget: &mut Budget, notes: &mut Note
 struct Frame {
     place: Place,
     anchor: usize,
+    /// It is written in brackets.
+    flow: bool,
     open: Open,
 }
 
@@ -60,6 +63,7 @@ enum Open {
 }
 
 struct Build<'a> {
+    text: &'a str,
     file: u32,
     budget: &'a mut Budget,
     notes: &'a mut Notes,
@@ -129,12 +133,12 @@ impl Build<'_> {
             Some(Frame { open: Open::Map(_, Some((_, key))), .. }) if style == StructureStyle::Block => *key,
             _ => place,
         };
-        self.frames.push(Frame { place, anchor, open });
+        self.frames.push(Frame { place, anchor, flow: style != StructureStyle::Block, open });
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), Stop> {
-        let Some(Frame { place, anchor, open }) = self.frames.pop() else { return Ok(()) };
+        let Some(Frame { place, anchor, open, .. }) = self.frames.pop() else { return Ok(()) };
         let value = match open {
             Open::List(items) => Value::List(items),
             Open::Map(entries, _) => Value::Map(self.map(entries)),
@@ -228,7 +232,12 @@ impl Build<'_> {
     }
 
     fn broken(&self, why: &ScanError) -> Stop {
-        Stop(self.place(why.marker()), sentence(why.kind()))
+        let open = self.frames.iter().rev().find(|frame| frame.flow).map(|frame| match frame.open {
+            Open::List(_) => (frame.place, '['),
+            Open::Map(..) => (frame.place, '{'),
+        });
+        let (place, sentence) = broken::told(why.kind(), self.place(why.marker()), open, self.text);
+        Stop(place, sentence)
     }
 }
 
@@ -238,41 +247,6 @@ fn line(number: usize) -> u32 {
 
 fn no_tag(place: Place, tagged: bool) -> Result<(), Stop> {
     if tagged { Err(Stop(place, "tags (`!word`) are not read; leave the tag out".into())) } else { Ok(()) }
-}
-
-/// What a mistake of the YAML itself is called here; the crate's own words serve where they are plain.
-fn sentence(kind: &ErrorKind) -> String {
-    let plain = match kind {
-        ErrorKind::TabNotAllowed
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart
-        | ErrorKind::TabInPlainScalar => "a tab stands here; YAML wants spaces",
-        ErrorKind::RecursionLimitExceeded => return format!("nested deeper than {DEPTH} levels"),
-        ErrorKind::UnknownAnchor => {
-            "this alias has no anchor (`&name`) before it; put the text in quotes if it begins with `*`"
-        }
-        ErrorKind::UnclosedFlowCollection { open } => return format!("the `{open}` that opens here is never closed"),
-        ErrorKind::MismatchedFlowCollectionEnd { open, close } => return format!("`{open}` is closed by `{close}`"),
-        ErrorKind::UnclosedQuotedScalar => "a quote is never closed",
-        ErrorKind::UnexpectedEof
-        | ErrorKind::UnexpectedEofFlowSequence
-        | ErrorKind::UnexpectedEofFlowMapping
-        | ErrorKind::UnexpectedEofImplicitFlowMapping
-        | ErrorKind::UnexpectedEofBlockMapping
-        | ErrorKind::UnexpectedEofBlockSequence => "the file ends too early",
-        ErrorKind::MappingValueNotAllowed => "a `:` cannot stand here; indent the line, or put the text in quotes",
-        ErrorKind::SimpleKeyExpected | ErrorKind::InvalidSimpleKey => "a key needs a `:` after it, on the same line",
-        ErrorKind::ExpectedBlockMappingKey | ErrorKind::InvalidIndentation => {
-            "this line does not fit the indentation of the lines above it"
-        }
-        ErrorKind::ExpectedFlowMappingSeparator => "`,` or `}` is missing",
-        ErrorKind::ExpectedFlowSequenceSeparator => "`,` or `]` is missing",
-        ErrorKind::ExpectedBlockSequenceEntry => "a list continues with `- ` at the same indentation",
-        ErrorKind::DirectiveDisallowed => "directives (`%`) are not read; leave the line out",
-        other => return format!("this is not YAML: {other}"),
-    };
-    plain.to_owned()
 }
 
 #[cfg(test)]
@@ -316,7 +290,27 @@ mod tests {
     #[test]
     fn mistakes_of_the_yaml_itself_are_said_in_plain_words() {
         for (text, line, column, sentence) in [
-            ("a:\n\tb: 1\n", 2, 2, "a tab stands here; YAML wants spaces"),
+            ("a:\n\tb: 1\n", 2, 1, "a tab stands here; YAML wants spaces"),
+            ("a:\n  b: 1\n\tc: 1\n", 3, 1, "a tab stands here; YAML wants spaces"),
+            ("a:\n  b: 1\n  \tc: 1\n", 3, 3, "a tab stands here; YAML wants spaces"),
+            ("a:\n  b: [::]:80\n", 2, 6, "what begins with `[` is a list; write an address in quotes, \"[::]:80\""),
+            (
+                "a: { b: [::1]:80, c: 1 }\n",
+                1,
+                9,
+                "what begins with `[` is a list; write an address in quotes, \"[::1]:80\"",
+            ),
+            ("a:1\nb: 2\n", 1, 1, "a space is missing after the `:` of `a:1`"),
+            ("a:\n  b:/x\n  c: 1\n", 2, 3, "a space is missing after the `:` of `b:/x`"),
+            ("a:\n  c: 1\n  b:/x\n", 3, 3, "a space is missing after the `:` of `b:/x`"),
+            (
+                "a:\n  b: 1\n    c: 2\n",
+                3,
+                5,
+                "this line is indented deeper than line 2, whose key has its value already",
+            ),
+            ("a:\n  b: [1, 2\n  c: 1\nd: 1\n", 2, 6, "the `[` that opens here is not closed before line 3"),
+            ("a: { b: 1\n  c: { d: 1 }\n", 1, 4, "the `{` that opens here is not closed before line 2"),
             ("a: 1\n---\nb: 1\n", 2, 1, "a second document begins here; one file holds one document"),
             ("a: 1\nb: 2\na: 3\n", 3, 1, "written twice, first in line 1; keep one of them"),
             ("a: !!int 3\n", 1, 10, "tags (`!word`) are not read; leave the tag out"),
@@ -329,7 +323,7 @@ mod tests {
             ("a: &b { c: 1 }\nd: { <<: *b }\n", 2, 6, "merge keys (`<<`) are not read; use `like: name` or `defaults`"),
             ("a: &b [*b]\n", 1, 8, "an alias stands inside of what it means, so it would never end"),
             ("a: [1, 2\n", 1, 4, "the `[` that opens here is never closed"),
-            ("a: b: c\n", 1, 5, "a `:` cannot stand here; indent the line, or put the text in quotes"),
+            ("a: b: c\n", 1, 5, "a second `: ` in this line; put the text in quotes"),
             ("? [a]\n: b\n", 1, 3, "a key must be a word, not a list or a map"),
         ] {
             assert_eq!(complaint(text), (line, column, sentence.to_owned()), "{text}");

@@ -44,6 +44,15 @@ const FILES: &[&[&str]] = &[
     &["runtime", "state"],
 ];
 
+/// Where it names them as `file:NAME`.
+const REFERENCES: &[&[&str]] = &[
+    &["pools", "*", "targets"],
+    &["routes", "*", "ip", "allow"],
+    &["routes", "*", "ip", "deny"],
+    &["defaults", "route", "ip", "allow"],
+    &["defaults", "route", "ip", "deny"],
+];
+
 /// Where a scheme of `auth` may stand.
 const SCHEMES: [&[&str]; 3] = [&["auth", "*"], &["routes", "*", "auth"], &["defaults", "route", "auth"]];
 
@@ -65,7 +74,9 @@ pub(super) fn resolve(root: &mut Node, directory: &Path) {
     for steps in FILES {
         each(root, steps, &change);
     }
-    each(root, &["pools", "*", "targets"], &|node| beside_reference(node, directory));
+    for steps in REFERENCES {
+        each(root, steps, &|node| beside_reference(node, directory));
+    }
     for scheme in SCHEMES {
         each(root, scheme, &|node| FILES_OF_SCHEMES.iter().for_each(|steps| each(node, steps, &change)));
     }

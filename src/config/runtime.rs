@@ -68,6 +68,9 @@ impl Default for Memory {
     }
 }
 
+/// The program itself needs about as much.
+const LEAST_MEMORY: Size = Size::from_bytes(32 << 20);
+
 /// Whose word on the memory counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MemoryLimit {
@@ -88,7 +91,8 @@ impl FromStr for MemoryLimit {
             "off" => Ok(Self::Off),
             _ => {
                 let size = text.parse().map_err(|why| format!("{why}, nor `auto` or `off`"))?;
-                Some(Self::Of(size)).filter(|_| !Size::is_empty(size)).ok_or("`0` is no memory; say `off`".to_owned())
+                let few = || format!("`{size}` is too little to serve anyone; at least {LEAST_MEMORY}, or `off`");
+                Some(Self::Of(size)).filter(|_| size >= LEAST_MEMORY).ok_or_else(few)
             }
         }
     }

@@ -30,7 +30,10 @@ impl Reloader {
         let attempt = attempt.unwrap_or_else(|panic| Err(format!("rolling back failed: {panic}\n")));
         let outcome = self.settle(attempt.unwrap_or_else(|why| Attempt::Done(self.refused(78, why)))).await;
         if !outcome.applied() {
+            // What serves and what lies on disk are as they were: no reload has failed.
             self.history.hold(before);
+            log::warn!("rollback refused, generation {} serves on:\n{}", outcome.generation, outcome.report.trim_end());
+            return outcome;
         }
         self.count(&outcome);
         self.remember("rollback", &outcome);

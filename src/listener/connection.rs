@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::HeaderValue;
 use pingora::protocols::Digest;
@@ -12,6 +12,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use super::{Listener, Successor};
 use crate::exchange::ClientCertificate;
 use crate::fault::Fault;
+use crate::telemetry::trace::RequestId;
 
 /// One connection of a client: the same for all of its requests.
 pub struct Connection {
@@ -130,6 +131,12 @@ pub struct PartOf {
     pub request: Box<str>,
     /// Why it is none, as its connection would have found out; its head then only tells what it was.
     pub refused: Option<Fault>,
+    /// Its own.
+    pub id: RequestId,
+    /// What of the document does not wait for it any longer.
+    pub rule: Box<str>,
+    /// What its sender was told, where its answer was not waited for.
+    pub left: OnceLock<Fault>,
 }
 
 /// The connection of a session, as the accept loop left it in Pingora's digest.
@@ -137,11 +144,11 @@ pub fn connection_of(digest: &Digest) -> Option<&Arc<Connection>> {
     came_by(digest).map(|(connection, _)| connection)
 }
 
-/// The same, and what else there is to know of the part of a batch.
-pub fn came_by(digest: &Digest) -> Option<(&Arc<Connection>, Option<&PartOf>)> {
+/// The same, and for the part of a batch what it is.
+pub fn came_by(digest: &Digest) -> Option<(&Arc<Connection>, Option<&Arc<PartOf>>)> {
     let data = digest.proxy_digest.as_ref()?.user_data.as_ref()?;
     match data.downcast_ref() {
         Some(connection) => Some((connection, None)),
-        None => data.downcast_ref::<PartOf>().map(|part| (&part.connection, Some(part))),
+        None => data.downcast_ref::<Arc<PartOf>>().map(|part| (&part.connection, Some(part))),
     }
 }

@@ -126,7 +126,7 @@ impl Batch {
 
     /// The requests of a batch, or all that is wrong with them.
     pub fn read(&self, body: &[u8], base: &Base<'_>) -> Result<Vec<Part>, Vec<Wrong>> {
-        let wrong = |sentence: String| vec![(Box::from(""), Box::from(sentence))];
+        let wrong = |sentence: String| vec![(Box::from("#"), Box::from(sentence))];
         let all: Vec<&RawValue> = serde_json::from_slice(body).map_err(|_| {
             wrong("is not a JSON array of requests, e.g. [{\"method\":\"GET\",\"path\":\"/\"}]".to_owned())
         })?;
@@ -137,7 +137,7 @@ impl Batch {
         for (at, raw) in all.into_iter().enumerate() {
             match part(raw, base) {
                 Ok(part) => parts.push(part),
-                Err((key, sentence)) => wrongs.push((format!("/{at}{key}").into(), sentence)),
+                Err((key, sentence)) => wrongs.push((format!("#/{at}{key}").into(), sentence)),
             }
         }
         if wrongs.is_empty() { Ok(parts) } else { Err(wrongs) }
@@ -277,19 +277,19 @@ mod tests {
     fn all_that_is_wrong_is_said_with_its_place() {
         let told = |text: &str, trusted| read(text, trusted).map(|parts| parts.len()).unwrap_err();
         let places = |text: &str, trusted| told(text, trusted).into_iter().map(|(at, _)| at).collect::<Vec<_>>();
-        assert_eq!(places("{}", false), [""]);
+        assert_eq!(places("{}", false), ["#"]);
         let many = format!("[{}]", vec![r#"{"method":"GET","path":"/"}"#; 21].join(","));
         assert_eq!(told(&many, false)[0].1, "21 requests are too many for one batch; at most 20");
         let wrong = r#"[{"method":"GET"},{"method":"GET","path":"a"},{"method":"GET","path":"/","x":1},7]"#;
-        assert_eq!(places(wrong, false), ["/0", "/1/path", "/2", "/3"]);
+        assert_eq!(places(wrong, false), ["#/0", "#/1/path", "#/2", "#/3"]);
         let wrong = r#"[{"method":"G T","path":"/"},{"method":"GET","path":"/a?b#c"},{"method":"GET","path":"/ "}]"#;
-        assert_eq!(places(wrong, false), ["/0/method", "/1/path", "/2/path"]);
+        assert_eq!(places(wrong, false), ["#/0/method", "#/1/path", "#/2/path"]);
         let of_hops =
             ["X-Forwarded-For", "forwarded", "via", "x-request-id", "connection", "content-length", "upgrade", "a b"];
         let of_pages = ["Origin", "referer", "Sec-Fetch-Site", "x-requested-with", "access-control-request-method"];
         for name in of_hops.into_iter().chain(of_pages) {
             let text = format!(r#"[{{"method":"GET","path":"/","headers":{{"{name}":"1"}}}}]"#);
-            assert_eq!(places(&text, false), [format!("/0/headers/{name}")], "{name}");
+            assert_eq!(places(&text, false), [format!("#/0/headers/{name}")], "{name}");
         }
         for name in ["host", "x-user", "traceparent"] {
             let text = format!(r#"[{{"method":"GET","path":"/","headers":{{"{name}":"1"}}}}]"#);

@@ -38,9 +38,9 @@ use crate::units::{Duration, or_short, short_form};
 pub struct Config {
     /// Origins that may read: `https://app.example.com`, `https://*.example.com`, `{ regex: .. }`, or `*` for all.
     pub origins: Vec<Origin>,
-    /// Methods that a preflight allows.
-    #[serde(default = "simple")]
-    pub methods: Vec<Box<str>>,
+    /// Methods that a preflight allows; those of the route's match when left out, all where that names none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<Box<str>>>,
     /// Fields that a page may send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<Field>,
@@ -56,10 +56,6 @@ pub struct Config {
     /// `shadow` only counts and logs whose preflight would be refused, and answers none.
     #[serde(default, skip_serializing_if = "Mode::is_default")]
     pub mode: Mode,
-}
-
-fn simple() -> Vec<Box<str>> {
-    ["GET", "HEAD", "POST"].map(Into::into).into()
 }
 
 fn ten_minutes() -> Duration {
@@ -181,29 +177,25 @@ const OURS: [HeaderName; 6] = [
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 impl Cors {
-    /// What gRPC-Web sends and reads need not be listed where the route speaks it.
+    /// What gRPC-Web sends and reads need not be listed where the route speaks it; `taken` are the methods of its match.
     pub fn compile(
         config: &Config,
         grpc_web: bool,
+        taken: &[&str],
         at: &Path,
         tools: &Tools<'_>,
         problems: &mut Problems,
     ) -> Option<Self> {
         let before = problems.errors();
         let origins = origins(config, &at.key("origins"), problems);
-        for (index, method) in config.methods.iter().enumerate().filter(|(_, method)| !METHODS.contains(&&***method)) {
-            let near = nearest(&method.to_ascii_uppercase(), METHODS);
-            let hint = near.map(|near| format!(". Did you mean `{near}`?")).unwrap_or_default();
-            problems
-                .error(at.key("methods").index(index), format!("`{method}` is not a method that is forwarded{hint}"));
-        }
+        let methods = methods(config, taken, &at.key("methods"), problems);
         let fields = |fields: &[Field], web: &[&'static str]| {
             let said = || fields.iter().map(Field::as_str);
             let more = web.iter().copied().filter(|name| grpc_web && !said().any(|said| said == *name));
             said().chain(more).collect::<Vec<_>>().join(", ")
         };
         let said = [
-            (header::ACCESS_CONTROL_ALLOW_METHODS, config.methods.join(", ")),
+            (header::ACCESS_CONTROL_ALLOW_METHODS, methods.join(", ")),
             (header::ACCESS_CONTROL_ALLOW_HEADERS, fields(&config.headers, &grpc_web::SENT)),
             (header::ACCESS_CONTROL_MAX_AGE, config.max_age.get().as_secs().to_string()),
         ];
@@ -276,6 +268,23 @@ pub fn asked_method(request: &dyn Request) -> Option<Method> {
     Method::from_bytes(method.as_bytes()).ok()
 }
 
+/// Those that are said, or those that are taken.
+fn methods<'c>(config: &'c Config, taken: &[&'c str], at: &Path, problems: &mut Problems) -> Vec<&'c str> {
+    let Some(said) = &config.methods else {
+        let usual = METHODS.into_iter().filter(|method| *method != "OPTIONS");
+        return if taken.is_empty() { usual.collect() } else { taken.to_vec() };
+    };
+    if said.is_empty() {
+        problems.error(at.clone(), "needs at least one method, e.g. [GET, POST]");
+    }
+    for (index, method) in said.iter().enumerate().filter(|(_, method)| !METHODS.contains(&&***method)) {
+        let near = nearest(&method.to_ascii_uppercase(), METHODS);
+        let hint = near.map(|near| format!(". Did you mean `{near}`?")).unwrap_or_default();
+        problems.error(at.index(index), format!("`{method}` is not a method that is forwarded{hint}"));
+    }
+    said.iter().map(|method| &**method).collect()
+}
+
 fn origins(config: &Config, at: &Path, problems: &mut Problems) -> Vec<Allowed> {
     if config.origins.is_empty() {
         problems.error(at.clone(), "needs at least one origin, e.g. [https://app.example.com]");
@@ -307,7 +316,7 @@ mod tests {
         let auth = std::collections::BTreeMap::new();
         let tools = Tools::alone(&place, &auth);
         let config: Config = serde_yaml::from_str(yaml).map_err(|e| e.to_string())?;
-        let made = Cors::compile(&config, false, &Path::of(["cors"]), &tools, &mut problems);
+        let made = Cors::compile(&config, false, &[], &Path::of(["cors"]), &tools, &mut problems);
         made.ok_or_else(|| problems.iter().map(|p| format!("{}: {}", p.at, p.sentence)).collect::<Vec<_>>().join("; "))
     }
 

@@ -28,6 +28,8 @@ pub enum Foreseen {
     Replied(u16),
     /// It counts: only the running gateway knows how many there were.
     Counts,
+    /// Its `when` does not hold.
+    CountsNot,
     /// Somebody would have to be asked.
     Asks,
     NotAsked,
@@ -51,6 +53,7 @@ impl fmt::Display for Foreseen {
             Self::Watched(_) => f.write_str("would refuse"),
             Self::Replied(status) => write!(f, "answers {status}"),
             Self::Counts => f.write_str("counts"),
+            Self::CountsNot => f.write_str("does not count"),
             Self::Asks => f.write_str("asks elsewhere"),
             Self::NotAsked => f.write_str("is not asked"),
         }
@@ -108,8 +111,8 @@ impl Guards {
             let verdict = || require.check(exchange.request, &exchange.found.identity);
             steps.take(require.rule(), || said(require.rule().mode, verdict()));
         }
-        for rule in self.limits.iter().flat_map(super::limit::Limits::rules) {
-            steps.take(rule, || Foreseen::Counts);
+        for (rule, counts) in self.limits.iter().flat_map(|limits| limits.foresee(exchange)) {
+            steps.take(rule, || if counts { Foreseen::Counts } else { Foreseen::CountsNot });
         }
         if let Some(validate) = &self.validate {
             let mut verdict = || validate.check(exchange.request, exchange.found);

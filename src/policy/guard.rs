@@ -89,6 +89,8 @@ pub struct Settings<'c> {
     pub cors: Option<&'c cors::Config>,
     /// Pages speak gRPC-Web.
     pub grpc_web: bool,
+    /// Those of the route's match; none where every one is taken.
+    pub methods: &'c [&'c str],
     pub body: Option<&'c body::Config>,
     pub auth: Option<&'c auth::Use>,
     pub require: Option<&'c require::Config>,
@@ -112,8 +114,9 @@ impl Guards {
     /// `at` is `routes.NAME`; nothing where the route has no guard at all.
     pub fn compile(configs: Settings<'_>, at: &Path, tools: &Tools<'_>, problems: &mut Problems) -> Option<Box<Self>> {
         let ip = configs.ip.and_then(|config| Ip::compile(config, &at.key("ip"), tools, problems));
-        let cors =
-            configs.cors.and_then(|config| Cors::compile(config, configs.grpc_web, &at.key("cors"), tools, problems));
+        let cors = configs.cors.and_then(|config| {
+            Cors::compile(config, configs.grpc_web, configs.methods, &at.key("cors"), tools, problems)
+        });
         let body = configs.body.and_then(|config| Body::compile(config, &at.key("body"), tools, problems));
         let asked = configs.auth.filter(|config| !config.is_none());
         let auth = asked.and_then(|config| Auth::compile(config, &at.key("auth"), tools, problems));

@@ -1,18 +1,19 @@
 //! Networks and what is known of each; an address is looked up by its longest prefix.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::problem::{Path, Problems};
 use crate::units::{Network, Text};
 
 /// Networks in the document, or a file with one a line.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(rename = "Networks")]
 pub enum List {
@@ -20,6 +21,37 @@ pub enum List {
     File(Text),
     /// One after the other.
     Here(Vec<Network>),
+}
+
+struct Visitor;
+
+impl<'de> de::Visitor<'de> for Visitor {
+    type Value = List;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of networks, e.g. [10.0.0.0/8], or file:NAME of a file with one a line")
+    }
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<List, E> {
+        let alone = || E::custom(format!("`{text}` is no list of networks; write [{text}]"));
+        match text.strip_prefix("file:") {
+            Some(_) => text.parse().map(List::File).map_err(E::custom),
+            None if text.parse::<Network>().is_ok() => Err(alone()),
+            None => Err(E::invalid_type(de::Unexpected::Str(text), &self)),
+        }
+    }
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<List, A::Error> {
+        let mut networks = Vec::new();
+        while let Some(network) = list.next_element()? {
+            networks.push(network);
+        }
+        Ok(List::Here(networks))
+    }
+}
+
+impl<'de> Deserialize<'de> for List {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Visitor)
+    }
 }
 
 /// More networks than this are a mistake, not a list.

@@ -177,10 +177,10 @@ impl Pool {
         loop {
             match self.pick(request, &[]) {
                 // Nobody tells when a breaker lets requests through again.
-                Err(Unserved { fault: Fault::PoolQueueFull, wait: Some(wait) }) => {
+                Err(Unserved { fault: Fault::PoolQueueFull, wait: Some(wait), .. }) => {
                     let _ = timeout(wait, rule.line.looks.notified()).await;
                 }
-                Err(Unserved { fault: Fault::PoolQueueFull, wait: None }) => rule.line.looks.notified().await,
+                Err(Unserved { fault: Fault::PoolQueueFull, wait: None, .. }) => rule.line.looks.notified().await,
                 other => return other,
             }
         }

@@ -53,7 +53,12 @@ impl Pool {
         let by_hand = self.standing.by_hand.of(target.name(), now);
         let status = TargetStatus::new(target, self.check.is_some(), own, live.why_not(target), now);
         let drained = by_hand.filter(|(weight, _)| *weight == 0).map(|_| "drained");
-        TargetStatus { by_hand: by_hand.map(Weighed::from), out: drained.or(status.out), ..status }
+        let held = drained.is_none() && target.weight() > 0 && self.standing.hand.is(Held::Open);
+        let (out, reason) = match drained.or(status.out) {
+            None | Some("breaker") if held => (Some("breaker"), Some("held open by hand".to_owned())),
+            out => (out, status.reason),
+        };
+        TargetStatus { by_hand: by_hand.map(Weighed::from), out, reason, ..status }
     }
 
     /// What is said of a breaker under this pool's rule.
@@ -168,7 +173,7 @@ pub struct TargetStatus {
     pub priority: Option<u8>,
     pub state: &'static str,
     pub since_seconds: u64,
-    /// Why the last probe failed.
+    /// Why the last probe failed, or that its breaker is held open by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     pub in_flight: u32,

@@ -7,6 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -24,7 +25,7 @@ use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::time::{Instant, timeout_at};
 
@@ -32,12 +33,14 @@ use super::ctx::Ctx;
 use super::gone::unless_gone;
 use super::intake::{field, is_hop_by_hop};
 use super::whole::{self, Then};
-use super::{App, Aside, response};
+use super::{App, Aside, Proxy, response};
+use crate::answer::{Answer, Answers, Asked};
 use crate::exchange::Refusal;
 use crate::fault::Fault;
 use crate::listener::rules::check_h2;
 use crate::listener::{Connection, Limits, PartOf};
 use crate::policy::batch::{Base, Batch, Part};
+use crate::telemetry::trace::RequestId;
 
 /// The largest batch.
 const MOST_BODY: usize = 8 << 20;
@@ -52,19 +55,15 @@ struct Around {
     app: Arc<App>,
     aside: Aside,
     connection: Arc<Connection>,
+    answers: Arc<Answers>,
     of: Box<str>,
+    rule: Box<str>,
     until: Instant,
     most: usize,
 }
 
 /// Answers with what became of each part, in their order.
-pub(super) async fn answer(
-    session: &mut Session,
-    ctx: &mut Ctx,
-    batch: &Batch,
-    own: &Own,
-    aside: &Aside,
-) -> Result<bool> {
+pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, batch: &Batch, proxy: &Proxy) -> Result<bool> {
     if ctx.part_of.is_some() {
         ctx.why = Some("a batch inside a batch".to_owned());
         return Err(Fault::RequestInvalid.into());
@@ -76,7 +75,7 @@ pub(super) async fn answer(
     check_kind(session, ctx)?;
     whole::read(session, MOST_BODY, Then::Answer, ctx).await?;
     let parts = parts(session, ctx, batch)?;
-    let around = Arc::new(around(ctx, batch, own, aside)?);
+    let around = Arc::new(around(ctx, batch, proxy)?);
     let one = |part: Part| {
         let around = Arc::clone(&around);
         async move { around.answer(part).await }
@@ -129,12 +128,18 @@ fn outline(head: &RequestHeader) -> Result<RequestHeader> {
     Ok(outline)
 }
 
-fn around(ctx: &Ctx, batch: &Batch, own: &Own, aside: &Aside) -> Result<Around, Fault> {
-    let app = own.get().and_then(Weak::upgrade);
+fn around(ctx: &Ctx, batch: &Batch, proxy: &Proxy) -> Result<Around, Fault> {
+    let app = proxy.own.get().and_then(Weak::upgrade);
     let (Some(app), Some(connection)) = (app, &ctx.connection) else { return Err(Fault::GatewayInternal) };
     let until = Instant::from(ctx.started) + batch.timeout;
-    let (aside, connection) = (Arc::clone(aside), Arc::clone(connection));
-    Ok(Around { app, aside, connection, of: ctx.id().into(), until, most: batch.answer })
+    let (aside, connection) = (Arc::clone(&proxy.aside), Arc::clone(connection));
+    let answers = Arc::clone(&proxy.live.load().answers);
+    Ok(Around { app, aside, connection, answers, of: ctx.id().into(), rule: rule(ctx), until, most: batch.answer })
+}
+
+fn rule(ctx: &Ctx) -> Box<str> {
+    let rule = ctx.route.as_ref().map(|route| format!("routes.{}.batch ({})", route.name, route.place));
+    rule.unwrap_or_default().into()
 }
 
 /// The requests of the batch; its sender is told all that is wrong with them.
@@ -147,9 +152,8 @@ fn parts(session: &Session, ctx: &mut Ctx, batch: &Batch) -> Result<Vec<Part>, F
     let base = Base { fields: &fields, trusted };
     let read = batch.read(ctx.whole.as_deref().unwrap_or_default(), &base);
     read.map_err(|errors| {
-        let rule = ctx.route.as_ref().map(|route| format!("routes.{}.batch ({})", route.name, route.place));
         let why = errors.first().map(|(at, what)| format!("{at}: {what}")).unwrap_or_default();
-        let rule = rule.unwrap_or_default().into();
+        let rule = (*rule(ctx)).into();
         let refusal = Refusal { fault: Fault::BodyInvalid, rule, why: why.into(), fields: Vec::new(), errors };
         ctx.refuse(refusal)
     })
@@ -158,31 +162,48 @@ fn parts(session: &Session, ctx: &mut Ctx, batch: &Batch) -> Result<Vec<Part>, F
 impl Around {
     /// What became of one part, as JSON.
     async fn answer(&self, part: Part) -> String {
-        let id = part.id.clone();
-        let answered = match timeout_at(self.until, Box::pin(self.ask(part))).await {
-            Ok(answered) => answered,
-            Err(_) => Err(Fault::UpstreamTimeoutTotal),
-        };
+        let (id, head) = (part.id.clone(), part.head.clone());
+        let refused = refusal(&part.head, &self.connection.listener.limits);
+        let (connection, id_of_part) = (Arc::clone(&self.connection), RequestId::new(SystemTime::now()));
+        let (request, rule, left) = (self.of.clone(), self.rule.clone(), OnceLock::new());
+        let of = Arc::new(PartOf { connection, request, refused, id: id_of_part, rule, left });
+        let answered = self.in_time(part, &of).await;
         match answered {
             Ok((head, body)) => told(id.as_deref(), head.status.as_u16(), &head.headers, &body),
             Err(fault) => {
-                let body = json!({ "status": fault.status(), "code": fault.code(), "request_id": &*self.of });
-                let mut fields = HeaderMap::new();
-                fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-                told(id.as_deref(), fault.status(), &fields, body.to_string().as_bytes())
+                let answer = self.apology(fault, &head, of.id.as_str());
+                told(id.as_deref(), answer.status, &answer.headers.into_iter().collect(), &answer.body)
             }
         }
     }
 
+    /// Its answer, or why that is not waited for any longer.
+    async fn in_time(&self, part: Part, of: &Arc<PartOf>) -> Result<(ResponseHeader, Bytes), Fault> {
+        let mut asked = Box::pin(self.ask(part, of));
+        let answered = timeout_at(self.until, &mut asked).await.unwrap_or(Err(Fault::UpstreamTimeoutTotal));
+        if let Err(fault) = &answered {
+            // Before its connection ends, so that it knows why.
+            of.left.get_or_init(|| *fault);
+        }
+        answered
+    }
+
+    /// What a part is answered where it has not done so itself, as everywhere.
+    fn apology(&self, fault: Fault, head: &RequestHeader, request_id: &str) -> Answer {
+        let accept_language = head.headers.get(header::ACCEPT_LANGUAGE).and_then(|languages| languages.to_str().ok());
+        let head = head.method == Method::HEAD;
+        let asked = Asked { request_id, accept_language, head, cause: Some((fault, None)), ..Asked::default() };
+        self.answers.answer(fault.outside(), &asked)
+    }
+
     /// Sends a part, and reads its answer. When this is dropped, its client is gone.
-    async fn ask(&self, mut part: Part) -> Result<(ResponseHeader, Bytes), Fault> {
+    async fn ask(&self, mut part: Part, of: &Arc<PartOf>) -> Result<(ResponseHeader, Bytes), Fault> {
         let (near, far) = duplex(PIPE);
-        let refused = refusal(&part.head, &self.connection.listener.limits);
-        if let Some(fault) = refused {
+        if let Some(fault) = of.refused {
             part.head = outline(&part.head).map_err(|_| fault)?;
             part.body.clear();
         }
-        self.serve(far, refused).map_err(|_| Fault::GatewayInternal)?;
+        self.serve(far, of).map_err(|_| Fault::GatewayInternal)?;
         let mut session = HttpSession::new(Box::new(Pipe { io: near, proxy: None }));
         let exchange = async {
             session.write_request_header(Box::new(part.head)).await?;
@@ -213,9 +234,9 @@ impl Around {
     }
 
     /// The other end of a part's connection is served as any other.
-    fn serve(&self, far: DuplexStream, refused: Option<Fault>) -> Result<()> {
-        let part = PartOf { connection: Arc::clone(&self.connection), request: self.of.clone(), refused };
-        let proxy = ProxyDigest::new(Box::new(ResponseHeader::build(200, Some(0))?), Some(Box::new(part)));
+    fn serve(&self, far: DuplexStream, of: &Arc<PartOf>) -> Result<()> {
+        let user_data = Box::new(Arc::clone(of));
+        let proxy = ProxyDigest::new(Box::new(ResponseHeader::build(200, Some(0))?), Some(user_data));
         let mut session = ServerSession::new_http1(Box::new(Pipe { io: far, proxy: Some(Arc::new(proxy)) }));
         session.set_keepalive(None);
         let (app, shutdown) = (Arc::clone(&self.app), self.connection.closing.clone());

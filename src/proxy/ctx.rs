@@ -1,5 +1,6 @@
 //! What one request carries from its first byte to its log line.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,12 +13,12 @@ use super::bodies::Steps;
 use super::cache::Cached;
 use super::copy::Copying;
 use super::gather::Calls;
-use super::intake::{Intake, field};
+use super::intake::{self, Intake, field};
 use super::time::{self, End};
 use super::view::View;
 use crate::exchange::{Exchange, Found, Refusal, Stop};
 use crate::fault::Fault;
-use crate::listener::Connection;
+use crate::listener::{Connection, PartOf};
 use crate::policy::body;
 use crate::policy::grpc_web::Web;
 use crate::policy::guard::Half;
@@ -41,8 +42,8 @@ pub struct Ctx {
     pub trace: Trace,
     /// Who sent it through which listener.
     pub connection: Option<Arc<Connection>>,
-    /// The id of the batch that it is a part of.
-    pub part_of: Option<Box<str>>,
+    /// The batch that it is a part of.
+    pub part_of: Option<Arc<PartOf>>,
     /// What it was found to be.
     pub intake: Option<Intake>,
     /// Where it goes: its route with pools and counters, which outlive a reload as long as the request does.
@@ -189,6 +190,24 @@ impl Ctx {
         self.carried_id.as_deref().unwrap_or_else(|| self.own_id.as_str())
     }
 
+    /// The host, if it is known.
+    pub(super) fn host(&self, request: &RequestHeader) -> Option<Cow<'_, str>> {
+        match (&self.intake, self.fault) {
+            (Some(intake), _) => Some(Cow::Borrowed(&*intake.host)),
+            (None, fault) => intake::host_of(request, fault?).map(Cow::Owned),
+        }
+    }
+
+    /// It is a part of a batch, which knows its name already.
+    pub(super) fn become_part(&mut self, of: &Arc<PartOf>) {
+        (self.own_id, self.part_of) = (of.id, Some(Arc::clone(of)));
+    }
+
+    /// What its sender was told, where the batch that it is a part of did not wait for its answer.
+    pub(super) fn left(&self) -> Option<Fault> {
+        self.part_of.as_ref()?.left.get().copied()
+    }
+
     /// Asks the guards of the route; what they found stays, whatever they say. A status is their answer.
     pub async fn pass_guards(&mut self, request: &RequestHeader, body: bool, half: Half) -> Result<Option<u16>, Fault> {
         let (Some(route), Some(intake), Some(connection)) = (&self.route, &self.intake, &self.connection) else {
@@ -297,7 +316,8 @@ impl Ctx {
             self.retry_after = unserved.wait;
             let fallback = self.pool.as_ref().and_then(|pool| Some((pool, pool.fallback()?.clone())));
             let Some((pool, fallback)) = fallback else {
-                self.why = self.why.take().or_else(|| unserved.why());
+                let pool = self.pool.as_ref();
+                self.why = self.why.take().or_else(|| pool.map_or_else(|| unserved.why(), |pool| pool.why(unserved)));
                 return Err(unserved.fault);
             };
             if let Some(counted) = pool.counted() {

@@ -46,6 +46,12 @@ pub(super) struct Story<'a> {
 /// Tells of a request that ends with its session; of one that was handed over there is nothing to tell here.
 pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
     again::end(ctx);
+    let left = ctx.left().filter(|_| ctx.fault.is_some());
+    if let Some(fault) = left {
+        // The end of its connection was only how it learned that.
+        ctx.fault = Some(fault);
+        ctx.why = Some("the batch that it is a part of waited no longer".to_owned());
+    }
     let Some(connection) = ctx.connection.take() else { return };
     let (route, pool, snapshot) = (ctx.route.take(), ctx.pool.take(), live.load());
     let (request, counted) = (session.req_header(), route.as_ref().map_or(&snapshot.nowhere, |route| &route.counted));
@@ -60,7 +66,7 @@ pub(super) fn of_session(live: &Live, session: &Session, ctx: &mut Ctx) {
         query: query(request, route.as_deref()),
         counted: counted.through(&connection.listener.name).map(|counted| &**counted).filter(|_| !refresh),
         pool_counted: pool.as_deref().and_then(Pool::counted).filter(|_| !ctx.upstream.by_call),
-        status: status(session, ctx.fault),
+        status: left.map_or_else(|| status(session, ctx.fault), Fault::status),
         bytes_in: session.body_bytes_read() as u64,
         bytes_out: session.body_bytes_sent() as u64,
         took: times(ctx),
@@ -136,7 +142,7 @@ fn count(story: &Story<'_>, ctx: &Ctx) {
 
 fn line(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) {
     let (request, connection) = (story.request, story.connection);
-    let host = ctx.intake.as_ref().map_or(b"-".as_slice(), |intake| intake.host.as_bytes());
+    let host = ctx.host(request);
     let client = ctx.intake.as_ref().map_or_else(|| connection.peer.ip().to_canonical(), |intake| intake.client);
     let said = |name| request.headers.get(name).map(header::HeaderValue::as_bytes);
     let called = || ctx.past.last().filter(|_| ctx.upstream.by_call).map(|past| past.target.name());
@@ -149,12 +155,12 @@ fn line(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) {
     snapshot.access.write(&Entry {
         time: ctx.arrived,
         request_id: ctx.id(),
-        part_of: ctx.part_of.as_deref(),
+        part_of: ctx.part_of.as_ref().map(|part| &*part.request),
         trace_id: ctx.trace.id(),
         listener: connection.listener.name.as_str(),
         route: story.route,
         method: request.method.as_str(),
-        host,
+        host: host.as_deref().unwrap_or("-").as_bytes(),
         path: request.uri.path().as_bytes(),
         query: story.query.as_deref().map(str::as_bytes),
         protocol: protocol(request.version),

@@ -57,9 +57,9 @@ pub fn make_safe(request: &mut RequestHeader, connection: &Connection, client_ip
         // Pingora (0.9.1) has no way to tell such a client to go on: it does not wait to hear it from the target either.
         request.remove_header(&header::EXPECT);
     }
-    check_hops(&request.headers)?;
     let named = canonical_target(request, connection.listener.limits.uri.len())?;
     let (host, port) = canonical_host(request, named.as_deref())?;
+    check_hops(&request.headers)?;
     if let Some(tls) = &connection.tls
         && !connection.listener.serves(tls.name.as_deref(), &host)
     {
@@ -77,6 +77,13 @@ pub fn make_safe(request: &mut RequestHeader, connection: &Connection, client_ip
     }
     let port = port.filter(|port| *port != if https { 443 } else { 80 });
     Ok(Intake { host, port, client, trusted, https })
+}
+
+/// The host of a request that was refused after its only `Host` was put back; nothing where nobody knows which it is.
+pub fn host_of(request: &RequestHeader, refused: Fault) -> Option<String> {
+    let known = matches!(refused, Fault::RequestLoop | Fault::RequestMisdirected);
+    let line = request.headers.get(header::HOST).filter(|_| known)?.to_str().ok()?;
+    canonical::host(line).ok().map(|(host, _)| host.to_string())
 }
 
 /// RFC 9110 section 7.6.3: `Via` tells of the way behind the request; too many of ours are a loop.

@@ -20,8 +20,11 @@ pub(super) fn look(live: &Live, session: &mut Session, ctx: &mut Ctx) -> Result<
     ctx.generation = snapshot.generation;
     let mut refused = None;
     if let Some((connection, part)) = session.digest().and_then(came_by) {
-        (ctx.connection, ctx.part_of) = (Some(connection.clone()), part.map(|part| part.request.clone()));
-        refused = part.and_then(|part| part.refused);
+        ctx.connection = Some(connection.clone());
+        if let Some(part) = part {
+            refused = part.refused;
+            ctx.become_part(part);
+        }
     }
     let Some(connection) = &ctx.connection else { return Err(Fault::GatewayInternal.into()) };
     // HTTP/1.0 knows no answers before the answer.
@@ -52,7 +55,8 @@ pub(super) fn look(live: &Live, session: &mut Session, ctx: &mut Ctx) -> Result<
             }
             ctx.route = Some(route.clone());
             ctx.params = params;
-            if live.is_short() { Err(Fault::ShedMemory.into()) } else { Ok(()) }
+            let refused = if live.is_short() { Some(Fault::ShedMemory) } else { ctx.left() };
+            refused.map_or(Ok(()), |fault| Err(fault.into()))
         }
         Found::Method { allow, nearest } => {
             ctx.allow = Some(allow);

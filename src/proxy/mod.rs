@@ -137,7 +137,7 @@ impl ProxyHttp for Proxy {
             Action::Publish(publish) => Box::pin(mqtt::publish(session, ctx, publish)).await,
             Action::Subscribe(subscribe) => Box::pin(mqtt::stream(&self.live, session, ctx, subscribe)).await,
             Action::Gather(gather) => gather::answer(session, ctx, gather).await,
-            Action::Batch(batch) => Box::pin(batch::answer(session, ctx, batch, &self.own, &self.aside)).await,
+            Action::Batch(batch) => Box::pin(batch::answer(session, ctx, batch, self)).await,
         }
     }
 

@@ -87,7 +87,7 @@ impl Ctx {
 
     /// What the target is told of: a client that would not wait, or that did not end its request, says nothing of it.
     pub(super) fn blamed(&self, fault: Option<Fault>) -> Option<Fault> {
-        let hurried = self.upstream.end.as_ref().is_some_and(|end| end.by_client);
+        let hurried = self.upstream.end.as_ref().is_some_and(|end| end.by_client) || self.left().is_some();
         let excused = match fault {
             Some(Fault::UpstreamTimeoutTotal) => hurried || !self.upstream.sent,
             Some(Fault::UpstreamTimeoutFirstByte) => !self.upstream.sent,

@@ -127,7 +127,10 @@ impl<'a> Trial<'a> {
         let mut verdict = Verdict { path: asked.request.uri.path().into(), ..Verdict::default() };
         let intake = match made {
             Ok(intake) => intake,
-            Err(fault) => return Verdict { end: End::Refused(fault.into()), ..verdict },
+            Err(fault) => {
+                let host = intake::host_of(&asked.request, fault).unwrap_or_default().into();
+                return Verdict { host, end: End::Refused(fault.into()), ..verdict };
+            }
         };
         verdict.host = intake.host.clone();
         if self.listener.redirect.is_some() {

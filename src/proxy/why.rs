@@ -37,7 +37,7 @@ pub(super) fn keep(live: &Live, snapshot: &Snapshot, story: &Story<'_>, ctx: &Ct
         named.by = taken_by(snapshot, route, story.request, ctx);
     }
     let asked = route.and_then(|route| route.guards.as_deref());
-    let of_clients = ctx.intake.as_ref();
+    let (of_clients, host) = (ctx.intake.as_ref(), ctx.host(story.request));
     let peer = story.connection.peer.ip().to_canonical();
     live.recent.keep(&Page {
         request_id: ctx.id(),
@@ -52,7 +52,7 @@ pub(super) fn keep(live: &Live, snapshot: &Snapshot, story: &Story<'_>, ctx: &Ct
         client: of_clients.map_or(peer, |intake| intake.client),
         protocol: protocol(story.request.version),
         method: story.request.method.as_str(),
-        host: of_clients.map_or("-", |intake| cut(&intake.host)).into(),
+        host: host.as_deref().map_or("-", cut).into(),
         path: cut(story.request.uri.path()).into(),
         query: story.query.as_deref().filter(|_| snapshot.access.config().query).map(|query| cut(query).into()),
         consumer: found.and_then(|found| found.identity.consumer.as_deref()),
@@ -83,6 +83,9 @@ fn place<'s>(snapshot: &'s Snapshot, name: &str, ctx: &Ctx) -> Option<&'s str> {
 
 /// What decided, with its place.
 fn rule(snapshot: &Snapshot, story: &Story<'_>, ctx: &Ctx) -> Option<String> {
+    if let Some(part) = ctx.part_of.as_ref().filter(|part| part.left.get().is_some()) {
+        return Some(part.rule.to_string());
+    }
     let found = ctx.found.as_deref();
     if let Some(refused) = found.and_then(|found| found.refused.as_ref()) {
         return Some(refused.rule.to_string());
@@ -256,7 +259,7 @@ fn targets(pool: &Pool) -> Vec<Out> {
         let ejected = target.ejection.filter(|ejection| ejection.out).map(|ejection| ejection.cause);
         let out = target.out.unwrap_or("in rotation");
         let detail = match out {
-            "breaker" => breaker,
+            "breaker" => target.reason.or(breaker),
             "ejected" => ejected,
             _ => target.reason,
         };

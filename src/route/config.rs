@@ -221,8 +221,19 @@ impl Config {
         }
     }
 
-    pub(super) fn guards(&self) -> guard::Settings<'_> {
+    /// The methods that some match names; none where one of them takes all.
+    pub(super) fn methods(&self) -> Vec<&'static str> {
+        let all = &self.matches.0;
+        if all.iter().any(|one| one.methods.is_empty()) {
+            return Vec::new();
+        }
+        let named = |method: &matches::Method| all.iter().any(|one| one.methods.contains(method));
+        matches::Method::ALL.into_iter().filter(named).map(matches::Method::as_str).collect()
+    }
+
+    pub(super) fn guards<'c>(&'c self, methods: &'c [&'c str]) -> guard::Settings<'c> {
         guard::Settings {
+            methods,
             ip: self.ip.as_ref(),
             cors: self.cors.as_ref(),
             grpc_web: self.grpc_web,

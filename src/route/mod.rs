@@ -101,7 +101,7 @@ impl Route {
         problems: &mut Problems,
     ) -> Option<Arc<Self>> {
         let before = problems.errors();
-        let guards = Guards::compile(config.guards(), at, tools, problems);
+        let guards = Guards::compile(config.guards(&config.methods()), at, tools, problems);
         let predicates = matches::compile(&config.matches.0, config.priority, at, problems);
         let offers: Vec<Offer> = config.matches.0.iter().map(matches::Match::offer).collect();
         config.asks_for_nothing_else(&offers, guards.as_deref(), at, problems);

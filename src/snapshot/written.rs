@@ -45,8 +45,17 @@ impl Written {
             }
         }
         for (name, route) in &document.routes {
+            let whole = Path::of(["routes", name.as_str()]);
+            for call in route.gather.iter().flat_map(|gather| gather.calls.keys()) {
+                all.keep(&whole, &["gather", call.as_str()], places);
+            }
+            for (key, said) in [("gather", route.gather.is_some()), ("cache", route.cache.is_some())] {
+                if said {
+                    all.keep(&whole, &[key], places);
+                }
+            }
             if route.timeout != pool::Timeout::default() {
-                all.keep_times(&Path::of(["routes", name.as_str()]), places);
+                all.keep_times(&whole, places);
             }
         }
         all

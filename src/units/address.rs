@@ -40,6 +40,9 @@ impl FromStr for Address {
         if let Ok(ip) = text.parse::<SocketAddr>() {
             return Ok(Self::Ip(ip));
         }
+        if text.starts_with('/') {
+            return Err(format!("`{text}` is a file; write a socket as unix:{text}"));
+        }
         let (name, port) = text.rsplit_once(':').ok_or_else(|| format!("`{text}` needs a port, e.g. {text}:8080"))?;
         let port = port.parse().map_err(|_| wrong())?;
         let numeric_tail = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
@@ -94,5 +97,7 @@ mod tests {
         for text in ["", "10.0.0.1", "10.0.0.1:99999", "256.0.0.1:80", "a b:80", "unix:relative", ":80", "::1:80"] {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
+        let socket = "/run/app.sock".parse::<Address>().unwrap_err();
+        assert_eq!(socket, "`/run/app.sock` is a file; write a socket as unix:/run/app.sock");
     }
 }

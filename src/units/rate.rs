@@ -1,4 +1,4 @@
-//! How often: `100/min`, `50/s`, `1M/month`.
+//! How often: `100/min`, `50/s`, `1M/day`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,11 +18,9 @@ pub enum Per {
     Minute,
     Hour,
     Day,
-    Month,
 }
 
-const UNITS: [(&str, Per); 5] =
-    [("s", Per::Second), ("min", Per::Minute), ("h", Per::Hour), ("day", Per::Day), ("month", Per::Month)];
+const UNITS: [(&str, Per); 4] = [("s", Per::Second), ("min", Per::Minute), ("h", Per::Hour), ("day", Per::Day)];
 const MULTIPLES: [(char, u64); 2] = [('k', 1000), ('M', 1_000_000)];
 const MOST: u64 = 1_000_000_000;
 
@@ -36,14 +34,12 @@ impl Rate {
 }
 
 impl Per {
-    /// Its length; a month has none.
-    pub const fn length(self) -> Option<Duration> {
+    pub const fn length(self) -> Duration {
         match self {
-            Self::Second => Some(Duration::from_secs(1)),
-            Self::Minute => Some(Duration::from_mins(1)),
-            Self::Hour => Some(Duration::from_hours(1)),
-            Self::Day => Some(Duration::from_hours(24)),
-            Self::Month => None,
+            Self::Second => Duration::from_secs(1),
+            Self::Minute => Duration::from_mins(1),
+            Self::Hour => Duration::from_hours(1),
+            Self::Day => Duration::from_hours(24),
         }
     }
 }
@@ -80,6 +76,9 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(period) = ["week", "month", "year"].iter().find(|unit| text.ends_with(&format!("/{unit}"))) {
+            return Err(format!("a rate has no `{period}`; in periods of the calendar counts `quota: {text}`"));
+        }
         read(text, &UNITS, "a rate", "100/min").map(|(number, per)| Self { number, per })
     }
 }
@@ -94,7 +93,7 @@ impl fmt::Display for Rate {
 
 super::scalar!(Rate, "a rate", example "100/min",
     bare number |n| Err(format!("`{n}` needs a unit, e.g. {n}/min")),
-    "A rate: a whole number (k and M are thousands and millions), `/` and a unit (s, min, h, day, month).");
+    "A rate: a whole number (k and M are thousands and millions), `/` and a unit (s, min, h, day).");
 
 #[cfg(test)]
 mod tests {
@@ -102,7 +101,7 @@ mod tests {
 
     #[test]
     fn reads_and_prints_back() {
-        for text in ["100/min", "50/s", "1M/month", "1k/h", "1500/day", "1/s"] {
+        for text in ["100/min", "50/s", "1M/day", "1k/h", "1500/day", "1/s"] {
             assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }
         assert_eq!("2000000/day".parse::<Rate>().unwrap().to_string(), "2M/day");
@@ -112,8 +111,10 @@ mod tests {
     #[test]
     fn refuses_what_has_no_unit_or_no_number() {
         assert_eq!("100".parse::<Rate>().unwrap_err(), "`100` needs a unit, e.g. 100/min");
-        let units = "`minute` is not a unit of time. Units: s, min, h, day, month";
+        let units = "`minute` is not a unit of time. Units: s, min, h, day";
         assert_eq!("100/minute".parse::<Rate>().unwrap_err(), units);
+        let quota = "a rate has no `week`; in periods of the calendar counts `quota: 5/week`";
+        assert_eq!("5/week".parse::<Rate>().unwrap_err(), quota);
         for text in ["", "/s", "0/s", "-1/s", "+1/s", "1.5/s", "1 /s", "k/s", "2000M/s", "99999999999999999999/s", "x"]
         {
             assert!(text.parse::<Rate>().is_err(), "{text}");

@@ -162,7 +162,9 @@ fn what_is_no_batch_is_refused_with_its_place() {
     let gateway = gateway(&origin, "{ max: 2 }", "");
     let refused = |body: &str| {
         let answer = gateway.ask(Request::post("/batch", body).with("Content-Type", "application/json"));
-        (answer.verdict(), answer.json()["errors"].as_array().map_or(0, Vec::len))
+        let errors = answer.json()["errors"].clone();
+        assert!(errors[0]["pointer"].as_str().is_some_and(|at| at.starts_with('#')), "{errors}");
+        (answer.verdict(), errors.as_array().map_or(0, Vec::len))
     };
     let invalid = (422, "body.invalid".to_owned());
     assert_eq!(refused("no list"), (invalid.clone(), 1));
@@ -284,10 +286,38 @@ fn one_part_that_hangs_holds_up_no_other() {
     let answer = send(&gateway, &[get("/a"), get("/hangs"), get("/b")]);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_eq!(statuses(&answer), [200, 504, 200]);
-    let hung = &answer.json()[1];
-    assert_eq!(hung["body"]["code"], "upstream.timeout.total");
-    let line = gateway.access_line(|line| line["url.path"] == "/hangs");
-    assert_eq!((&line["http.response.status_code"], &line["reason"]), (&json!(499), &json!("client.gone")));
+}
+
+#[test]
+fn a_part_that_was_not_waited_for_is_told_of_as_that_everywhere_under_its_own_id() {
+    let origin = service();
+    let gateway = gateway(&origin, "{ timeout: 500ms, parallel: 1 }", "");
+    // The second of them has no time at all.
+    let answer = send(&gateway, &[get("/hangs"), get("/late")]);
+    assert_eq!(statuses(&answer), [504, 504]);
+    let batch = answer.field("x-request-id").unwrap().to_owned();
+    for (at, path) in [(0, "/hangs"), (1, "/late")] {
+        let body = &answer.json()[at]["body"];
+        let id = body["instance"].as_str().unwrap_or_else(|| panic!("{body}"));
+        assert_ne!(id, batch);
+        let told = [&body["type"], &body["title"], &body["status"], &body["code"]];
+        let wanted = [
+            json!("urn:yumen:problem:upstream.timeout.total"),
+            json!("Took too long"),
+            json!(504),
+            json!("upstream.timeout.total"),
+        ];
+        assert_eq!(told, wanted.each_ref(), "{body}");
+        assert_eq!(answer.json()[at]["headers"]["content-type"], "application/problem+json");
+        let line = gateway.access_line(|line| line["url.path"] == path);
+        let told = [&line["http.response.status_code"], &line["reason"], &line["request_id"], &line["part_of"]];
+        assert_eq!(told, [&json!(504), &json!("upstream.timeout.total"), &json!(id), &json!(batch)], "{line}");
+        let why = gateway.yumen("why", &[id, "--admin", gateway.admin_address()]).out;
+        assert!(why.contains("upstream.timeout.total") && why.contains("routes.batch.batch"), "{why}");
+    }
+    assert!(!origin.targets().contains(&"/late".to_owned()), "too late to ask anyone");
+    let faults = gateway.metrics().sum("yumen_faults_total", &[("reason", "upstream.timeout.total")]);
+    assert_eq!(faults.to_string(), "2");
 }
 
 #[test]

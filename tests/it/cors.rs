@@ -55,6 +55,23 @@ fn a_preflight_is_answered_here_and_tells_what_is_allowed() {
 }
 
 #[test]
+fn the_methods_that_are_allowed_are_those_of_the_match() {
+    let origin = Origin::answering("in");
+    let gateway = Gateway::before(
+        &origin,
+        "
+  some: { match: ['GET,PUT /a', 'DELETE /a'], cors: { origins: [https://app.example.com] }, to: app }
+  all: { match: /b, cors: { origins: [https://app.example.com] }, to: app }",
+    );
+    let methods = |target: &str, method: &str| {
+        let answer = gateway.ask(preflight(target, APP, method));
+        (answer.status, answer.field("access-control-allow-methods").unwrap_or_default().to_owned())
+    };
+    assert_eq!(methods("/a", "PUT"), (204, "GET, PUT, DELETE".to_owned()));
+    assert_eq!(methods("/b", "PATCH"), (204, "GET, HEAD, POST, PUT, PATCH, DELETE".to_owned()));
+}
+
+#[test]
 fn a_preflight_opens_no_route_and_passes_the_list_of_networks_first() {
     let origin = Origin::answering("in");
     let gateway = Gateway::before(

@@ -318,6 +318,8 @@ fn why_names_the_call_that_failed() {
     let id = id.unwrap_or_else(|| answer.json()["request_id"].as_str().unwrap().to_owned());
     kept_as(&gateway, &id);
     let told = gateway.yumen("why", &[&id, "--admin", gateway.admin_address()]).out;
+    let page = kept_as(&gateway, &id);
+    assert!(page["rule"].as_str().unwrap().starts_with("routes.all.gather.lost (yumen.yaml:"), "{page}");
     for said in ["502 gather.failed", "  call `lost` answered 503", "call lost  pool app  answered 503 after "] {
         assert!(told.contains(said), "{told}");
     }

@@ -91,6 +91,8 @@ fn generations_are_listed_and_brought_back_until_the_file_changes() {
     let unknown = yumen(&gateway, "rollback", &["99"]);
     assert_eq!(unknown.code, 78, "{unknown:?}");
     assert!(unknown.err.contains("there is no generation 99"), "{unknown:?}");
+    assert_eq!(gateway.status()["last_reload"]["result"], "applied", "nobody's reload has failed");
+    assert!(gateway.metrics().sum("yumen_config_last_reload_success", &[]) > 0.5);
     assert_eq!(gateway.admin_ask(Request::post("/rollback?to=x", "")).status, 400);
     assert_eq!(gateway.admin("/rollback").status, 405);
 }

@@ -211,6 +211,9 @@ fn a_name_of_other_tls_settings_is_misdirected() {
     assert_eq!(secured.connection.ask(&Request::get("/").host("a.example")).text(), "a");
     let other = secured.connection.ask(&Request::get("/").host("b.example"));
     assert_eq!(other.verdict(), (421, "request.misdirected".into()));
+    assert_eq!(gateway.access_line(|line| line["reason"] == "request.misdirected")["host"], "b.example");
+    let told = gateway.yumen("explain", &["GET", "https://b.example/", "--sni", "a.example"]).out;
+    assert!(told.starts_with("GET b.example/\n"), "{told}");
 }
 
 #[test]

@@ -92,6 +92,7 @@ mod stores;
 mod streams;
 mod timeouts;
 mod tokens;
+mod told;
 mod trace_calls;
 mod traces;
 mod transcode;

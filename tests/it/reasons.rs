@@ -603,7 +603,7 @@ const PRESSURE: &[&str] = &["shed.memory"];
 fn what_there_is_no_room_for() {
     let walk = &mut Walk::new();
     let gateway =
-        Gateway::start("runtime: { memory: { limit: 8MiB } }\nroutes: { all: { match: /*, respond: 204 } }\n");
+        Gateway::start("runtime: { memory: { limit: 32MiB } }\nroutes: { all: { match: /*, respond: 204 } }\n");
     let refused = eventually("memory runs short", || Some(gateway.get("/")).filter(|answer| answer.status == 503));
     walk.told(&gateway, "shed.memory", &id_of(&refused), "runtime.memory (yumen.yaml:5:");
     std::mem::take(walk).was(PRESSURE);

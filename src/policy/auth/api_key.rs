@@ -20,7 +20,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::source::{self, Source};
-use super::words::Words;
 use super::{Denial, pem};
 use crate::exchange::{Identity, Request};
 use crate::fault::Fault;
@@ -143,7 +142,11 @@ fn lines(text: &str) -> Result<Lines, String> {
 
 fn consumer(name: &str, mut line: Map<String, Value>) -> Result<(Vec<Hash>, Arc<Consumer>), String> {
     let name: Name = name.parse().map_err(|_| "is no name: use letters, digits, `-`, `_` and `.`")?;
-    let hashes = line.remove("hash").and_then(|hash| serde_json::from_value::<Words>(hash).ok());
+    // A list without any is a consumer whose keys are all taken back.
+    let hashes: Option<Vec<String>> = match line.remove("hash") {
+        Some(Value::String(hash)) => Some(vec![hash]),
+        list => list.and_then(|list| serde_json::from_value(list).ok()),
+    };
     let hashes = hashes.ok_or("has no `hash`; `yumen key new` prints one")?;
     let hashes = hashes.iter().map(|text| {
         let bytes = text.strip_prefix("sha256:").and_then(|hash| URL_SAFE_NO_PAD.decode(hash).ok());

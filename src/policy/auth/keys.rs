@@ -53,7 +53,13 @@ fn shared(secret: &Text, algorithm: Option<Algorithm>, at: &Path, problems: &mut
         let sentence = "a secret in the document is read by everyone who reads it; write file:/path or env:NAME";
         problems.warn(at.clone(), sentence);
     }
-    let text = secret.resolve().map_err(|why| problems.error(at.clone(), why)).unwrap_or_default();
+    let text = match secret.resolve() {
+        Ok(text) => text,
+        Err(why) => {
+            problems.error(at.clone(), why);
+            return (None, String::new());
+        }
+    };
     let key = Key::secret(text.as_bytes(), algorithm.unwrap_or(Algorithm::HS256));
     (key.map_err(|why| problems.error(at.clone(), why)).ok(), text)
 }

@@ -29,7 +29,7 @@ pub enum Window {
 
 impl Window {
     pub fn of(config: &Config) -> Self {
-        let rate = config.rate.and_then(|rate| rate.per().length()).map(|length| Self::Seconds(length.as_secs()));
+        let rate = config.rate.map(|rate| Self::Seconds(rate.per().length().as_secs()));
         rate.unwrap_or_else(|| match config.quota.map(Quota::per) {
             Some(per) if per.is_even() => Self::Seconds(u64::from(per.hours()) * 3600),
             Some(_) => Self::Calendar,

@@ -64,7 +64,7 @@ pub struct FixedWindow {
 impl FixedWindow {
     /// The error is a sentence.
     pub fn new(rate: Rate, most: usize, cells: Arc<Cells<Window>>) -> Result<Self, String> {
-        let length = ticks(rate.per().length().ok_or(super::NO_LENGTH)?);
+        let length = ticks(rate.per().length());
         Ok(Self { number: rate.number(), length, most, cells })
     }
 

@@ -191,16 +191,16 @@ impl Limit {
     fn refuse(&self, refused: &Refused) -> Refusal {
         match refused {
             Refused::Spent(left) => {
-                let why = format!("nothing left for {} s", left.seconds());
+                let why = match &self.gauge {
+                    Gauge::InFlight(_) => "as many requests as may be are under way".to_owned(),
+                    _ => format!("nothing left for {} s", left.seconds()),
+                };
                 Refusal { fields: self.fields.refused(left), ..self.rule.refuse(self.gauge.fault(), why) }
             }
             Refused::StoreDown => self.rule.refuse(Fault::LimitStoreDown, "the store is down"),
         }
     }
 }
-
-/// How long a month is, is not known before it comes.
-const NO_LENGTH: &str = "a month has no fixed length; take a shorter unit, or `quota` in place of `rate`";
 
 /// A request without a key would have no limit.
 fn keys_are_there(config: &Config, at: &Path, problems: &mut Problems) {

@@ -267,7 +267,7 @@ fn counted(config: &Config) -> Option<(&'static Script, &'static str, u64, Durat
         Algorithm::LeakyBucket => return None,
     };
     let rate = config.rate?;
-    Some((&RATES, word, rate.number(), rate.per().length()?))
+    Some((&RATES, word, rate.number(), rate.per().length()))
 }
 
 fn positive(number: i64) -> u64 {

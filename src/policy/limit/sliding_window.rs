@@ -99,7 +99,7 @@ pub struct SlidingWindow {
 impl SlidingWindow {
     /// The error is a sentence.
     pub fn new(rate: Rate, most: usize, cells: Arc<Cells<Parts>>) -> Result<Self, String> {
-        let length = ticks(rate.per().length().ok_or(super::NO_LENGTH)?).div_ceil(PARTS as u64);
+        let length = ticks(rate.per().length()).div_ceil(PARTS as u64);
         Ok(Self { number: rate.number(), length, most, cells })
     }
 

@@ -82,6 +82,11 @@ impl Limits {
         self.limits.iter().map(|limit| &limit.rule)
     }
 
+    /// Each rule, and whether it counts this request.
+    pub fn foresee<'l>(&'l self, exchange: &Exchange<'_>) -> Vec<(&'l Rule, bool)> {
+        self.limits.iter().map(|limit| (&limit.rule, limit.applies(exchange))).collect()
+    }
+
     pub fn each(&self) -> impl Iterator<Item = &Arc<Limit>> {
         self.limits.iter()
     }

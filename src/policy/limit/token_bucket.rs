@@ -67,7 +67,7 @@ const LONGEST: u64 = 366 * 86_400 * 1_000_000_000 * 16;
 impl TokenBucket {
     /// The error is a sentence.
     pub fn new(rate: Rate, burst: u64, most: usize, cells: Arc<Cells<Bucket>>) -> Result<Self, String> {
-        let length = rate.per().length().ok_or(super::NO_LENGTH)?;
+        let length = rate.per().length();
         // Rounded up: never faster than stated.
         let interval = ticks(length).div_ceil(rate.number());
         let whole = interval.checked_mul(burst).filter(|whole| *whole <= LONGEST);
@@ -266,7 +266,6 @@ mod tests {
     #[test]
     fn a_bucket_that_never_fills_is_refused() {
         let cells: Arc<Cells<Bucket>> = Arc::default();
-        assert!(TokenBucket::new("1/day".parse().unwrap(), 1000, 1, cells.clone()).is_err());
-        assert!(TokenBucket::new("1/month".parse().unwrap(), 1, 1, cells).is_err());
+        assert!(TokenBucket::new("1/day".parse().unwrap(), 1000, 1, cells).is_err());
     }
 }

@@ -136,8 +136,19 @@ impl Validate {
         }
         let openapi = config.openapi.as_ref().and_then(|openapi| {
             max = openapi.max.len();
-            let wrong = |wrong: Vec<_>| wrong.into_iter().for_each(|why| problems.error(at.key("openapi"), why));
-            OpenApi::compile(openapi, &mut shapes).map_err(wrong).ok()
+            let at = at.key("openapi");
+            match OpenApi::compile(openapi, &mut shapes) {
+                Ok(made) => {
+                    made.warnings.iter().for_each(|why| problems.warn(at.clone(), why.as_str()));
+                    Some(made)
+                }
+                Err(wrong) => {
+                    for why in wrong {
+                        problems.error(at.clone(), why);
+                    }
+                    None
+                }
+            }
         });
         (problems.errors() == before).then(|| Self {
             headers: config.headers.iter().filter_map(header).collect(),

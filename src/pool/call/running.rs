@@ -198,7 +198,7 @@ impl Running {
     }
 
     fn unserved(&self, unserved: Unserved) -> Failed {
-        let why = unserved.why().unwrap_or_else(|| "no target takes requests".to_owned());
+        let why = self.pool.why(unserved).unwrap_or_else(|| "no target takes requests".to_owned());
         let (tries, not_retried) = (self.tries.clone(), None);
         Failed { fault: unserved.fault, why, wait: unserved.wait, tries, not_retried }
     }

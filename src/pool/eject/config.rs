@@ -73,7 +73,7 @@ short_form!(Config, "`off`, or { errors, share, slow, for, at_most, on, mode }")
 
 impl Config {
     /// What holds where the document says nothing of ejection: who does not answer rests.
-    pub(super) fn built_in() -> Self {
+    pub fn built_in() -> Self {
         let on = vec![Cause::Connect, Cause::Timeout, Cause::Reset];
         Self { errors: 3, length: Duration::from_secs(10), on, ..Self::default() }
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jsonschema::{Draft, Registry};
 use serde_json::{Map, Value};
 
-use super::dialect;
+use super::{dialect, fields};
 use crate::policy::validate::schema::Schema;
 
 /// The name of the document among schemas.
@@ -21,6 +21,8 @@ const LARGEST: u64 = 16 << 20;
 pub(super) struct Document {
     /// As the file has it.
     pub(super) said: Arc<Value>,
+    /// Fields that there are not: whether that may be, and a sentence.
+    pub(super) strange: Vec<(bool, String)>,
     root: Value,
     draft: Draft,
 }
@@ -40,9 +42,11 @@ impl Document {
             Some("3.1.") => Draft::Draft202012,
             _ => return Err(format!("{file} is no OpenAPI document of version 3.0 or 3.1")),
         };
+        let strange = fields::unknown(&root, u8::from(draft != Draft::Draft4));
+        let strange = strange.iter().map(|one| (one.allowed, one.told(file, &text))).collect();
         let said = Arc::new(root.clone());
         dialect::translate(&mut root, draft == Draft::Draft4);
-        Ok(Self { said, root, draft })
+        Ok(Self { said, strange, root, draft })
     }
 
     pub(super) fn root(&self) -> At<'_> {
@@ -153,7 +157,7 @@ impl<'d> At<'d> {
     }
 }
 
-fn escaped(name: &str) -> String {
+pub(super) fn escaped(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for byte in name.bytes() {
         match byte {

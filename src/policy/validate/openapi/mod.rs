@@ -2,6 +2,7 @@
 
 mod dialect;
 mod document;
+mod fields;
 mod operation;
 mod param;
 mod paths;
@@ -65,6 +66,8 @@ pub(super) struct OpenApi {
     bases: Vec<Box<str>>,
     paths: Paths<Operations>,
     operations: Vec<Operation>,
+    /// What may stand in it and does nothing.
+    pub(super) warnings: Vec<String>,
 }
 
 /// What a description says, for those who show it to others.
@@ -103,7 +106,10 @@ impl OpenApi {
             Some(base) => vec![base.trim_end_matches('/').into()],
             None => bases(&root),
         };
-        let (mut paths, mut operations, mut wrong) = (Paths::default(), Vec::new(), Vec::new());
+        let (allowed, strange): (Vec<_>, Vec<_>) = document.strange.iter().cloned().partition(|(allowed, _)| *allowed);
+        let mut wrong: Vec<String> = strange.into_iter().map(|(_, why)| why).collect();
+        let warnings = allowed.into_iter().map(|(_, why)| why).collect();
+        let (mut paths, mut operations) = (Paths::default(), Vec::new());
         for (template, item) in root.key("paths").iter().flat_map(At::entries) {
             let mut one = |names: Vec<Box<str>>, item: &At<'_>| {
                 let mut here = Vec::new();
@@ -132,7 +138,8 @@ impl OpenApi {
         if operations.is_empty() && wrong.is_empty() {
             wrong.push(format!("{} describes no path", config.file));
         }
-        if wrong.is_empty() { Ok(Self { said: document.said.clone(), bases, paths, operations }) } else { Err(wrong) }
+        let said = document.said.clone();
+        if wrong.is_empty() { Ok(Self { said, bases, paths, operations, warnings }) } else { Err(wrong) }
     }
 
     /// The description as its file has it, and where its paths begin for clients.

@@ -193,6 +193,29 @@ fn version_3_1_speaks_json_schema() {
 }
 
 #[test]
+fn a_field_that_there_is_not_is_refused_with_its_line_and_the_one_that_was_meant() {
+    let wrong = |text: &str| compile(text, None).map(|(api, _)| api.warnings).unwrap_err().join("; ");
+    let text = "openapi: 3.0.3\npaths:\n  /a:\n    get:\n      params: []\n      x-own: 1\n";
+    let said = wrong(text);
+    let wanted = "api.yaml:5: `params` in #/paths/~1a/get is no field that OpenAPI knows. Did you mean `parameters`?";
+    assert!(said.ends_with(wanted), "{said}");
+    let schema = |version: &str, schema: &str| {
+        format!(
+            "openapi: {version}\npaths: {{ /a: {{ post: {{ requestBody: {{ content: {{ application/json: {{ schema: {schema} }} }} }} }} }} }}\n"
+        )
+    };
+    let misspelt = "{ type: object, properties: { maxLenght: { type: string, maxLenght: 3 } } }";
+    let said = wrong(&schema("3.0.3", misspelt));
+    assert!(said.contains("/properties/maxLenght is no field that OpenAPI knows. Did you mean `maxLength`?"), "{said}");
+    assert_eq!(said.matches("is no field").count(), 1, "a property may have any name: {said}");
+    let warned = compile(&schema("3.1.0", misspelt), None).unwrap().0.warnings.join("; ");
+    assert!(warned.contains("is no word of JSON Schema, and does nothing. Did you mean `maxLength`?"), "{warned}");
+    assert!(wrong(&schema("3.0.3", "{ const: 1 }")).contains("`const`"), "a word of 3.1 only");
+    assert!(compile(&schema("3.1.0", "{ const: 1, x-own: 2 }"), None).unwrap().0.warnings.is_empty());
+    assert!(compile(ORDERS, None).unwrap().0.warnings.is_empty());
+}
+
+#[test]
 fn what_would_not_be_looked_at_is_said() {
     let with =
         |paths: &str| compile(&format!("openapi: 3.0.0\npaths: {paths}"), None).map(drop).unwrap_err().join("; ");

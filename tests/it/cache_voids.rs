@@ -154,31 +154,3 @@ fn one_key_of_another_kind_is_a_miss_and_takes_nothing_down() {
     }
     assert!(up(&gateway));
 }
-
-#[test]
-fn a_count_of_another_kind_takes_no_store_down() {
-    let (origin, redis) = (counting(), Redis::start());
-    let gateway = Gateway::start(format!(
-        "stores: {{ shared: {{ redis: {}, timeout: 2s }} }}
-limits: {{ all: {{ rate: 1000/min, key: client.ip, share: shared }} }}
-{}",
-        redis.address(),
-        Gateway::document(&origin, "all: { match: /*, to: app, limit: all, cache: { ttl: 60s, store: shared } }")
-    ));
-    eventually("the store", || up(&gateway).then_some(()));
-    assert_eq!([gateway.get("/x").text(), gateway.get("/x").text()], ["1", "1"]);
-    let is_count = |name: &String| *name != "yumen:hosts" && !name.starts_with("yumen:cache:");
-    let counts = eventually("what is counted", || {
-        assert_eq!(gateway.get("/x").text(), "1");
-        let counts: Vec<_> = redis.keys().into_iter().filter(is_count).collect();
-        (!counts.is_empty()).then_some(counts)
-    });
-    for name in counts {
-        redis.ask(&format!("DEL {name}"));
-        redis.ask(&format!("RPUSH {name} odd"));
-    }
-    for _ in 0..12 {
-        assert_eq!(gateway.get("/x").text(), "1");
-        assert!(up(&gateway));
-    }
-}

@@ -252,6 +252,10 @@ impl Courier {
         let (mut pauses, mut said) = (Pauses::default(), String::new());
         // Another connection under the same name: the broker ends the one before.
         turn.session.take_if(|(settings, session)| *settings != self.settings || session.is_broken());
+        if turn.session.is_none() {
+            // What one before us has heard is not what we hear.
+            self.posts.iter().for_each(|post| post.counted.up(false));
+        }
         loop {
             if let Some((_, session)) = &mut turn.session {
                 let why = session.run(claim, &self.posts).await;

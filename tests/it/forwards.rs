@@ -292,6 +292,10 @@ fn a_reload_changes_what_is_heard_and_keeps_what_waits() {
     broker.publish("old/1", 1, "waits", &[]);
     eventually("it is on disk", || (waiting(&gateway) == 1).then_some(()));
     gateway.reload(of("topic: 'new/:id', path: '/:id', at_once: 3"));
+    eventually("it is entered anew", || {
+        let entered = |line: &&String| line.contains("its messages for pools are heard");
+        (gateway.log.all().iter().filter(entered).count() == 2).then_some(())
+    });
     heard(&gateway);
     broker.publish("old/2", 1, "not meant any more", &[]);
     broker.publish("new/3", 1, "meant", &[]);

@@ -299,8 +299,8 @@ fn a_reload_changes_what_is_heard_and_keeps_what_waits() {
     heard(&gateway);
     broker.publish("old/2", 1, "not meant any more", &[]);
     broker.publish("new/3", 1, "meant", &[]);
-    eventually("both wait", || (waiting(&gateway) == 2).then_some(()));
-    // What waits has a topic of its own time: it makes no request now, and is set aside.
+    // What waits has a topic of its own time: it makes no request now, and is set aside when its turn comes.
+    eventually("both are taken", || (waiting(&gateway) + fate(&gateway, "dead") == 2).then_some(()));
     service.status.store(204, SeqCst);
     eventually("the new one has come", || service.bodies().contains("meant").then_some(()));
     eventually("the old one is set aside", || (fate(&gateway, "dead") == 1 && waiting(&gateway) == 0).then_some(()));

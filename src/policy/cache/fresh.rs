@@ -91,7 +91,8 @@ fn is_ours(name: &[u8]) -> bool {
 /// Events come for as long as someone listens: there is no end to wait for.
 fn is_stream(head: &HeaderMap) -> bool {
     let kind = head.get(header::CONTENT_TYPE).map(header::HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"text/event-stream"))
+    let events = b"text/event-stream";
+    kind.is_some_and(|kind| kind.get(..events.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(events)))
 }
 
 fn is_known(status: StatusCode) -> bool {
@@ -219,6 +220,7 @@ mod tests {
             Times { ttl: Some(Duration::from_mins(1)), negative: Some(Duration::from_secs(5)), ..Times::default() };
         let cc = "cache-control";
         let table: [(&[(&str, &str)], Not); 9] = [
+            (&[("content-type", "Text/Event-Stream")], "stream"),
             (&[("content-type", "text/event-stream; charset=utf-8")], "stream"),
             (&[(cc, "no-store")], "no-store"),
             (&[(cc, "Private, max-age=60")], "private"),

@@ -219,7 +219,7 @@ mod tests {
         let ttl =
             Times { ttl: Some(Duration::from_mins(1)), negative: Some(Duration::from_secs(5)), ..Times::default() };
         let cc = "cache-control";
-        let table: [(&[(&str, &str)], Not); 9] = [
+        let table: [(&[(&str, &str)], Not); 10] = [
             (&[("content-type", "Text/Event-Stream")], "stream"),
             (&[("content-type", "text/event-stream; charset=utf-8")], "stream"),
             (&[(cc, "no-store")], "no-store"),

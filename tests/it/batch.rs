@@ -22,7 +22,8 @@ fn service() -> Origin {
                 thread::sleep(Duration::from_millis(query.parse().unwrap()));
                 talk.answer(200, JSON, "true");
             }
-            "/hangs" => thread::sleep(Duration::from_secs(20)),
+            // Until the other side has given it up.
+            "/hangs" => talk.echo(),
             "/text" => {
                 talk.answer(203, "Content-Type: text/plain\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n", "a \"text\"");
             }
